@@ -1,0 +1,2 @@
+//! KDL 2, strict, recovering.
+pub mod tree;
