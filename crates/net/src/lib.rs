@@ -1,1 +1,7 @@
-//! net
+//! Sockets and the cores that drive them: the runtime, listening, dialling, the PROXY protocol. The only room with
+//! `unsafe`, each block with its safety argument.
+
+pub mod dial;
+pub mod rt;
+pub mod scratch;
+pub mod stream;

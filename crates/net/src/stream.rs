@@ -1,0 +1,156 @@
+//! A connected socket on a core: TCP or unix, non-blocking, registered once.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::Poll;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use crate::rt::{Interest, Registration};
+
+/// A connected stream socket. Closing is dropping.
+#[derive(Debug)]
+pub struct Stream {
+    // Before the descriptor: a slot must be free before its number can come back.
+    registration: Registration,
+    fd: OwnedFd,
+}
+
+impl Stream {
+    /// Takes a connected (or connecting), non-blocking socket onto this core.
+    pub fn new(fd: OwnedFd) -> io::Result<Self> {
+        let registration = Registration::new(&fd)?;
+        Ok(Self { registration, fd })
+    }
+
+    /// Its place in the reactor.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Reads what is there. `WouldBlock` without a system call if nothing was announced; `Ok(0)` is the end (`buf` must
+    /// not be empty).
+    pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.registration.is_readable() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty()) {
+                Ok((n, _)) => {
+                    if n < buf.len() && n > 0 {
+                        self.registration.drained();
+                    }
+                    return Ok(n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.registration.would_block(Interest::Read);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Looks at what is there without taking it.
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match rustix::net::recv(&self.fd, buf, RecvFlags::PEEK) {
+            Ok((n, _)) => Ok(n),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Writes what fits now; `WouldBlock` if nothing does.
+    pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.send_flags(buf, SendFlags::NOSIGNAL)
+    }
+
+    /// As [`Stream::try_send`], and says that more follows at once (`MSG_MORE`).
+    pub fn try_send_more(&self, buf: &[u8]) -> io::Result<usize> {
+        self.send_flags(buf, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn send_flags(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
+        if !self.registration.is_writable() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match rustix::net::send(&self.fd, buf, flags) {
+                Ok(n) => {
+                    if n < buf.len() {
+                        self.registration.would_block(Interest::Write);
+                    }
+                    return Ok(n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.registration.would_block(Interest::Write);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Waits until a read may find something.
+    pub async fn readable(&self) {
+        self.registration.until(Interest::Read).await;
+    }
+
+    /// Waits until a write may find room.
+    pub async fn writable(&self) {
+        self.registration.until(Interest::Write).await;
+    }
+
+    /// Reads into `buf`, waiting for the first byte.
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.try_recv(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.readable().await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Writes all of `buf`.
+    pub async fn send_all(&self, mut buf: &[u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.try_send(buf) {
+                Ok(n) => buf = buf.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes when the peer has closed both directions or reset the connection.
+    pub fn poll_dead(&self) -> Poll<()> {
+        self.registration.poll_dead()
+    }
+
+    /// Ends our direction; the peer may still send.
+    pub fn shutdown_write(&self) {
+        // The peer may be gone already: then there is nothing to end.
+        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset, for a message that must not look complete.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
+    }
+
+    /// The error that the socket holds, if any.
+    pub fn take_error(&self) -> io::Result<()> {
+        match rustix::net::sockopt::socket_error(&self.fd) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) | Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
