@@ -1,0 +1,407 @@
+//! The proxy under test: the shipped binary, in a directory of its own, on free ports of 127.0.0.1.
+//!
+//! A configuration is text with placeholders: `@PORT@`, `@PORT2@` (free ports), `@DIR@` (the directory), `@ADMIN@` (path of
+//! the admin socket), `@LOG@` (path of the access log).
+
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::attack::{Client, Response};
+use super::sock::{Place, Sock};
+use super::{PATIENCE, eventually, pause, show};
+
+/// Head of every configuration that [`Proxy::site`] writes.
+const PREAMBLE: &str = "version 1\nworkers 2\nadmin \"unix:@ADMIN@\"\naccess-log \"json\" path=\"@LOG@\" flush=\"10ms\"\n";
+
+/// How a started proxy was configured.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// `@PORT@`.
+    pub first: u16,
+    /// `@PORT2@`.
+    pub second: u16,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    child: Option<Child>,
+    dir: tempfile::TempDir,
+    ports: Ports,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts with a whole configuration (placeholders are filled in).
+    #[track_caller]
+    pub fn start(config: &str) -> Self {
+        Self::start_in(tempfile::tempdir().expect("temporary directory"), config)
+    }
+
+    /// Starts in a directory that the test has put files into.
+    #[track_caller]
+    pub fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
+        let ports = Ports {
+            first: free_port(),
+            second: free_port(),
+        };
+        let mut p = Self {
+            child: None,
+            dir,
+            ports,
+            stderr: Arc::default(),
+            readers: Vec::new(),
+        };
+        p.write_config(config);
+        p.spawn();
+        p.await_ready();
+        p
+    }
+
+    /// The usual preamble, a listener with this inside, then this.
+    pub fn config(listen: &str, rest: &str) -> String {
+        format!("{PREAMBLE}listen \"127.0.0.1:@PORT@\" {{\n{listen}\n}}\n{rest}\n")
+    }
+
+    fn write_config(&self, config: &str) {
+        fs::write(self.config_path(), self.fill_in(config)).expect("configuration file");
+    }
+
+    /// A text with its placeholders filled in.
+    pub fn fill_in(&self, text: &str) -> String {
+        text.replace("@PORT@", &self.ports.first.to_string())
+            .replace("@PORT2@", &self.ports.second.to_string())
+            .replace("@DIR@", &self.dir.path().display().to_string())
+            .replace("@ADMIN@", &self.admin_path().display().to_string())
+            .replace("@LOG@", &self.log_path().display().to_string())
+    }
+
+    fn spawn(&mut self) {
+        let mut child = Command::new(binary())
+            .arg("run")
+            .arg("--config")
+            .arg(self.config_path())
+            .current_dir(self.dir.path())
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary().display()));
+        let out = child.stdout.take().expect("stdout");
+        let err = child.stderr.take().expect("stderr");
+        self.child = Some(child);
+        self.readers.push(collect(out, Arc::clone(&self.stderr)));
+        self.readers.push(collect(err, Arc::clone(&self.stderr)));
+    }
+
+    #[track_caller]
+    fn await_ready(&mut self) {
+        let addr = Place::Tcp(self.addr());
+        let mut exited = None;
+        let ok = eventually(PATIENCE, || {
+            exited = self
+                .child
+                .as_mut()
+                .and_then(|c| c.try_wait().ok().flatten());
+            exited.is_some() || Sock::connect(&addr, Duration::from_millis(200)).is_ok()
+        });
+        if exited.is_some() || !ok {
+            let config = fs::read_to_string(self.config_path()).unwrap_or_default();
+            self.kill();
+            panic!(
+                "the proxy did not start ({exited:?}):\n{}\nconfiguration:\n{config}",
+                self.stderr()
+            );
+        }
+    }
+
+    /// Where it listens (`@PORT@`).
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.first))
+    }
+
+    /// The second address (`@PORT2@`).
+    pub fn addr2(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.second))
+    }
+
+    /// A new connection to it.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.dir.path().join("narthex.kdl")
+    }
+    fn admin_path(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("access.log")
+    }
+
+    /// What it has written to standard error and output so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_owned()
+    }
+
+    /// Resident set in KiB (`/proc/<pid>/status`).
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|v| v.parse().ok())
+            .expect("VmRSS value")
+    }
+
+    /// Runs `narthex` with these arguments, in the proxy's directory.
+    pub fn command(&self, args: &[&str]) -> Output {
+        Command::new(binary())
+            .args(args)
+            .current_dir(self.dir.path())
+            .output()
+            .expect("narthex")
+    }
+
+    /// Writes a new configuration and asks the running proxy to take it, over its admin socket.
+    pub fn reload(&self, config: &str) -> Output {
+        self.write_config(config);
+        let admin = format!("unix:{}", self.admin_path().display());
+        self.command(&["reload", "--admin", &admin])
+    }
+
+    /// As [`Proxy::reload`], and it must succeed.
+    #[track_caller]
+    pub fn reload_ok(&self, config: &str) {
+        let out = self.reload(config);
+        assert!(out.status.success(), "reload failed: {}", say(&out));
+    }
+
+    /// Writes a new configuration and sends SIGHUP.
+    pub fn hup(&self, config: &str) {
+        self.write_config(config);
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).expect("pid");
+        rustix::process::kill_process(pid, signal).expect("kill");
+    }
+
+    /// One request to the admin socket.
+    #[track_caller]
+    pub fn admin(&self, request: &str) -> Response {
+        Client::to(&Place::Unix(self.admin_path())).ask(request)
+    }
+
+    /// Access-log records so far, one JSON value each; every line must be one.
+    #[track_caller]
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        let text = fs::read(self.log_path()).unwrap_or_default();
+        let whole = text
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |at| at + 1);
+        text.get(..whole)
+            .unwrap_or_default()
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| {
+                serde_json::from_slice(l)
+                    .unwrap_or_else(|e| panic!("access log: {e} in {}", show(l)))
+            })
+            .collect()
+    }
+
+    /// Access-log records once there are `n`, or as many as came before patience ended.
+    #[track_caller]
+    pub fn access_log_of(&self, n: usize) -> Vec<serde_json::Value> {
+        eventually(PATIENCE, || self.access_log().len() >= n);
+        self.access_log()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.wait(PATIENCE);
+        self.assert_sane();
+        status
+    }
+
+    /// Waits for the process to end by itself.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("running");
+        let mut status = None;
+        let ended = eventually(limit, || {
+            status = child.try_wait().expect("wait");
+            status.is_some()
+        });
+        if !ended {
+            self.kill();
+            panic!(
+                "the proxy did not stop within {limit:?}:\n{}",
+                self.stderr()
+            );
+        }
+        self.child = None;
+        self.join();
+        status.expect("status")
+    }
+
+    /// Nothing that it wrote speaks of a panic.
+    #[track_caller]
+    pub fn assert_sane(&self) {
+        let text = self.stderr();
+        assert!(!text.contains("panicked at"), "the proxy panicked:\n{text}");
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut c) = self.child.take() {
+            let _ = c.kill();
+            let _ = c.wait();
+        }
+        self.join();
+    }
+
+    fn join(&mut self) {
+        for r in self.readers.drain(..) {
+            let _ = r.join();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(c) = self.child.as_mut() {
+            let dead = c.try_wait().ok().flatten();
+            self.kill();
+            if !std::thread::panicking() {
+                assert!(
+                    dead.is_none(),
+                    "the proxy died during the test ({dead:?}):\n{}",
+                    self.stderr()
+                );
+                self.assert_sane();
+            }
+        }
+        if std::thread::panicking() {
+            let text = self.stderr();
+            let tail: Vec<&str> = text.lines().rev().take(30).collect();
+            eprintln!(
+                "--- last lines of the proxy, newest first:\n{}",
+                tail.join("\n")
+            );
+        }
+    }
+}
+
+/// What a finished command said.
+pub fn say(out: &Output) -> String {
+    format!(
+        "{} {}{}",
+        out.status,
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
+}
+
+fn collect(mut from: impl Read + Send + 'static, to: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut space = [0_u8; 4096];
+        while let Ok(n @ 1..) = from.read(&mut space) {
+            let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
+            // Enough for any test; a proxy that floods its log must not fill our memory.
+            if to.len() < 8 << 20 {
+                to.extend_from_slice(space.get(..n).unwrap_or_default());
+            }
+        }
+    })
+}
+
+/// A port nobody listens on, below the range that the kernel gives to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = (std::process::id().wrapping_mul(131) % 12_000) as u16;
+    for _ in 0..2000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + base.wrapping_add(step) % 12_000;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 32000");
+}
+
+/// The binary under test: `NARTHEX_BIN`, else the one beside this test, brought up to date by one `cargo build`.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("NARTHEX_BIN") {
+            return PathBuf::from(path);
+        }
+        // <target>/<profile>/deps/<test>
+        let exe = std::env::current_exe().expect("own path");
+        let profile = exe
+            .parent()
+            .and_then(Path::parent)
+            .expect("target directory")
+            .to_owned();
+        build(&profile);
+        profile.join("narthex")
+    })
+}
+
+/// Cargo's own lock makes concurrent callers wait; an up-to-date build costs a fraction of a second.
+fn build(profile: &Path) {
+    let target = profile.parent().expect("target directory");
+    let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "-p",
+            "narthex",
+            "--bin",
+            "narthex",
+            "--target-dir",
+        ])
+        .arg(target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.file_name().is_some_and(|n| n == "release") {
+        cargo.arg("--release");
+    }
+    for attempt in 0..3 {
+        let out = cargo.output().expect("cargo");
+        if out.status.success() {
+            return;
+        }
+        assert!(attempt < 2, "cannot build narthex: {}", say(&out));
+        pause(Duration::from_secs(1));
+    }
+}
