@@ -45,7 +45,10 @@ pub struct DialOptions {
 pub async fn dial(target: &Target, options: &DialOptions) -> io::Result<Stream> {
     let (socket, address) = match target {
         Target::Tcp(a) => (tcp_socket(*a, options)?, SockAddr::from(*a)),
-        Target::Unix(p) => (Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?, SockAddr::unix(p)?),
+        Target::Unix(p) => (
+            Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?,
+            SockAddr::unix(p)?,
+        ),
     };
     let pending = match socket.connect(&address) {
         Ok(()) => false,
@@ -67,11 +70,19 @@ pub async fn dial(target: &Target, options: &DialOptions) -> io::Result<Stream> 
 }
 
 fn tcp_socket(address: SocketAddr, options: &DialOptions) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_tcp_nodelay(true)?;
     if !options.keepalive.is_zero() {
         let interval = (options.keepalive / 4).max(Duration::from_secs(1));
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(options.keepalive).with_interval(interval))?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new()
+                .with_time(options.keepalive)
+                .with_interval(interval),
+        )?;
     }
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;

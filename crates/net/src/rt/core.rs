@@ -28,7 +28,10 @@ pub struct TaskKey {
 
 impl TaskKey {
     /// Names no task.
-    pub const NONE: Self = Self { slot: u32::MAX, generation: 0 };
+    pub const NONE: Self = Self {
+        slot: u32::MAX,
+        generation: 0,
+    };
 }
 
 struct Task {
@@ -72,7 +75,9 @@ pub(super) fn try_core() -> Option<&'static Core> {
 /// # Panics
 /// On a thread that is not a core: a programming error, never reached from outside input.
 pub fn current_core() -> &'static Core {
-    let Some(core) = try_core() else { panic!("this must be called on a core") };
+    let Some(core) = try_core() else {
+        panic!("this must be called on a core")
+    };
     core
 }
 
@@ -157,9 +162,14 @@ impl Core {
 
     fn turn(&self) -> io::Result<()> {
         self.poll_ready();
-        let timeout = if self.queue.borrow().is_empty() { self.timers.until_next_ms() } else { 0 };
+        let timeout = if self.queue.borrow().is_empty() {
+            self.timers.until_next_ms()
+        } else {
+            0
+        };
         let woken = self.reactor.wait(timeout, |task| self.wake(task))?;
-        self.timers.advance(monotonic_us(), |task, tick| self.timer_fired(task, tick));
+        self.timers
+            .advance(monotonic_us(), |task, tick| self.timer_fired(task, tick));
         if woken {
             self.remote.drain(|job| job(), |task| self.wake(task));
         }
@@ -168,13 +178,17 @@ impl Core {
 
     fn poll_ready(&self) {
         for _ in 0..POLLS_PER_TURN {
-            let Some(key) = self.queue.borrow_mut().pop_front() else { return };
+            let Some(key) = self.queue.borrow_mut().pop_front() else {
+                return;
+            };
             self.poll_task(key);
         }
     }
 
     fn poll_task(&self, key: TaskKey) {
-        let Some(mut future) = self.take(key) else { return };
+        let Some(mut future) = self.take(key) else {
+            return;
+        };
         self.current.set(key);
         let waker = waker::make(self.id, key);
         let mut cx = Context::from_waker(&waker);
@@ -233,14 +247,22 @@ impl Core {
         let slot = match tasks.free.pop() {
             Some(slot) => slot,
             None => {
-                tasks.slots.push(Task { future: None, generation: 0, queued: false, armed: 0 });
+                tasks.slots.push(Task {
+                    future: None,
+                    generation: 0,
+                    queued: false,
+                    armed: 0,
+                });
                 (tasks.slots.len() - 1) as u32
             }
         };
         let task = &mut tasks.slots[slot as usize];
         task.future = Some(future);
         task.queued = true;
-        let key = TaskKey { slot, generation: task.generation };
+        let key = TaskKey {
+            slot,
+            generation: task.generation,
+        };
         drop(tasks);
         self.live.set(self.live.get() + 1);
         self.queue.borrow_mut().push_back(key);
@@ -250,7 +272,9 @@ impl Core {
     /// Queues a task, once.
     pub fn wake(&self, key: TaskKey) {
         let mut tasks = self.tasks.borrow_mut();
-        let Some(task) = tasks.slots.get_mut(key.slot as usize) else { return };
+        let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
+            return;
+        };
         if task.generation == key.generation && !task.queued {
             task.queued = true;
             drop(tasks);
@@ -262,7 +286,9 @@ impl Core {
     pub(super) fn arm_current(&self, tick: u32) {
         let key = self.current.get();
         let mut tasks = self.tasks.borrow_mut();
-        let Some(task) = tasks.slots.get_mut(key.slot as usize) else { return };
+        let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
+            return;
+        };
         if task.armed != 0 && task.armed <= tick {
             return;
         }
@@ -273,7 +299,9 @@ impl Core {
 
     fn timer_fired(&self, key: TaskKey, tick: u32) {
         let mut tasks = self.tasks.borrow_mut();
-        let Some(task) = tasks.slots.get_mut(key.slot as usize) else { return };
+        let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
+            return;
+        };
         // An entry that an earlier one replaced is stale: the task re-armed when that one fired.
         if task.generation != key.generation || task.armed != tick {
             return;

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::Poll;
 
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::core::{TaskKey, current_core};
 
@@ -52,7 +52,12 @@ pub(super) struct Reactor {
 impl Reactor {
     pub(super) fn new(eventfd: BorrowedFd<'_>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, eventfd, EventData::new_u64(EVENTFD_TOKEN), EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            eventfd,
+            EventData::new_u64(EVENTFD_TOKEN),
+            EventFlags::IN,
+        )?;
         Ok(Self {
             epoll,
             sources: RefCell::default(),
@@ -65,8 +70,15 @@ impl Reactor {
     pub(super) fn wait(&self, timeout_ms: i32, mut wake: impl FnMut(TaskKey)) -> io::Result<bool> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        let timeout = Timespec { tv_sec: i64::from(timeout_ms / 1_000), tv_nsec: i64::from(timeout_ms % 1_000) * 1_000_000 };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+        let timeout = Timespec {
+            tv_sec: i64::from(timeout_ms / 1_000),
+            tv_nsec: i64::from(timeout_ms % 1_000) * 1_000_000,
+        };
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            Some(&timeout),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -89,7 +101,8 @@ impl Reactor {
 
 impl Source {
     fn take_event(&mut self, flags: EventFlags, wake: &mut impl FnMut(TaskKey)) {
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+        {
             self.ready |= READ;
         }
         if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
@@ -127,7 +140,12 @@ impl Registration {
         let slot = match sources.free.pop() {
             Some(slot) => slot,
             None => {
-                sources.slots.push(Source { generation: 0, ready: 0, reader: TaskKey::NONE, writer: TaskKey::NONE });
+                sources.slots.push(Source {
+                    generation: 0,
+                    ready: 0,
+                    reader: TaskKey::NONE,
+                    writer: TaskKey::NONE,
+                });
                 (sources.slots.len() - 1) as u32
             }
         };
@@ -139,7 +157,10 @@ impl Registration {
             sources.free.push(slot);
             return Err(e.into());
         }
-        Ok(Self { slot, core: std::marker::PhantomData })
+        Ok(Self {
+            slot,
+            core: std::marker::PhantomData,
+        })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Source) -> T) -> T {
@@ -181,12 +202,24 @@ impl Registration {
 
     /// Says that a call returned `EAGAIN`.
     pub fn would_block(&self, interest: Interest) {
-        self.with(|s| s.ready &= if interest == Interest::Read { !READ } else { !WRITE });
+        self.with(|s| {
+            s.ready &= if interest == Interest::Read {
+                !READ
+            } else {
+                !WRITE
+            }
+        });
     }
 
     /// Claims readiness in this direction until a call says otherwise (a socket that was just made, for instance).
     pub fn assume(&self, interest: Interest) {
-        self.with(|s| s.ready |= if interest == Interest::Read { READ } else { WRITE });
+        self.with(|s| {
+            s.ready |= if interest == Interest::Read {
+                READ
+            } else {
+                WRITE
+            }
+        });
     }
 
     /// Ready when the direction is; else the running task is woken when it becomes so.
@@ -232,7 +265,9 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // Closing the descriptor removes it from epoll; only the slot is ours to free. On another thread than the core
         // (a core that has ended) there is nothing to free.
-        let Some(core) = super::core::try_core() else { return };
+        let Some(core) = super::core::try_core() else {
+            return;
+        };
         let mut sources = core.reactor.sources.borrow_mut();
         if let Some(source) = sources.slots.get_mut(self.slot as usize) {
             source.generation = source.generation.wrapping_add(1);

@@ -36,7 +36,12 @@ pub(super) fn register(id: u16, remote: &Arc<Remote>) {
 pub(super) fn wake_on(id: u16, task: TaskKey) {
     let cores = CORES.read().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, remote)) = cores.iter().find(|(other, _)| *other == id) {
-        remote.inbox.lock().unwrap_or_else(PoisonError::into_inner).wakes.push(task);
+        remote
+            .inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wakes
+            .push(task);
         remote.announce();
     }
 }
@@ -44,7 +49,11 @@ pub(super) fn wake_on(id: u16, task: TaskKey) {
 impl Remote {
     pub(super) fn new() -> io::Result<Self> {
         let eventfd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { inbox: Mutex::default(), announced: AtomicBool::new(false), eventfd })
+        Ok(Self {
+            inbox: Mutex::default(),
+            announced: AtomicBool::new(false),
+            eventfd,
+        })
     }
 
     pub(super) fn eventfd(&self) -> BorrowedFd<'_> {
@@ -56,7 +65,11 @@ impl Remote {
     /// Control-plane use: the number of jobs in flight is bounded by the callers (reload, hand-over of accepted
     /// sockets, answers to what the core itself asked for).
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).jobs.push(Box::new(job));
+        self.inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .jobs
+            .push(Box::new(job));
         self.announce();
     }
 

@@ -18,11 +18,15 @@ const LONGEST_WAIT_MS: i32 = 10_000;
 /// Microseconds of the monotonic clock.
 pub(super) fn monotonic_us() -> u64 {
     let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (t.tv_sec as u64).wrapping_mul(1_000_000).wrapping_add(t.tv_nsec as u64 / 1_000)
+    (t.tv_sec as u64)
+        .wrapping_mul(1_000_000)
+        .wrapping_add(t.tv_nsec as u64 / 1_000)
 }
 
 fn wall_us() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as u64)
 }
 
 /// The time came before the future.
@@ -137,11 +141,16 @@ impl Timers {
         }
         let slots = self.slots.borrow();
         let next = self.next.get();
-        let ahead = (0..SLOTS as u32).find(|i| slots.get(next.wrapping_add(*i) as usize % SLOTS).is_some_and(|s| !s.is_empty()));
+        let ahead = (0..SLOTS as u32).find(|i| {
+            slots
+                .get(next.wrapping_add(*i) as usize % SLOTS)
+                .is_some_and(|s| !s.is_empty())
+        });
         let due_ms = u64::from(next.wrapping_add(ahead.unwrap_or(0))) * TICK_MS;
         let now_ms = self.now_us.get() / 1_000;
         // The clock was read before the last turn's work; waking a little early only costs a turn.
-        i32::try_from(due_ms.saturating_sub(now_ms).saturating_add(1)).map_or(LONGEST_WAIT_MS, |ms| ms.min(LONGEST_WAIT_MS))
+        i32::try_from(due_ms.saturating_sub(now_ms).saturating_add(1))
+            .map_or(LONGEST_WAIT_MS, |ms| ms.min(LONGEST_WAIT_MS))
     }
 
     /// Takes the new time and fires what is due.
@@ -165,7 +174,11 @@ impl Timers {
             next = tick - (SLOTS as u32 - 1);
         }
         while next <= tick {
-            let due = self.slots.borrow_mut().get_mut(next as usize % SLOTS).map(std::mem::take);
+            let due = self
+                .slots
+                .borrow_mut()
+                .get_mut(next as usize % SLOTS)
+                .map(std::mem::take);
             next += 1;
             self.next.set(next);
             let Some(mut due) = due else { continue };
@@ -174,7 +187,11 @@ impl Timers {
             }
             self.entries.set(self.entries.get() - due.len());
             for entry in due.drain(..) {
-                if entry.tick <= tick { fire(entry.task, entry.tick) } else { self.insert(entry.task, entry.tick) }
+                if entry.tick <= tick {
+                    fire(entry.task, entry.tick)
+                } else {
+                    self.insert(entry.task, entry.tick)
+                }
             }
             // Give the slot its memory back, unless a burst made it large.
             if due.capacity() <= 4_096

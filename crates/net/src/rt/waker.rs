@@ -18,11 +18,16 @@ pub(super) fn make(core: u16, task: TaskKey) -> Waker {
 }
 
 fn pack(core: u16, task: TaskKey) -> u64 {
-    (u64::from(core & 0xff) << 56) | (u64::from(task.generation & GENERATION_MASK) << 32) | u64::from(task.slot)
+    (u64::from(core & 0xff) << 56)
+        | (u64::from(task.generation & GENERATION_MASK) << 32)
+        | u64::from(task.slot)
 }
 
 fn unpack(bits: u64) -> (u16, TaskKey) {
-    let task = TaskKey { slot: bits as u32, generation: (bits >> 32) as u32 & GENERATION_MASK };
+    let task = TaskKey {
+        slot: bits as u32,
+        generation: (bits >> 32) as u32 & GENERATION_MASK,
+    };
     ((bits >> 56) as u16, task)
 }
 

@@ -1,0 +1,378 @@
+//! The field table: every field name the proxy knows, as a small number, with what may be done to it.
+
+/// A known field name, or [`FieldId::Other`]. Below 64, so that a set of them is one machine word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // the variants are the field names themselves
+pub enum FieldId {
+    Other = 0,
+    Accept,
+    AcceptEncoding,
+    Age,
+    Authorization,
+    CacheControl,
+    Connection,
+    ContentEncoding,
+    ContentLength,
+    ContentLocation,
+    ContentRange,
+    ContentType,
+    Cookie,
+    Date,
+    ETag,
+    Expect,
+    Expires,
+    Forwarded,
+    Host,
+    Http2Settings,
+    IfMatch,
+    IfModifiedSince,
+    IfNoneMatch,
+    IfRange,
+    IfUnmodifiedSince,
+    KeepAlive,
+    LastModified,
+    Location,
+    Origin,
+    Pragma,
+    Priority,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Range,
+    Referer,
+    Refresh,
+    RetryAfter,
+    SecWebSocketKey,
+    Server,
+    SetCookie,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Vary,
+    Via,
+    WwwAuthenticate,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedPrefix,
+    XForwardedProto,
+    XForwardedServer,
+    XForwardedSsl,
+    XOriginalUrl,
+    XPoweredBy,
+    XRealIp,
+    XRequestId,
+    XRewriteUrl,
+    XForwardedUri,
+}
+
+use FieldId as F;
+
+/// Canonical spelling, by id.
+const NAMES: [(FieldId, &str); 61] = [
+    (F::Accept, "Accept"),
+    (F::AcceptEncoding, "Accept-Encoding"),
+    (F::Age, "Age"),
+    (F::Authorization, "Authorization"),
+    (F::CacheControl, "Cache-Control"),
+    (F::Connection, "Connection"),
+    (F::ContentEncoding, "Content-Encoding"),
+    (F::ContentLength, "Content-Length"),
+    (F::ContentLocation, "Content-Location"),
+    (F::ContentRange, "Content-Range"),
+    (F::ContentType, "Content-Type"),
+    (F::Cookie, "Cookie"),
+    (F::Date, "Date"),
+    (F::ETag, "ETag"),
+    (F::Expect, "Expect"),
+    (F::Expires, "Expires"),
+    (F::Forwarded, "Forwarded"),
+    (F::Host, "Host"),
+    (F::Http2Settings, "HTTP2-Settings"),
+    (F::IfMatch, "If-Match"),
+    (F::IfModifiedSince, "If-Modified-Since"),
+    (F::IfNoneMatch, "If-None-Match"),
+    (F::IfRange, "If-Range"),
+    (F::IfUnmodifiedSince, "If-Unmodified-Since"),
+    (F::KeepAlive, "Keep-Alive"),
+    (F::LastModified, "Last-Modified"),
+    (F::Location, "Location"),
+    (F::Origin, "Origin"),
+    (F::Pragma, "Pragma"),
+    (F::Priority, "Priority"),
+    (F::ProxyAuthenticate, "Proxy-Authenticate"),
+    (F::ProxyAuthorization, "Proxy-Authorization"),
+    (F::ProxyConnection, "Proxy-Connection"),
+    (F::Range, "Range"),
+    (F::Referer, "Referer"),
+    (F::Refresh, "Refresh"),
+    (F::RetryAfter, "Retry-After"),
+    (F::SecWebSocketKey, "Sec-WebSocket-Key"),
+    (F::Server, "Server"),
+    (F::SetCookie, "Set-Cookie"),
+    (F::Te, "TE"),
+    (F::Trailer, "Trailer"),
+    (F::TransferEncoding, "Transfer-Encoding"),
+    (F::Upgrade, "Upgrade"),
+    (F::UserAgent, "User-Agent"),
+    (F::Vary, "Vary"),
+    (F::Via, "Via"),
+    (F::WwwAuthenticate, "WWW-Authenticate"),
+    (F::XForwardedFor, "X-Forwarded-For"),
+    (F::XForwardedHost, "X-Forwarded-Host"),
+    (F::XForwardedPort, "X-Forwarded-Port"),
+    (F::XForwardedPrefix, "X-Forwarded-Prefix"),
+    (F::XForwardedProto, "X-Forwarded-Proto"),
+    (F::XForwardedServer, "X-Forwarded-Server"),
+    (F::XForwardedSsl, "X-Forwarded-Ssl"),
+    (F::XOriginalUrl, "X-Original-URL"),
+    (F::XPoweredBy, "X-Powered-By"),
+    (F::XRealIp, "X-Real-IP"),
+    (F::XRequestId, "X-Request-Id"),
+    (F::XRewriteUrl, "X-Rewrite-URL"),
+    (F::XForwardedUri, "X-Forwarded-Uri"),
+];
+
+const TABLE: usize = 256;
+
+const fn lower(b: u8) -> u8 {
+    if b.is_ascii_uppercase() { b | 0x20 } else { b }
+}
+
+const fn hash(len: usize, first: u8, middle: u8, last: u8) -> usize {
+    let h = len.wrapping_mul(31)
+        ^ (lower(first) as usize).wrapping_mul(7)
+        ^ (lower(middle) as usize).wrapping_mul(53)
+        ^ (lower(last) as usize).wrapping_mul(151);
+    (h ^ (h >> 8)) & (TABLE - 1)
+}
+
+const fn build() -> [u8; TABLE] {
+    let mut table = [0u8; TABLE];
+    let mut i = 0;
+    while i < NAMES.len() {
+        let name = NAMES[i].1.as_bytes();
+        let mut at = hash(
+            name.len(),
+            name[0],
+            name[name.len() / 2],
+            name[name.len() - 1],
+        );
+        while table[at] != 0 {
+            at = (at + 1) & (TABLE - 1);
+        }
+        table[at] = i as u8 + 1;
+        i += 1;
+    }
+    table
+}
+
+/// Slot -> index into `NAMES` plus one; linear probing; never full.
+static SLOTS: [u8; TABLE] = build();
+
+impl FieldId {
+    /// The id of a name in any case. Names with `_` for `-` are not equal here; see [`FieldId::resembling`].
+    #[inline]
+    pub fn of(name: &[u8]) -> Self {
+        let (Some(&first), Some(&middle), Some(&last)) =
+            (name.first(), name.get(name.len() / 2), name.last())
+        else {
+            return F::Other;
+        };
+        let mut at = hash(name.len(), first, middle, last);
+        while let Some(&(id, known)) = SLOTS
+            .get(at & (TABLE - 1))
+            .and_then(|&i| NAMES.get((i as usize).wrapping_sub(1)))
+        {
+            if known.len() == name.len() && known.as_bytes().eq_ignore_ascii_case(name) {
+                return id;
+            }
+            at = at.wrapping_add(1);
+        }
+        F::Other
+    }
+
+    /// The id of the known name that a sloppy reader could take `name` for: `_`, `.` and spaces read as `-`.
+    pub fn resembling(name: &[u8]) -> Self {
+        let mut folded = [0u8; 32];
+        let Some(folded) = folded.get_mut(..name.len()) else {
+            return F::Other;
+        };
+        for (to, &from) in folded.iter_mut().zip(name) {
+            *to = if matches!(from, b'_' | b'.' | b' ') {
+                b'-'
+            } else {
+                from
+            };
+        }
+        Self::of(folded)
+    }
+
+    /// Canonical spelling; empty for [`FieldId::Other`].
+    pub fn name(self) -> &'static str {
+        NAMES
+            .iter()
+            .find(|(id, _)| *id == self)
+            .map_or("", |(_, name)| name)
+    }
+}
+
+/// A set of known fields: one bit each. [`FieldId::Other`] is never in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FieldSet(u64);
+
+impl FieldSet {
+    /// Nothing.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set of these.
+    pub const fn of(ids: &[FieldId]) -> Self {
+        let mut bits = 0u64;
+        let mut i = 0;
+        while i < ids.len() {
+            bits |= 1 << ids[i] as u8;
+            i += 1;
+        }
+        Self(bits & !1)
+    }
+
+    /// Is `id` in it?
+    #[inline]
+    pub const fn has(self, id: FieldId) -> bool {
+        self.0 >> (id as u8) & 1 == 1
+    }
+
+    /// Adds `id`.
+    #[inline]
+    pub fn insert(&mut self, id: FieldId) {
+        self.0 |= (1 << id as u8) & !1;
+    }
+
+    /// Takes `id` out.
+    pub fn remove(&mut self, id: FieldId) {
+        self.0 &= !(1 << id as u8);
+    }
+
+    /// Both.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// In both.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Hop-by-hop fields (RFC 9110 7.6.1): about one connection, never forwarded as they came.
+pub const HOP_BY_HOP: FieldSet = FieldSet::of(&[
+    F::Connection,
+    F::KeepAlive,
+    F::ProxyConnection,
+    F::Te,
+    F::TransferEncoding,
+    F::Upgrade,
+    F::Http2Settings,
+    F::ProxyAuthenticate,
+    F::ProxyAuthorization,
+]);
+
+/// What tells a message's length or destination: always written from the model.
+pub const FRAMING: FieldSet =
+    FieldSet::of(&[F::ContentLength, F::TransferEncoding, F::Host, F::Trailer]);
+
+/// What the proxy says about the client: the client's own copies are removed, in every spelling, before anything else.
+pub const PROXY_OWNED: FieldSet = FieldSet::of(&[
+    F::Forwarded,
+    F::XForwardedFor,
+    F::XForwardedHost,
+    F::XForwardedPort,
+    F::XForwardedPrefix,
+    F::XForwardedProto,
+    F::XForwardedServer,
+    F::XForwardedSsl,
+    F::XForwardedUri,
+    F::XOriginalUrl,
+    F::XRealIp,
+    F::XRewriteUrl,
+    F::XRequestId,
+]);
+
+/// Fields that `Connection` may nominate without effect: losing them changes length, routing, identity or meaning
+/// (RFC 9110 7.6.1 asks senders not to; CVE-2022-45059 is what happens otherwise).
+pub const NOT_NOMINABLE: FieldSet = FRAMING.union(PROXY_OWNED).union(FieldSet::of(&[
+    F::Authorization,
+    F::CacheControl,
+    F::ContentEncoding,
+    F::ContentLocation,
+    F::ContentRange,
+    F::ContentType,
+    F::Cookie,
+    F::Date,
+    F::ETag,
+    F::Expect,
+    F::Origin,
+    F::Range,
+    F::SetCookie,
+    F::Vary,
+    F::Via,
+    F::WwwAuthenticate,
+    F::Accept,
+    F::AcceptEncoding,
+    F::Referer,
+    F::UserAgent,
+    F::Location,
+]));
+
+/// Names that must not stand in a trailer section (RFC 9110 6.5.1): framing, routing, authentication, caching,
+/// conditions, content meaning.
+pub const NOT_IN_TRAILERS: FieldSet = NOT_NOMINABLE.union(HOP_BY_HOP).union(FieldSet::of(&[
+    F::Age,
+    F::Expires,
+    F::IfMatch,
+    F::IfModifiedSince,
+    F::IfNoneMatch,
+    F::IfRange,
+    F::IfUnmodifiedSince,
+    F::LastModified,
+    F::Pragma,
+    F::Refresh,
+    F::RetryAfter,
+]));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case() {
+        for (id, name) in NAMES {
+            assert_eq!(FieldId::of(name.as_bytes()), id);
+            assert_eq!(FieldId::of(name.to_ascii_lowercase().as_bytes()), id);
+            assert_eq!(FieldId::of(name.to_ascii_uppercase().as_bytes()), id);
+            assert_eq!(FieldId::resembling(name.replace('-', "_").as_bytes()), id);
+            assert_eq!(id.name(), name);
+            assert!((id as u8) < 64);
+        }
+    }
+
+    #[test]
+    fn strangers_are_other() {
+        for name in [
+            "",
+            "x",
+            "Hos",
+            "Hostt",
+            "Content-Lengt",
+            "X-Forwarded-Fo\u{0}",
+            "Content_Length",
+        ] {
+            assert_eq!(FieldId::of(name.as_bytes()), F::Other, "{name}");
+        }
+        assert!(!FieldSet::of(&[F::Other]).has(F::Other));
+    }
+}
