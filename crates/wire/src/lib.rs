@@ -1,1 +1,3 @@
-//! wire
+//! Bytes to messages and back, both sides, every protocol version. The only data-plane room that knows a wire format.
+
+pub mod h1;

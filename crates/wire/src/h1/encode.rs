@@ -1,0 +1,262 @@
+//! Writers: every outgoing message is made from the model. Framing, hop-by-hop and proxy-owned fields are written anew; other
+//! field lines are copied in contiguous runs, and only bytes that the scanner has accepted.
+
+use narthex_message::field::{HOP_BY_HOP, PROXY_OWNED};
+use narthex_message::validate::is_nominated;
+use narthex_message::{Body, Edits, Field, FieldId, FieldSet, Head, Span};
+
+/// Never copied from a request.
+const DROP_FROM_REQUEST: FieldSet = HOP_BY_HOP.union(PROXY_OWNED).union(FieldSet::of(&[
+    FieldId::ContentLength,
+    FieldId::Host,
+    FieldId::Expect,
+    FieldId::Trailer,
+]));
+
+/// Never copied from a response.
+const DROP_FROM_RESPONSE: FieldSet = FieldSet::of(&[
+    FieldId::Connection,
+    FieldId::KeepAlive,
+    FieldId::ProxyConnection,
+    FieldId::Te,
+    FieldId::TransferEncoding,
+    FieldId::Upgrade,
+    FieldId::Http2Settings,
+    FieldId::ContentLength,
+    FieldId::Trailer,
+]);
+
+/// Which lines of the original are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    drop: FieldSet,
+    nominated: bool,
+    underscores: bool,
+    sloppy: bool,
+}
+
+impl Keep {
+    /// Of a request. `nominated`: `Connection` names further fields; `underscores`: names with `_` are passed on.
+    pub fn request(nominated: bool, underscores: bool) -> Self {
+        Self {
+            drop: DROP_FROM_REQUEST,
+            nominated,
+            underscores,
+            sloppy: true,
+        }
+    }
+
+    /// Of a response.
+    pub fn response(nominated: bool) -> Self {
+        Self {
+            drop: DROP_FROM_RESPONSE,
+            nominated,
+            underscores: true,
+            sloppy: false,
+        }
+    }
+
+    /// Also drops these.
+    #[must_use]
+    pub fn without(mut self, more: FieldSet) -> Self {
+        self.drop = self.drop.union(more);
+        self
+    }
+
+    fn keeps(self, head: Head<'_>, field: &Field, edits: &Edits) -> bool {
+        if self.drop.has(field.id) {
+            return false;
+        }
+        let name = field.name.of(head.bytes);
+        if self.sloppy && field.sloppy && !self.keeps_sloppy(name) {
+            return false;
+        }
+        !(self.nominated && is_nominated(head, field.id, name)) && !edits.removes(field.id, name)
+    }
+
+    /// A name with `_` is dropped unless asked for; one that reads like a name of ours in a sloppy server, always.
+    fn keeps_sloppy(self, name: &[u8]) -> bool {
+        (self.underscores || !name.contains(&b'_')) && !self.drop.has(FieldId::resembling(name))
+    }
+}
+
+/// Copies the kept field lines of `head`, then the lines that `edits` adds.
+pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
+    let plain =
+        !keep.nominated && !edits.removes_others() && !(keep.sloppy && head.index.any_sloppy);
+    let drop = keep.drop.union(edits.removed());
+    let mut run = Span::default();
+    for field in &head.index.fields {
+        let kept = if plain {
+            !drop.has(field.id)
+        } else {
+            keep.keeps(head, field, edits)
+        };
+        if kept {
+            if run.end != field.name.start {
+                out.extend_from_slice(run.of(head.bytes));
+                run.start = field.name.start;
+            }
+            run.end = field.end;
+        }
+    }
+    out.extend_from_slice(run.of(head.bytes));
+    for (_, line) in edits.lines() {
+        out.extend_from_slice(line);
+    }
+}
+
+/// `name: value CRLF`, of pieces that are known to be clean.
+pub fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The framing fields of a body, if it has any.
+pub fn framing(body: Body, out: &mut Vec<u8>) {
+    match body {
+        Body::None | Body::UntilClose => {}
+        Body::Length(n) => content_length(n, out),
+        Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+}
+
+/// `Content-Length: n`.
+pub fn content_length(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Content-Length: ");
+    decimal(n, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number in digits.
+pub fn decimal(mut n: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        if let Some(d) = digits.get_mut(at) {
+            *d = b'0' + (n % 10) as u8;
+        }
+        n /= 10;
+        if n == 0 || at == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
+
+/// `HTTP/1.1 NNN reason CRLF`.
+pub fn status_line(status: u16, reason: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(u64::from(status), out);
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The reason phrase of a status that we answer ourselves (RFC 9110 15).
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::scan::{self, HeadLimits};
+    use narthex_message::Index;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        line: 8192,
+        field: 8192,
+        head: 32768,
+        fields: 100,
+    };
+
+    fn copy(input: &str, keep: Keep, edits: &Edits) -> String {
+        let mut index = Index::default();
+        scan::request(input.as_bytes(), &mut index, &LIMITS).unwrap();
+        let mut out = Vec::new();
+        fields(Head::new(input.as_bytes(), &index), keep, edits, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn runs_are_copied_and_ours_are_not() {
+        let input = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 2\r\nX-Forwarded-For: evil\r\nx_forwarded_for: evil\r\nX.Real.IP: evil\r\nC_D: 3\r\nConnection: close\r\nE: 4\r\n\r\n";
+        assert_eq!(
+            copy(input, Keep::request(false, false), &Edits::default()),
+            "A: 1\r\nB: 2\r\nE: 4\r\n"
+        );
+        assert_eq!(
+            copy(input, Keep::request(false, true), &Edits::default()),
+            "A: 1\r\nB: 2\r\nC_D: 3\r\nE: 4\r\n"
+        );
+    }
+
+    #[test]
+    fn nominated_fields_go_unless_they_may_not() {
+        let input = "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-a, Cookie ,X-B\r\nX-A: 1\r\nCookie: c\r\nX-b: 2\r\nX-C: 3\r\n\r\n";
+        assert_eq!(
+            copy(input, Keep::request(true, false), &Edits::default()),
+            "Cookie: c\r\nX-C: 3\r\n"
+        );
+    }
+
+    #[test]
+    fn edits_are_applied_once() {
+        let input =
+            "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: u\r\nX-A: 1\r\nX-a: 2\r\nX-B: 3\r\n\r\n";
+        let mut edits = Edits::default();
+        edits.remove("User-Agent");
+        edits.set("X-A", b"9");
+        assert_eq!(
+            copy(input, Keep::request(false, false), &edits),
+            "X-B: 3\r\nX-A: 9\r\n"
+        );
+    }
+
+    #[test]
+    fn numbers() {
+        for n in [0, 7, 10, 99, 100, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(n, &mut out);
+            assert_eq!(out, n.to_string().into_bytes());
+        }
+    }
+}
