@@ -1,6 +1,14 @@
 //! Problems: what happened, where, what to do.
 
+mod human;
+mod json;
+mod suggest;
+
 use crate::source::Span;
+
+pub use human::{render_human, render_human_colored};
+pub use json::render_json;
+pub use suggest::did_you_mean;
 
 /// How bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,6 +17,16 @@ pub enum Severity {
     Error,
     /// Legal and surely not meant.
     Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// One problem.
@@ -26,4 +44,40 @@ pub struct Problem {
     pub help: Option<String>,
     /// Another place that matters, e.g. the route that shadows this one.
     pub related: Option<(Span, String)>,
+}
+
+impl Problem {
+    /// An error without help.
+    pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.into(),
+            span,
+            help: None,
+            related: None,
+        }
+    }
+
+    /// A warning without help.
+    pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, span, message)
+        }
+    }
+
+    /// With what to do.
+    #[must_use]
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// With another place that matters.
+    #[must_use]
+    pub fn with_related(mut self, span: Span, message: impl Into<String>) -> Self {
+        self.related = Some((span, message.into()));
+        self
+    }
 }
