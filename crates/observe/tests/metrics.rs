@@ -230,6 +230,17 @@ fn collectors_are_asked_when_read_and_may_use_the_registry() {
 }
 
 #[test]
+fn a_family_with_both_has_one_head() {
+    let registry = Registry::new(1);
+    registry.gauge("g", "G.", &[("a", "counted")]).set(0, 1);
+    registry.collect("g", "G.", Kind::Gauge, |emit| emit(&[("a", "asked")], 2.0));
+    let mut out = String::new();
+    registry.render_prometheus(&mut out);
+    assert_eq!(out.matches("# TYPE g gauge\n").count(), 1);
+    assert!(out.contains("g{a=\"counted\"} 1\n") && out.contains("g{a=\"asked\"} 2\n"));
+}
+
+#[test]
 fn the_process_is_in_it() {
     let samples = rendered(&Registry::new(1));
     for name in [

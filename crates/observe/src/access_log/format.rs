@@ -39,24 +39,24 @@ impl Formatter {
 
     /// Appends one line, line feed included.
     pub fn write(&mut self, record: &Record<'_>, out: &mut Vec<u8>) {
-        match &*self.format {
-            Format::Json => write_json(record, &mut self.time, out),
-            Format::Combined => write_combined(record, &mut self.time, out),
-            Format::Template(template) => template.write(record, &mut self.time, out),
-        }
-        out.push(b'\n');
+        self.format.line(record, &mut self.time, out);
     }
 }
 
 /// Appends one line. For single records; a [`Formatter`] is faster for many.
 pub fn format_record(format: &Format, record: &Record<'_>, out: &mut Vec<u8>) {
-    let mut time = TimeTexts::default();
-    match format {
-        Format::Json => write_json(record, &mut time, out),
-        Format::Combined => write_combined(record, &mut time, out),
-        Format::Template(template) => template.write(record, &mut time, out),
+    format.line(record, &mut TimeTexts::default(), out);
+}
+
+impl Format {
+    fn line(&self, record: &Record<'_>, time: &mut TimeTexts, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => write_json(record, time, out),
+            Self::Combined => write_combined(record, time, out),
+            Self::Template(template) => template.write(record, time, out),
+        }
+        out.push(b'\n');
     }
-    out.push(b'\n');
 }
 
 /// The written forms of one second.

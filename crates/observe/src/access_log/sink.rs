@@ -12,7 +12,7 @@ use super::output::Output;
 use super::writer::WriterThread;
 
 /// Bytes that a core gathers before it hands them over.
-const CHUNK: usize = 32 * 1024;
+const CHUNK: usize = 64 * 1024;
 /// Smallest chunk, for very small bounds.
 const MIN_CHUNK: usize = 512;
 
@@ -56,7 +56,7 @@ pub(super) struct Shared {
 }
 
 impl LogSink {
-    /// Opens a log of which at most `buffer_bytes` wait for the writer (besides one unfinished chunk of at most 32 KiB per
+    /// Opens a log of which at most `buffer_bytes` wait for the writer (besides one unfinished chunk of at most 64 KiB per
     /// core) and no record longer than `flush`. Regular files share one writer thread; whatever can stall (a pipe, a terminal)
     /// has its own, so that it stalls nobody else.
     pub fn open(target: LogTarget, buffer_bytes: usize, flush: Duration) -> io::Result<Self> {

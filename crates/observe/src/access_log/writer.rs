@@ -14,7 +14,7 @@ const HEADROOM: usize = 4 * 1024;
 /// Empty buffers kept for reuse.
 const SPARE: usize = 64;
 /// Larger ones (after giant records) are not kept.
-const SPARE_BYTES: usize = 64 * 1024;
+const SPARE_BYTES: usize = 128 * 1024;
 
 enum Job {
     Chunk(Arc<Shared>, Vec<u8>),
@@ -27,6 +27,8 @@ enum Job {
 struct Jobs {
     waiting: VecDeque<Job>,
     spare: Vec<Vec<u8>>,
+    /// The writer sleeps: whoever adds a job wakes it. While it does not, no core pays for the system call.
+    asleep: bool,
     stopped: bool,
 }
 
@@ -104,8 +106,7 @@ impl WriterThread {
     }
 
     fn push(&self, job: Job) {
-        self.lock().waiting.push_back(job);
-        self.queue.ready.notify_one();
+        self.queue.add(self.lock(), job);
     }
 
     fn lock(&self) -> MutexGuard<'_, Jobs> {
@@ -131,6 +132,16 @@ impl Queue {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add(&self, mut jobs: MutexGuard<'_, Jobs>, job: Job) {
+        jobs.waiting.push_back(job);
+        let asleep = std::mem::replace(&mut jobs.asleep, false);
+        // unlocked first, or the writer would wake only to wait for the lock
+        drop(jobs);
+        if asleep {
+            self.ready.notify_one();
+        }
+    }
+
     /// Swaps `batch`, which is empty, with all that waits; false when there is nothing and never will be.
     fn take(&self, batch: &mut VecDeque<Job>, spent: &mut Vec<Vec<u8>>) -> bool {
         let mut jobs = self.lock();
@@ -141,6 +152,7 @@ impl Queue {
             if jobs.stopped {
                 return false;
             }
+            jobs.asleep = true;
             jobs = self
                 .ready
                 .wait(jobs)

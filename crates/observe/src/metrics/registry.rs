@@ -61,6 +61,13 @@ pub(super) struct Family {
     pub(super) collect: Option<Collect>,
 }
 
+/// A family to ask, and the head to write before: none if it has series of its own, which come with it.
+struct Asked {
+    name: String,
+    head: Option<(String, Kind)>,
+    collect: Collect,
+}
+
 pub(super) struct State {
     pub(super) families: BTreeMap<String, Family>,
     pub(super) series: usize,
@@ -162,8 +169,16 @@ impl Registry {
             render::families(&state, out);
             (state.collectors(), state.max_series)
         };
-        for (name, help, kind, collect) in collectors {
-            render::collected(&name, &help, kind, &*collect, most, out);
+        for Asked {
+            name,
+            head,
+            collect,
+        } in collectors
+        {
+            if let Some((help, kind)) = head {
+                render::head(&name, &help, kind, out);
+            }
+            render::collected(&name, &*collect, most, out);
         }
         render::process(out);
     }
@@ -265,16 +280,16 @@ impl State {
         self.in_vain = (freed == 0).then(Instant::now);
     }
 
-    fn collectors(&self) -> Vec<(String, String, Kind, Collect)> {
+    fn collectors(&self) -> Vec<Asked> {
         let mut found = Vec::new();
         for (name, family) in &self.families {
             if let Some(collect) = &family.collect {
-                found.push((
-                    name.clone(),
-                    family.help.clone(),
-                    family.kind,
-                    Arc::clone(collect),
-                ));
+                let alone = family.series.is_empty();
+                found.push(Asked {
+                    name: name.clone(),
+                    head: alone.then(|| (family.help.clone(), family.kind)),
+                    collect: Arc::clone(collect),
+                });
             }
         }
         found

@@ -30,7 +30,8 @@ fn escape_help(help: &str, out: &mut String) {
     }
 }
 
-fn head(name: &str, help: &str, kind: Kind, out: &mut String) {
+/// `HELP` and `TYPE`.
+pub(super) fn head(name: &str, help: &str, kind: Kind, out: &mut String) {
     out.push_str("# HELP ");
     out.push_str(name);
     out.push(' ');
@@ -154,16 +155,13 @@ fn single(name: &str, help: &str, kind: Kind, value: f64, out: &mut String) {
     line(out, format_args!("{name} {}", number(value)));
 }
 
-/// A family that is asked now; at most `most` samples.
+/// The samples of a family that is asked now; at most `most`.
 pub(super) fn collected(
     name: &str,
-    help: &str,
-    kind: Kind,
     collect: &dyn Fn(&mut Emit<'_>),
     most: usize,
     out: &mut String,
 ) {
-    head(name, help, kind, out);
     let mut left = most;
     collect(&mut |labels, value| {
         if left > 0 {
