@@ -9,3 +9,6 @@ pub mod listen;
 pub mod rt;
 pub mod scratch;
 pub mod stream;
+
+#[cfg(test)]
+mod testing;
