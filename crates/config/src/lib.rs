@@ -2,8 +2,18 @@
 //!
 //! `text -> syntax (KDL 2, own parser) -> raw (what was written) -> check (every problem at once) -> model (what the
 //! program may rely on)`. Pure: no sockets, no clock. Reading files happens through [`source::Loader`].
+//!
+//! [`load`](load::load) is the way in.
 
+pub mod check;
+pub mod load;
+mod lower;
 pub mod model;
 pub mod problem;
+pub mod raw;
+pub mod schema;
+mod secret;
 pub mod source;
 pub mod syntax;
+
+pub use load::{Environment, Loaded, Quick, load, load_text, quick};

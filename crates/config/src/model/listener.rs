@@ -160,3 +160,36 @@ pub struct TcpOptions {
     /// `TCP_USER_TIMEOUT`; zero is the kernel's; 30 s.
     pub user_timeout: Duration,
 }
+
+impl Listener {
+    /// A listener with every default.
+    pub fn new(name: impl Into<String>, address: Address) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            ipv6_only: false,
+            mode: 0o660,
+            backlog: 4096,
+            proxy_protocol: None,
+            connections: ListenerConnections::default(),
+            timeouts: ClientTimeouts::default(),
+            limits: Limits::default(),
+            tcp: TcpOptions::default(),
+            liveness: None,
+            readiness: None,
+            origin: Origin::default(),
+        }
+    }
+}
+
+impl Default for ListenerConnections {
+    fn default() -> Self {
+        Self { max: 0, per_client: 0, requests: 10_000, max_age: Duration::ZERO }
+    }
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self { keepalive: Duration::from_secs(60), user_timeout: Duration::from_secs(30) }
+    }
+}

@@ -153,6 +153,10 @@ impl Secret {
     pub fn new(reference: impl Into<String>, value: impl Into<String>) -> Self {
         Self { reference: reference.into(), value: value.into() }
     }
+    /// Where it came from, as the file says it. Safe to print.
+    pub fn reference(&self) -> &str {
+        &self.reference
+    }
     /// The value itself. Use it, never print it.
     pub fn expose(&self) -> &str {
         &self.value
@@ -192,4 +196,51 @@ pub struct Origin {
     pub file: String,
     /// 1-based line.
     pub line: u32,
+}
+
+impl Default for Config {
+    /// One worker, every default, nothing to listen on and nothing to serve.
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            identity: None,
+            memory: MemoryCap::Percent(75),
+            connections_max: 0,
+            connections_per_client: 1000,
+            shutdown_grace: Duration::from_secs(30),
+            trusted_proxies: IpSet::default(),
+            request_id: RequestId::default(),
+            log: Log::default(),
+            access_logs: Vec::new(),
+            admin: Vec::new(),
+            listeners: Vec::new(),
+            upstreams: Vec::new(),
+            sites: Vec::new(),
+            pid_file: None,
+        }
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self { enabled: true, header: "X-Request-Id".to_owned(), trust: false }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), json: false }
+    }
+}
+
+impl Default for AccessLog {
+    /// JSON to standard output.
+    fn default() -> Self {
+        Self {
+            format: AccessLogFormat::Json,
+            target: LogTarget::Stdout,
+            buffer: 1 << 20,
+            flush: Duration::from_secs(1),
+        }
+    }
 }

@@ -237,3 +237,21 @@ pub struct ErrorPage {
 fn body_len<S: serde::Serializer>(b: &Arc<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(&format!("{} bytes", b.len()))
 }
+
+impl Default for RouteSettings {
+    fn default() -> Self {
+        Self {
+            body_max: None,
+            forwarded: ForwardedStyle::XForwarded,
+            host: UpstreamHost::Keep,
+            buffer_request: None,
+            buffer_response: None,
+            upgrade: vec!["websocket".to_owned()],
+            rewrite_response_urls: true,
+            hide_origin: true,
+            underscore_headers: false,
+            reject_body_on_get: false,
+            tunnel_idle: Duration::from_secs(3600),
+        }
+    }
+}

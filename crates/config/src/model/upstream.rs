@@ -153,3 +153,69 @@ pub struct UpstreamConnections {
     /// Idle connections kept per server in the whole process; 256.
     pub idle: usize,
 }
+
+impl Upstream {
+    /// An upstream with every default and no server.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            balance: Balance::LeastRequests,
+            servers: Vec::new(),
+            health: None,
+            eject: Eject::default(),
+            retry: Retry::default(),
+            timeouts: UpstreamTimeouts::default(),
+            connections: UpstreamConnections::default(),
+            proxy_protocol: None,
+            source: None,
+            tcp_keepalive: Duration::from_secs(60),
+            tcp_user_timeout: Duration::from_secs(30),
+            mark: None,
+            origin: Origin::default(),
+        }
+    }
+}
+
+impl HealthCheck {
+    /// A check of `path` with every default.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            host: None,
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+            healthy: 2,
+            unhealthy: 3,
+            status: (200, 399),
+        }
+    }
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Self { errors: 5, within: Duration::from_secs(10), for_: Duration::from_secs(30), at_most: 50 }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 2, budget: 20, on_connect: true, on_reset: true, on_status: Vec::new(), body_max: 64 << 10 }
+    }
+}
+
+impl Default for UpstreamTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            response: Duration::from_secs(60),
+            body_idle: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for UpstreamConnections {
+    fn default() -> Self {
+        Self { max: 0, queue: 1000, queue_timeout: Duration::from_secs(2), idle: 256 }
+    }
+}
