@@ -1,1 +1,31 @@
-//! upstream
+//! Where requests go: upstreams, their servers, and the connections to them.
+//!
+//! Two halves. The *shared* half ([`Fleet`], [`Cluster`], [`Endpoint`]) is one per process, outlives every reload and is
+//! keyed by identity: the upstream's name and the server's address. It holds what is true for the whole process: health,
+//! passive marking, the number of sockets, counters with one writer per core. The *core* half ([`CoreFleet`],
+//! [`CoreCluster`], [`Lease`]) is one per core and never leaves it: the choice of a server, the idle connections, the
+//! retry budget.
+//!
+//! A plain request reads shared memory and writes only its own core's cache lines. Shared counters are written when a
+//! connection is opened or closed, locks are taken when something fails or when a limit is reached.
+
+pub mod balance;
+pub mod breaker;
+pub mod budget;
+mod clock;
+pub mod cluster;
+pub mod discover;
+pub mod endpoint;
+pub mod fleet;
+pub mod health;
+pub mod local;
+pub mod sockets;
+
+pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
+pub use crate::local::{
+    ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError, Tried,
+};
+// pub use crate::discover::Discovery;
+pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
+pub use crate::fleet::Fleet;
+// pub use crate::health::run_checks;

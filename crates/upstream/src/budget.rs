@@ -1,0 +1,112 @@
+//! The retry budget: retries are a bounded share of the requests of the last ten seconds, so that a failing upstream is
+//! not hit with a multiple of its load. Pure; one per core.
+
+/// Seconds of memory.
+const WINDOW: u64 = 10;
+
+/// Requests and retries of the last ten seconds, by second.
+#[derive(Debug, Default)]
+pub struct Budget {
+    seconds: [(u32, u32); WINDOW as usize],
+    /// The second that is being counted.
+    now: u64,
+    requests: u64,
+    retries: u64,
+}
+
+impl Budget {
+    /// Counts a request (not its retries). `now_ms` is monotonic.
+    pub fn request(&mut self, now_ms: u64) {
+        self.turn(now_ms / 1_000);
+        self.requests += 1;
+        let at = (self.now % WINDOW) as usize;
+        if let Some(second) = self.seconds.get_mut(at) {
+            second.0 = second.0.saturating_add(1);
+        }
+    }
+
+    /// May a request be retried? If so the retry is counted. `percent` of the requests, and `minimum` a second besides.
+    pub fn try_retry(&mut self, now_ms: u64, percent: u8, minimum: u64) -> bool {
+        self.turn(now_ms / 1_000);
+        let allowed =
+            self.requests.saturating_mul(u64::from(percent)) / 100 + minimum.saturating_mul(WINDOW);
+        if self.retries >= allowed {
+            return false;
+        }
+        self.retries += 1;
+        let at = (self.now % WINDOW) as usize;
+        if let Some(second) = self.seconds.get_mut(at) {
+            second.1 = second.1.saturating_add(1);
+        }
+        true
+    }
+
+    fn turn(&mut self, second: u64) {
+        if second <= self.now {
+            return;
+        }
+        let passed = (second - self.now).min(WINDOW);
+        for i in 0..passed {
+            let at = ((second - i) % WINDOW) as usize;
+            if let Some(old) = self.seconds.get_mut(at) {
+                self.requests = self.requests.saturating_sub(u64::from(old.0));
+                self.retries = self.retries.saturating_sub(u64::from(old.1));
+                *old = (0, 0);
+            }
+        }
+        self.now = second;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn retries(b: &mut Budget, now: u64, percent: u8, minimum: u64) -> usize {
+        (0..10_000)
+            .take_while(|_| b.try_retry(now, percent, minimum))
+            .count()
+    }
+
+    #[test]
+    fn a_share_of_the_requests_and_a_minimum() {
+        let mut b = Budget::default();
+        for _ in 0..1_000 {
+            b.request(5_000);
+        }
+        assert_eq!(retries(&mut b, 5_000, 20, 3), 230);
+        assert_eq!(retries(&mut b, 14_999, 20, 3), 0);
+        assert_eq!(retries(&mut b, 15_000, 20, 3), 30);
+    }
+
+    #[test]
+    fn nothing_at_all_when_switched_off() {
+        let mut b = Budget::default();
+        b.request(0);
+        assert_eq!(retries(&mut b, 0, 0, 0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn never_above_the_share(steps in prop::collection::vec((0u64..3_000, 0u32..50, 0u32..50), 1..100)) {
+            let mut b = Budget::default();
+            let mut now = 0;
+            let mut log: Vec<(u64, u64, u64)> = Vec::new();
+            for (step, requests, wanted) in steps {
+                now += step;
+                for _ in 0..requests {
+                    b.request(now);
+                }
+                let granted = (0..wanted).filter(|_| b.try_retry(now, 20, 1)).count() as u64;
+                log.push((now / 1_000, u64::from(requests), granted));
+                let recent = log.iter().filter(|(s, _, _)| now / 1_000 - s < WINDOW);
+                let (requests, retries) = recent.fold((0, 0), |(a, b), (_, q, r)| (a + q, b + r));
+                // The share is of the requests known when the retry is asked for, so old requests leave later than it.
+                let all: u64 = log.iter().filter(|(s, _, _)| now / 1_000 - s < 2 * WINDOW).map(|(_, q, _)| q).sum();
+                prop_assert!(retries <= all / 5 + WINDOW, "{requests} {retries}");
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use narthex_config::model::{
+    Balance, Eject, HealthCheck, Retry, Server, ServerAddress, Upstream, UpstreamConnections,
+    UpstreamTimeouts,
+};
+use narthex_net::dial::{DialOptions, Target};
+
+use crate::endpoint::{Endpoint, EndpointStatus, Identity};
+use crate::fleet::Changes;
+use crate::sockets::Sockets;
+
+/// What the configuration says about an upstream, but for its servers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Policy.
+    pub balance: Balance,
+    /// Active check.
+    pub health: Option<HealthCheck>,
+    /// Passive marking.
+    pub eject: Eject,
+    /// Retries.
+    pub retry: Retry,
+    /// Time bounds.
+    pub timeouts: UpstreamTimeouts,
+    /// Connections.
+    pub connections: UpstreamConnections,
+    /// Version of the PROXY header that a new connection begins with.
+    pub proxy_protocol: Option<u8>,
+    /// Socket options.
+    pub dial: DialOptions,
+}
+
+impl Settings {
+    /// Takes what concerns us.
+    pub fn new(upstream: &Upstream) -> Self {
+        Self {
+            balance: upstream.balance,
+            health: upstream.health.clone(),
+            eject: upstream.eject.clone(),
+            retry: upstream.retry.clone(),
+            timeouts: upstream.timeouts.clone(),
+            connections: upstream.connections.clone(),
+            proxy_protocol: upstream.proxy_protocol,
+            dial: DialOptions {
+                source: upstream.source,
+                keepalive: upstream.tcp_keepalive,
+                user_timeout: upstream.tcp_user_timeout,
+                mark: upstream.mark,
+            },
+        }
+    }
+}
+
+/// A server in the set.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The server.
+    pub endpoint: Arc<Endpoint>,
+    /// 1..=1000.
+    pub weight: u32,
+    /// Used only when no other is available.
+    pub backup: bool,
+}
+
+/// The servers of an upstream at one moment.
+#[derive(Debug, Default)]
+pub struct ServerSet {
+    /// In written order; the addresses of a DNS name in the order of their numbers.
+    pub members: Vec<Member>,
+}
+
+/// What there is to see of an upstream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterStatus {
+    /// Its name.
+    pub name: String,
+    /// Its servers.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Default)]
+struct Source {
+    servers: Vec<Server>,
+    /// Last good answers.
+    resolved: HashMap<(String, u16), Vec<IpAddr>>,
+    endpoints: HashMap<Identity, Arc<Endpoint>>,
+}
+
+/// An upstream. Shared by all cores; kept across reloads under its name.
+#[derive(Debug)]
+pub struct Cluster {
+    id: u64,
+    name: String,
+    cores: usize,
+    settings: ArcSwap<Settings>,
+    set: ArcSwap<ServerSet>,
+    /// Moves when `settings` or `set` do.
+    version: AtomicU64,
+    retired: AtomicBool,
+    source: Mutex<Source>,
+    ejecting: Mutex<()>,
+    changes: Arc<Changes>,
+}
+
+impl Cluster {
+    pub(crate) fn new(id: u64, upstream: &Upstream, cores: usize, changes: Arc<Changes>) -> Self {
+        Self {
+            id,
+            name: upstream.name.clone(),
+            cores,
+            settings: ArcSwap::from_pointee(Settings::new(upstream)),
+            set: ArcSwap::default(),
+            version: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            source: Mutex::default(),
+            ejecting: Mutex::default(),
+            changes,
+        }
+    }
+
+    /// Unique in the process, never reused.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The present settings.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// The present servers.
+    pub fn set(&self) -> Arc<ServerSet> {
+        self.set.load_full()
+    }
+
+    /// Moves on whenever settings or servers change.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// No configuration names it any more.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.changes.announce();
+    }
+
+    /// One at a time decides whether another server may be taken out.
+    pub(crate) fn ejecting(&self) -> MutexGuard<'_, ()> {
+        self.ejecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over what a configuration says.
+    pub(crate) fn configure(&self, upstream: &Upstream) {
+        self.retired.store(false, Ordering::Release);
+        let settings = Settings::new(upstream);
+        let mut source = self.source();
+        let same = **self.settings.load() == settings;
+        if same && source.servers == upstream.servers {
+            return;
+        }
+        self.settings.store(Arc::new(settings));
+        source.servers.clone_from(&upstream.servers);
+        let names: Vec<_> = names(&source.servers).collect();
+        source.resolved.retain(|name, _| names.contains(name));
+        self.rebuild(&mut source);
+    }
+
+    /// The names that are to be resolved, with their ports.
+    pub(crate) fn dns_names(&self) -> Vec<(String, u16)> {
+        if self.is_retired() {
+            return Vec::new();
+        }
+        names(&self.source().servers).collect()
+    }
+
+    /// Has this name been answered for?
+    pub(crate) fn is_resolved(&self, name: &(String, u16)) -> bool {
+        self.source().resolved.contains_key(name)
+    }
+
+    /// Takes over what a name resolves to.
+    pub(crate) fn resolved(&self, host: &str, port: u16, mut addresses: Vec<IpAddr>) {
+        // A source address cannot reach the other family.
+        if let Some(from) = self.settings.load().dial.source {
+            addresses.retain(|a| a.is_ipv4() == from.is_ipv4());
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        let mut source = self.source();
+        let key = (host.to_owned(), port);
+        if !names(&source.servers).any(|name| name == key)
+            || source.resolved.get(&key) == Some(&addresses)
+        {
+            return;
+        }
+        tracing::info!(
+            upstream = self.name,
+            host,
+            ?addresses,
+            "servers found by name"
+        );
+        source.resolved.insert(key, addresses);
+        self.rebuild(&mut source);
+    }
+
+    fn rebuild(&self, source: &mut Source) {
+        let settings = self.settings.load();
+        let mut members: Vec<Member> = Vec::new();
+        for server in &source.servers {
+            for target in targets(server, &source.resolved) {
+                let identity = Identity {
+                    address: server.address.clone(),
+                    target,
+                };
+                if members.iter().any(|m| *m.endpoint.identity() == identity) {
+                    continue;
+                }
+                let endpoint = source.endpoints.get(&identity).cloned().unwrap_or_else(|| {
+                    let sockets =
+                        Sockets::new(settings.connections.max, settings.connections.queue);
+                    let id = self.changes.next_id();
+                    Arc::new(Endpoint::new(
+                        id,
+                        server,
+                        identity.target.clone(),
+                        self.cores,
+                        sockets,
+                    ))
+                });
+                endpoint
+                    .sockets
+                    .set_limits(settings.connections.max, settings.connections.queue);
+                members.push(Member {
+                    endpoint,
+                    weight: server.weight.clamp(1, 1_000),
+                    backup: server.backup,
+                });
+            }
+        }
+        source.endpoints = members
+            .iter()
+            .map(|m| (m.endpoint.identity().clone(), Arc::clone(&m.endpoint)))
+            .collect();
+        self.set.store(Arc::new(ServerSet { members }));
+        self.version.fetch_add(1, Ordering::Release);
+        self.changes.announce();
+    }
+
+    /// All there is to see.
+    pub fn status(&self) -> ClusterStatus {
+        let endpoints = self
+            .set
+            .load()
+            .members
+            .iter()
+            .map(|m| m.endpoint.status())
+            .collect();
+        ClusterStatus {
+            name: self.name.clone(),
+            endpoints,
+        }
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn names(servers: &[Server]) -> impl Iterator<Item = (String, u16)> + '_ {
+    servers.iter().filter_map(|s| match &s.address {
+        ServerAddress::Dns { host, port } => Some((host.clone(), *port)),
+        _ => None,
+    })
+}
+
+fn targets(server: &Server, resolved: &HashMap<(String, u16), Vec<IpAddr>>) -> Vec<Target> {
+    match &server.address {
+        ServerAddress::Ip(address) => vec![Target::Tcp(*address)],
+        ServerAddress::Unix(path) => vec![Target::Unix(path.clone())],
+        ServerAddress::Dns { host, port } => {
+            let addresses = resolved
+                .get(&(host.clone(), *port))
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            addresses
+                .iter()
+                .map(|ip| Target::Tcp(SocketAddr::new(*ip, *port)))
+                .collect()
+        }
+    }
+}

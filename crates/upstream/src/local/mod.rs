@@ -1,0 +1,98 @@
+//! The core half: everything here belongs to one core and never leaves it.
+
+mod cluster;
+mod lease;
+mod pool;
+mod reaper;
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use narthex_net::rt::{self, TaskKey};
+
+pub use cluster::{CoreCluster, PickError, Tried};
+pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease};
+
+use crate::cluster::Cluster;
+use crate::fleet::Fleet;
+
+thread_local! {
+    static FLEET: RefCell<Weak<CoreFleet>> = const { RefCell::new(Weak::new()) };
+}
+
+/// One core's side of the fleet: its clusters, its idle connections, the task that watches those.
+pub struct CoreFleet {
+    core: usize,
+    fleet: Arc<Fleet>,
+    clusters: RefCell<HashMap<u64, Rc<CoreCluster>>>,
+    reaper: Cell<TaskKey>,
+    /// Idle connections of this core, all servers together.
+    idle: Cell<usize>,
+}
+
+impl CoreFleet {
+    /// Call it once on each data core; `core` is below [`Fleet::cores`] and unique.
+    pub fn new(core: usize, fleet: Arc<Fleet>) -> Rc<Self> {
+        fleet.join(core, rt::current_core().remote());
+        let this = Rc::new(Self {
+            core,
+            fleet,
+            clusters: RefCell::default(),
+            reaper: Cell::new(TaskKey::NONE),
+            idle: Cell::new(0),
+        });
+        FLEET.with(|f| *f.borrow_mut() = Rc::downgrade(&this));
+        this.reaper
+            .set(rt::spawn(reaper::run(Rc::downgrade(&this))));
+        this
+    }
+
+    /// This core's side of a cluster: the same one for the same cluster, so that idle connections survive a reload.
+    pub fn adopt(self: &Rc<Self>, cluster: &Arc<Cluster>) -> Rc<CoreCluster> {
+        let mut clusters = self.clusters.borrow_mut();
+        let known = clusters
+            .entry(cluster.id())
+            .or_insert_with(|| CoreCluster::new(Arc::clone(cluster), self));
+        Rc::clone(known)
+    }
+
+    /// Lets go of clusters that no configuration names and no request uses.
+    fn tidy(&self) {
+        self.clusters
+            .borrow_mut()
+            .retain(|_, c| !(c.shared().is_retired() && Rc::strong_count(c) == 1));
+    }
+
+    /// Idle connections of this core.
+    pub fn idle(&self) -> usize {
+        self.idle.get()
+    }
+
+    fn count_idle(&self, by: isize) {
+        let before = self.idle.get();
+        self.idle.set(before.saturating_add_signed(by));
+        if before == 0 && by > 0 {
+            // The reaper sleeps without a timer while there is nothing to reap.
+            rt::current_core().wake(self.reaper.get());
+        }
+    }
+}
+
+/// Asks `core` to close one idle connection to a server, for a request elsewhere that waits for the socket.
+fn ask_to_give_up(fleet: &Fleet, core: usize, cluster: u64, endpoint: u64) {
+    let Some(remote) = fleet.remote(core) else {
+        return;
+    };
+    remote.run(move || {
+        let fleet = FLEET.with(|f| f.borrow().upgrade());
+        let Some(fleet) = fleet else { return };
+        let cluster = fleet.clusters.borrow().get(&cluster).cloned();
+        if let Some(cluster) = cluster {
+            cluster.give_up_one(endpoint);
+        }
+    });
+}

@@ -1,0 +1,251 @@
+//! One server's idle connections on one core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use narthex_net::rt::{self, Interest, TaskKey};
+use narthex_net::stream::Stream;
+
+use super::CoreFleet;
+use super::lease::Connection;
+use crate::clock::millis;
+use crate::cluster::Settings;
+use crate::endpoint::{CoreCounters, Endpoint};
+use crate::sockets::Next;
+
+struct Idle {
+    connection: Connection,
+    /// Monotonic ms from which it is not used any more.
+    until: u64,
+}
+
+/// This core's side of a server.
+pub(super) struct CoreEndpoint {
+    shared: Arc<Endpoint>,
+    core: usize,
+    fleet: Weak<CoreFleet>,
+    /// Oldest in front.
+    idle: RefCell<VecDeque<Idle>>,
+    /// Connections for requests of this core that wait for one, by ticket.
+    handed: RefCell<HashMap<u64, Connection>>,
+    /// Not in the set any more: nothing is kept.
+    retired: Cell<bool>,
+}
+
+impl CoreEndpoint {
+    pub(super) fn new(shared: Arc<Endpoint>, core: usize, fleet: Weak<CoreFleet>) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            core,
+            fleet,
+            idle: RefCell::default(),
+            handed: RefCell::default(),
+            retired: Cell::new(false),
+        })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Endpoint> {
+        &self.shared
+    }
+
+    pub(super) fn core(&self) -> usize {
+        self.core
+    }
+
+    pub(super) fn fleet(&self) -> Option<Rc<CoreFleet>> {
+        self.fleet.upgrade()
+    }
+
+    pub(super) fn counters(&self) -> &CoreCounters {
+        self.shared.counters(self.core)
+    }
+
+    /// The newest idle connection that is fit for use.
+    pub(super) fn take_idle(&self) -> Option<Connection> {
+        let now = rt::now_ms();
+        loop {
+            let idle = self.idle.borrow_mut().pop_back()?;
+            self.count(-1);
+            if idle.is_fit(now) {
+                return Some(idle.into_use());
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request; or hands it to one that waits; or closes it.
+    pub(super) fn put_idle(
+        &self,
+        connection: Connection,
+        settings: &Settings,
+        hint_ms: Option<u64>,
+    ) {
+        let Some(fleet) = self.fleet.upgrade() else {
+            return;
+        };
+        let lifetime = lifetime(millis(settings.timeouts.idle), hint_ms);
+        let keep = !self.retired.get()
+            && lifetime > 0
+            && self.has_room(settings.connections.idle, fleet.fleet.cores());
+        // With a limit on sockets a request may wait for this very connection, whatever the idle cap says.
+        let limited = self.shared.sockets.is_limited();
+        if !(keep || limited && !self.retired.get()) || !is_quiet(&connection.stream) {
+            return;
+        }
+        connection.stream.registration().watch(fleet.reaper.get());
+        let until = rt::now_ms().saturating_add(lifetime);
+        self.idle.borrow_mut().push_back(Idle { connection, until });
+        self.count(1);
+        if !limited {
+            return;
+        }
+        match self.shared.sockets.next(self.core) {
+            Next::Nobody if keep => {}
+            Next::Nobody | Next::Elsewhere => self.drop_newest(),
+            Next::Here(ticket) => {
+                // The one that was just put there, however short it may be kept: somebody counts on it.
+                let idle = self.idle.borrow_mut().pop_back();
+                if let Some(idle) = idle {
+                    self.count(-1);
+                    self.handed.borrow_mut().insert(ticket, idle.into_use());
+                }
+            }
+        }
+    }
+
+    fn drop_newest(&self) {
+        let idle = self.idle.borrow_mut().pop_back();
+        if idle.is_some() {
+            self.count(-1);
+        }
+    }
+
+    /// The connection that was handed over under a ticket.
+    pub(super) fn take_handed(&self, ticket: u64) -> Option<Connection> {
+        self.handed.borrow_mut().remove(&ticket)
+    }
+
+    /// A core's even share of the cap is its own; more is for whoever comes first. Cores that grow at the same time can
+    /// exceed the cap for a moment; the reaper takes that back.
+    fn has_room(&self, cap: usize, cores: usize) -> bool {
+        let here = self.idle.borrow().len();
+        here < cap / cores || self.shared.idle() < cap as u64
+    }
+
+    /// Closes the idle connection that has waited longest.
+    pub(super) fn give_up_oldest(&self) -> bool {
+        let idle = self.idle.borrow_mut().pop_front();
+        let found = idle.is_some();
+        if found {
+            self.count(-1);
+        }
+        found
+    }
+
+    /// Closes what is not fit, and what is above the cap; says how many.
+    pub(super) fn sweep(&self, now: u64, cap: usize, cores: usize) -> usize {
+        let mut unfit = Vec::new();
+        {
+            let mut idle = self.idle.borrow_mut();
+            if idle.is_empty() {
+                return 0;
+            }
+            let mut kept = VecDeque::with_capacity(idle.len());
+            for connection in idle.drain(..) {
+                if connection.is_fit(now) {
+                    kept.push_back(connection)
+                } else {
+                    unfit.push(connection)
+                }
+            }
+            *idle = kept;
+        }
+        self.count(-isize::try_from(unfit.len()).unwrap_or(isize::MAX));
+        let mut closed = unfit.len();
+        // Closing gives permits back, which may wake others: not inside the borrow.
+        drop(unfit);
+        while self.shared.idle() > cap as u64
+            && self.idle.borrow().len() > cap / cores
+            && self.give_up_oldest()
+        {
+            closed += 1;
+        }
+        closed
+    }
+
+    /// Closes everything and keeps nothing from now on.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        while self.give_up_oldest() {}
+    }
+
+    fn count(&self, by: isize) {
+        CoreCounters::shift(&self.counters().idle, i32::try_from(by).unwrap_or(0));
+        if let Some(fleet) = self.fleet.upgrade() {
+            fleet.count_idle(by);
+        }
+    }
+}
+
+impl Idle {
+    fn into_use(self) -> Connection {
+        let mut connection = self.connection;
+        connection.stream.registration().watch(TaskKey::NONE);
+        connection.reused = true;
+        connection
+    }
+
+    /// Anything that a server says on an idle connection, its end included, makes it unusable: what comes next would be
+    /// read as the answer to somebody's request. Costs no system call.
+    fn is_fit(&self, now: u64) -> bool {
+        let registration = self.connection.stream.registration();
+        now < self.until && !registration.is_dead() && !registration.is_readable()
+    }
+}
+
+/// Is there nothing to read? After a message that filled its buffer exactly only the kernel knows.
+fn is_quiet(stream: &Stream) -> bool {
+    let registration = stream.registration();
+    if registration.is_dead() || registration.is_read_ended() {
+        return false;
+    }
+    if !registration.is_readable() {
+        return true;
+    }
+    match stream.try_peek(&mut [0]) {
+        Err(e) if e.kind() == ErrorKind::WouldBlock => {
+            registration.would_block(Interest::Read);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// How long a connection may be idle: the configured time, or less than the server says (`Keep-Alive: timeout`), so that
+/// we are the one who closes.
+fn lifetime(configured: u64, hint_ms: Option<u64>) -> u64 {
+    let hint = hint_ms.map_or(u64::MAX, |hint| {
+        if hint >= 2_000 {
+            hint - 1_000
+        } else {
+            hint / 2
+        }
+    });
+    configured.min(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lifetime;
+
+    #[test]
+    fn we_close_first() {
+        assert_eq!(lifetime(30_000, None), 30_000);
+        assert_eq!(lifetime(30_000, Some(5_000)), 4_000);
+        assert_eq!(lifetime(30_000, Some(1_000)), 500);
+        assert_eq!(lifetime(30_000, Some(0)), 0);
+        assert_eq!(lifetime(30_000, Some(60_000)), 30_000);
+    }
+}
