@@ -96,8 +96,8 @@ fn lost(rule: &Rule, q: &Query<'_>, regexes: &Regexes) -> Option<Verdict> {
             pattern: rule.pattern.to_string(),
         });
     }
-    if !rule.takes_method(q.method) {
-        let allowed = rule.methods.iter().map(|m| m.to_string()).collect();
+    if !rule.methods.take(q.method) {
+        let allowed = rule.methods.names().map(str::to_owned).collect();
         return Some(Verdict::Method {
             method: q.method.to_owned(),
             allowed,

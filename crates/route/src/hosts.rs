@@ -10,13 +10,16 @@ use crate::table::Table;
 const EXACT: u32 = 0;
 const WILDCARD: u32 = 1;
 
+/// Marks a value in the table as an index into `shared` instead of a site.
+const SHARED: u32 = 1 << 31;
+
 /// All hosts of all sites.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
-    /// Name to an index into `sites`.
+    /// Name to its site, or with [`SHARED`] to an index into `shared`.
     table: Table,
-    /// Sites that have one name, in written order. Several only if they are on different listeners.
-    sites: Vec<Vec<u32>>,
+    /// Sites that have one name, in written order: they are on different listeners.
+    shared: Vec<Vec<u32>>,
     /// Sites that answer for every host.
     any: Vec<u32>,
     /// Most labels of a wildcard's name: longer suffixes of a host need no look.
@@ -41,14 +44,18 @@ impl Hosts {
     }
 
     fn name(&mut self, owner: u32, name: &str, site: u32) {
-        let at = self.table.get(owner, name.as_bytes()).unwrap_or_else(|| {
-            let at = self.sites.len() as u32;
-            self.table.insert(owner, name.as_bytes(), at);
-            self.sites.push(Vec::new());
-            at
-        });
-        if let Some(sites) = self.sites.get_mut(at as usize) {
-            sites.push(site);
+        match self.table.get(owner, name.as_bytes()) {
+            None => self.table.insert(owner, name.as_bytes(), site),
+            Some(at) if at & SHARED != 0 => {
+                if let Some(sites) = self.shared.get_mut((at & !SHARED) as usize) {
+                    sites.push(site);
+                }
+            }
+            Some(first) => {
+                let at = self.shared.len() as u32;
+                self.shared.push(vec![first, site]);
+                self.table.insert(owner, name.as_bytes(), at | SHARED);
+            }
         }
     }
 
@@ -61,11 +68,11 @@ impl Hosts {
 
     fn look(&self, owner: u32, name: &str, allowed: &impl Fn(u32) -> bool) -> Option<u32> {
         let at = self.table.get(owner, name.as_bytes())?;
-        self.sites
-            .get(at as usize)?
-            .iter()
-            .copied()
-            .find(|site| allowed(*site))
+        if at & SHARED == 0 {
+            return Some(at).filter(|site| allowed(*site));
+        }
+        let sites = self.shared.get((at & !SHARED) as usize)?;
+        sites.iter().copied().find(|site| allowed(*site))
     }
 
     /// Cuts labels off the front; the first hit is the longest.

@@ -13,6 +13,7 @@ mod captures;
 mod condition;
 mod explain;
 mod hosts;
+mod methods;
 mod pattern;
 mod regexes;
 mod router;

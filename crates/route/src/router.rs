@@ -8,6 +8,7 @@ use narthex_config::model::{Config, Origin, Route, Site};
 use crate::captures::Captures;
 use crate::condition::{Query, Test};
 use crate::hosts::Hosts;
+use crate::methods::Methods;
 use crate::pattern::Pattern;
 use crate::regexes::{Collector, Regexes};
 use crate::tree::{NONE, Tree};
@@ -45,7 +46,7 @@ pub(crate) struct SiteRules {
 pub(crate) struct Rule {
     pub(crate) pattern: Pattern,
     captures: Box<[Box<str>]>,
-    pub(crate) methods: Box<[Box<str>]>,
+    pub(crate) methods: Methods,
     pub(crate) conditions: Box<[Test]>,
 }
 
@@ -269,24 +270,19 @@ impl Rule {
         Ok(Self {
             pattern,
             captures: captures.into(),
-            methods: matcher.methods.iter().map(|m| m.as_str().into()).collect(),
+            methods: Methods::build(&matcher.methods),
             conditions: conditions?.into(),
         })
     }
 
-    /// Is the method one of the list (or the list empty)?
-    pub(crate) fn takes_method(&self, method: &str) -> bool {
-        self.methods.is_empty() || self.methods.iter().any(|m| **m == *method)
-    }
-
     /// Everything beside the path.
     fn holds(&self, q: &Query<'_>, regexes: &Regexes) -> bool {
-        self.takes_method(q.method) && self.conditions.iter().all(|test| test.holds(q, regexes))
+        self.methods.take(q.method) && self.conditions.iter().all(|test| test.holds(q, regexes))
     }
 
     /// Everything.
     pub(crate) fn takes(&self, q: &Query<'_>, regexes: &Regexes) -> bool {
-        self.takes_method(q.method)
+        self.methods.take(q.method)
             && self.pattern.matches(q.path, regexes)
             && self.conditions.iter().all(|test| test.holds(q, regexes))
     }

@@ -29,9 +29,47 @@ struct Node {
     /// Has it literal children?
     literals: bool,
     /// Routes for which the path ends here, ascending.
-    exact: Vec<u32>,
+    exact: List,
     /// Routes for which anything may follow, ascending.
-    prefix: Vec<u32>,
+    prefix: List,
+}
+
+/// Routes in ascending order, the first of them in place: most nodes have one or none.
+#[derive(Debug)]
+struct List {
+    first: u32,
+    more: Vec<u32>,
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self {
+            first: NONE,
+            more: Vec::new(),
+        }
+    }
+}
+
+impl List {
+    fn push(&mut self, route: u32) {
+        if self.first == NONE {
+            self.first = route;
+        } else {
+            self.more.push(route);
+        }
+    }
+
+    /// The first route below `best` that holds; else `best`.
+    fn first(&self, best: u32, holds: &impl Fn(u32) -> bool) -> u32 {
+        if self.first >= best {
+            return best;
+        }
+        let more = self.more.iter().copied().take_while(|route| *route < best);
+        std::iter::once(self.first)
+            .chain(more)
+            .find(|route| holds(*route))
+            .unwrap_or(best)
+    }
 }
 
 impl Tree {
@@ -42,8 +80,8 @@ impl Tree {
             lowest: NONE,
             capture: NONE,
             literals: false,
-            exact: Vec::new(),
-            prefix: Vec::new(),
+            exact: List::default(),
+            prefix: List::default(),
         });
         id
     }
@@ -147,9 +185,9 @@ impl Tree {
             if node.lowest >= best {
                 break;
             }
-            best = first(&node.prefix, best, holds);
+            best = node.prefix.first(best, holds);
             let Some(text) = rest else {
-                return first(&node.exact, best, holds);
+                return node.exact.first(best, holds);
             };
             let (segment, after) = split(text);
             if node.capture != NONE && !segment.is_empty() {
@@ -165,16 +203,6 @@ impl Tree {
         }
         best
     }
-}
-
-/// The first of `routes` below `best` that holds.
-fn first(routes: &[u32], best: u32, holds: &impl Fn(u32) -> bool) -> u32 {
-    routes
-        .iter()
-        .copied()
-        .take_while(|route| *route < best)
-        .find(|route| holds(*route))
-        .unwrap_or(best)
 }
 
 /// The first segment, and what follows its slash.
