@@ -336,6 +336,8 @@ async fn finish(
     if acceptor.refuse_newcomers() {
         close_at += LAST_HANDSHAKES_MS;
     }
+    // The queue itself must say that it is empty: an event may not have been told yet.
+    acceptor.registration.assume(Interest::Read);
     let give_up_at = close_at + END_PATIENCE_MS;
     while control.mode() != Mode::Leaving {
         match batch(acceptor, control, &mut failures, on_accept)? {

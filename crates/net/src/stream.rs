@@ -52,11 +52,18 @@ impl Stream {
         }
     }
 
-    /// Looks at what is there without taking it.
+    /// Looks at what is there without taking it. Asks the kernel even if nothing was announced.
     pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match rustix::net::recv(&self.fd, buf, RecvFlags::PEEK) {
-            Ok((n, _)) => Ok(n),
-            Err(e) => Err(e.into()),
+        loop {
+            match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::PEEK) {
+                Ok((n, _)) => return Ok(n),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.registration.would_block(Interest::Read);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(e) => return Err(e.into()),
+            }
         }
     }
 

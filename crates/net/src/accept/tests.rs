@@ -427,7 +427,7 @@ fn hands_over_to_another_core() {
                         .unwrap()
                         .send_all(b"other")
                         .await
-                        .unwrap()
+                        .unwrap();
                 });
             };
             balance.hand_over(1, &remote, accepted, serve).unwrap();

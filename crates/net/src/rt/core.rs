@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::reactor::Reactor;
-use super::remote::Remote;
+use super::remote::{Job, Remote};
 use super::timer::{Timers, monotonic_us};
 use super::waker;
 
@@ -20,7 +20,7 @@ type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 const POLLS_PER_TURN: usize = 256;
 
 /// Names a task for as long as it lives: slot and generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskKey {
     pub(super) slot: u32,
     pub(super) generation: u32,
@@ -34,12 +34,19 @@ impl TaskKey {
     };
 }
 
-struct Task {
+impl Default for TaskKey {
+    /// [`TaskKey::NONE`]: slot 0 would be somebody.
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+pub(super) struct Task {
     future: Option<Boxed>,
     generation: u32,
     queued: bool,
     /// Tick of the task's live wheel entry; 0 is none.
-    armed: u32,
+    armed: u64,
 }
 
 #[derive(Default)]
@@ -162,18 +169,24 @@ impl Core {
 
     fn turn(&self) -> io::Result<()> {
         self.poll_ready();
-        let timeout = if self.queue.borrow().is_empty() {
-            self.timers.until_next_ms()
-        } else {
-            0
-        };
+        let busy = self.stopping.get() || !self.queue.borrow().is_empty();
+        let timeout = if busy { 0 } else { self.timers.until_next_ms() };
         let woken = self.reactor.wait(timeout, |task| self.wake(task))?;
-        self.timers
-            .advance(monotonic_us(), |task, tick| self.timer_fired(task, tick));
+        self.timers.advance(monotonic_us(), |task, tick, due| {
+            self.timer_met(task, tick, due)
+        });
         if woken {
-            self.remote.drain(|job| job(), |task| self.wake(task));
+            self.remote
+                .drain(|job| self.run_job(job), |task| self.wake(task));
         }
         Ok(())
+    }
+
+    fn run_job(&self, job: Job) {
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            self.panics.set(self.panics.get().saturating_add(1));
+            tracing::error!(core = self.id, "a job from another thread panicked");
+        }
     }
 
     fn poll_ready(&self) {
@@ -201,11 +214,7 @@ impl Core {
             Err(_) => {
                 self.panics.set(self.panics.get().saturating_add(1));
                 tracing::error!(core = self.id, "a task panicked; its connection is closed");
-                let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-                if dropped.is_err() {
-                    tracing::error!(core = self.id, "a task panicked again while it was dropped");
-                }
-                self.free(key);
+                self.finish(key, future);
             }
         }
     }
@@ -227,7 +236,10 @@ impl Core {
     }
 
     fn finish(&self, key: TaskKey, future: Boxed) {
-        drop(future);
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            self.panics.set(self.panics.get().saturating_add(1));
+            tracing::error!(core = self.id, "a task panicked while it was dropped");
+        }
         self.free(key);
     }
 
@@ -283,7 +295,7 @@ impl Core {
     }
 
     /// Makes sure that the running task is woken at `tick` or before.
-    pub(super) fn arm_current(&self, tick: u32) {
+    pub(super) fn arm_current(&self, tick: u64) {
         let key = self.current.get();
         let mut tasks = self.tasks.borrow_mut();
         let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
@@ -297,17 +309,21 @@ impl Core {
         self.timers.insert(key, tick);
     }
 
-    fn timer_fired(&self, key: TaskKey, tick: u32) {
+    /// The wheel has come to an entry; says whether a later one is still of use. One whose task is gone or has armed
+    /// an earlier one is not: it would only go round.
+    fn timer_met(&self, key: TaskKey, tick: u64, due: bool) -> bool {
         let mut tasks = self.tasks.borrow_mut();
         let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
-            return;
+            return false;
         };
-        // An entry that an earlier one replaced is stale: the task re-armed when that one fired.
         if task.generation != key.generation || task.armed != tick {
-            return;
+            return false;
         }
-        task.armed = 0;
-        drop(tasks);
-        self.wake(key);
+        if due {
+            task.armed = 0;
+            drop(tasks);
+            self.wake(key);
+        }
+        !due
     }
 }

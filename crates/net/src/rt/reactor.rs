@@ -24,12 +24,12 @@ pub enum Interest {
 
 const READ: u8 = 1;
 const WRITE: u8 = 2;
-/// The peer has shut down its writing side: a short read no longer proves that nothing is left.
+/// The peer has shut down its writing side, or an error waits: a short read no longer proves that nothing is left.
 const READ_END: u8 = 4;
 /// Both directions are gone, or the socket has an error.
 const DEAD: u8 = 8;
 
-struct Source {
+pub(super) struct Source {
     generation: u32,
     ready: u8,
     reader: TaskKey,
@@ -108,7 +108,7 @@ impl Source {
         if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
             self.ready |= WRITE;
         }
-        if flags.intersects(EventFlags::RDHUP | EventFlags::HUP) {
+        if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
             self.ready |= READ_END;
         }
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
@@ -250,9 +250,16 @@ impl Registration {
         })
     }
 
-    /// Lets this task, rather than the running one, hear of the next read event (an idle connection in a pool).
+    /// Lets this task, rather than the running one, hear of the next read event (an idle connection in a pool). If the
+    /// socket is readable already there may be no further event, so the task is woken at once.
     pub fn watch(&self, task: TaskKey) {
-        self.with(|s| s.reader = task);
+        let readable = self.with(|s| {
+            s.reader = task;
+            s.ready & READ != 0
+        });
+        if readable {
+            current_core().wake(task);
+        }
     }
 
     /// Waits for a direction.

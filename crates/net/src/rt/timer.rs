@@ -12,6 +12,8 @@ use super::core::{TaskKey, current_core};
 const TICK_MS: u64 = 16;
 /// Slots of the wheel: a turn of it is about eight seconds; later deadlines go round again.
 const SLOTS: usize = 512;
+/// Entries that an emptied slot keeps room for: at most 2 MiB for the whole wheel.
+const LARGEST_KEPT: usize = 256;
 /// Longest sleep in epoll without a timer, so that the cached wall clock stays fresh enough.
 const LONGEST_WAIT_MS: i32 = 10_000;
 
@@ -81,10 +83,24 @@ pub async fn timeout_at<F: Future>(deadline: u64, future: F) -> Result<F::Output
     .await
 }
 
+/// For hand-written futures: ready when the clock has reached `deadline` (milliseconds); else the running task is woken then.
+/// A deadline of 0 is none.
+pub fn poll_deadline(deadline: u64) -> Poll<()> {
+    if deadline == 0 {
+        return Poll::Pending;
+    }
+    let core = current_core();
+    if core.timers.now_us.get() / 1_000 >= deadline {
+        return Poll::Ready(());
+    }
+    core.arm_current(Timers::tick_of(deadline));
+    Poll::Pending
+}
+
 #[derive(Clone, Copy)]
-struct Entry {
+pub(super) struct Entry {
     task: TaskKey,
-    tick: u32,
+    tick: u64,
 }
 
 pub(super) struct Timers {
@@ -92,114 +108,157 @@ pub(super) struct Timers {
     /// Wall clock minus monotonic clock; taken anew about once a second, so that a stepped clock is followed.
     wall_offset_us: Cell<u64>,
     wall_taken_us: Cell<u64>,
-    slots: RefCell<Vec<Vec<Entry>>>,
-    entries: Cell<usize>,
+    wheel: RefCell<Wheel>,
+}
+
+struct Wheel {
+    slots: Vec<Vec<Entry>>,
+    /// One bit per slot that is not empty: finding the next one looks at eight words, not at every slot.
+    occupied: [u64; SLOTS / 64],
+    entries: usize,
     /// Next tick to be looked at.
-    next: Cell<u32>,
+    next: u64,
+}
+
+impl Wheel {
+    fn insert(&mut self, entry: Entry) {
+        // Beyond one turn of the wheel: in the furthest slot, to go round again from there.
+        let at = entry.tick.clamp(self.next, self.next + (SLOTS as u64 - 1)) as usize % SLOTS;
+        self.slots[at].push(entry);
+        self.occupied[at / 64] |= 1 << (at % 64);
+        self.entries += 1;
+    }
+
+    /// Ticks from `next` to the first slot with an entry.
+    fn ahead(&self) -> Option<u64> {
+        let start = self.next as usize % SLOTS;
+        let words = self.occupied.len();
+        (0..=words).find_map(|step| {
+            let word = (start / 64 + step) % words;
+            let mut bits = self.occupied[word];
+            // The word of the start is looked at twice: first from the start on, at last before it.
+            if step == 0 {
+                bits &= u64::MAX << (start % 64);
+            }
+            let slot = word * 64 + bits.trailing_zeros() as usize;
+            (bits != 0).then(|| ((slot + SLOTS - start) % SLOTS) as u64)
+        })
+    }
+
+    /// Takes the entries of the next tick's slot and goes on to the one after.
+    fn take_next(&mut self) -> Vec<Entry> {
+        let at = self.next as usize % SLOTS;
+        self.next += 1;
+        self.occupied[at / 64] &= !(1 << (at % 64));
+        let due = std::mem::take(&mut self.slots[at]);
+        self.entries -= due.len();
+        due
+    }
+
+    /// Puts back what the slot of `tick`, just passed, held and is not due. What is more than a turn of the wheel away
+    /// stays in the slot, which comes round last. An emptied slot keeps its memory, unless a burst made it large.
+    fn put_back(&mut self, mut later: Vec<Entry>, tick: u64) {
+        let furthest = tick + SLOTS as u64;
+        for entry in later.extract_if(.., |entry| entry.tick < furthest) {
+            self.insert(entry);
+        }
+        let at = tick as usize % SLOTS;
+        if !later.is_empty() {
+            self.occupied[at / 64] |= 1 << (at % 64);
+            self.entries += later.len();
+        } else if later.capacity() > LARGEST_KEPT {
+            return;
+        }
+        // Empty until now: nothing is armed while the entries are met.
+        self.slots[at] = later;
+    }
 }
 
 impl Timers {
     pub(super) fn new() -> Self {
-        let now = monotonic_us();
+        Self::at(monotonic_us())
+    }
+
+    /// A wheel whose clock says `now` (microseconds).
+    pub(super) fn at(now: u64) -> Self {
         Self {
             now_us: Cell::new(now),
             wall_offset_us: Cell::new(wall_us().wrapping_sub(now)),
             wall_taken_us: Cell::new(now),
-            slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
-            entries: Cell::new(0),
-            next: Cell::new(Self::tick_now(now)),
+            wheel: RefCell::new(Wheel {
+                slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+                occupied: [0; SLOTS / 64],
+                entries: 0,
+                next: Self::tick_now(now),
+            }),
         }
     }
 
-    fn tick_now(now_us: u64) -> u32 {
-        (now_us / 1_000 / TICK_MS) as u32
+    fn tick_now(now_us: u64) -> u64 {
+        now_us / 1_000 / TICK_MS
     }
 
-    /// The tick at whose end `deadline_ms` has surely passed.
-    fn tick_of(deadline_ms: u64) -> u32 {
-        (deadline_ms.div_ceil(TICK_MS) as u32).max(1)
+    /// The tick at whose begin `deadline_ms` has surely passed; never 0, which stands for none.
+    pub(super) fn tick_of(deadline_ms: u64) -> u64 {
+        // No clock gets near the bound; it keeps the sums of the wheel from overflowing.
+        deadline_ms.div_ceil(TICK_MS).clamp(1, u64::MAX >> 8)
     }
 
     fn wall_ms(&self) -> u64 {
         self.now_us.get().wrapping_add(self.wall_offset_us.get()) / 1_000
     }
 
-    pub(super) fn insert(&self, task: TaskKey, tick: u32) {
-        let next = self.next.get();
-        // Beyond one turn of the wheel: in the furthest slot, to go round again from there.
-        let at = tick.max(next).min(next.wrapping_add(SLOTS as u32 - 1));
-        if let Some(slot) = self.slots.borrow_mut().get_mut(at as usize % SLOTS) {
-            slot.push(Entry { task, tick });
-            self.entries.set(self.entries.get() + 1);
-        }
+    pub(super) fn insert(&self, task: TaskKey, tick: u64) {
+        self.wheel.borrow_mut().insert(Entry { task, tick });
+    }
+
+    /// Entries in the wheel, live and stale.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.wheel.borrow().entries
     }
 
     /// Milliseconds epoll may sleep.
     pub(super) fn until_next_ms(&self) -> i32 {
-        if self.entries.get() == 0 {
+        let wheel = self.wheel.borrow();
+        let Some(ahead) = wheel.ahead() else {
             return LONGEST_WAIT_MS;
-        }
-        let slots = self.slots.borrow();
-        let next = self.next.get();
-        let ahead = (0..SLOTS as u32).find(|i| {
-            slots
-                .get(next.wrapping_add(*i) as usize % SLOTS)
-                .is_some_and(|s| !s.is_empty())
-        });
-        let due_ms = u64::from(next.wrapping_add(ahead.unwrap_or(0))) * TICK_MS;
-        let now_ms = self.now_us.get() / 1_000;
-        // The clock was read before the last turn's work; waking a little early only costs a turn.
-        i32::try_from(due_ms.saturating_sub(now_ms).saturating_add(1))
-            .map_or(LONGEST_WAIT_MS, |ms| ms.min(LONGEST_WAIT_MS))
+        };
+        let due_ms = (wheel.next + ahead).saturating_mul(TICK_MS);
+        // The clock was read before this turn's work, so the sleep ends late by as much: less than a clock reading
+        // before every sleep is worth. A millisecond more, because the clock's fraction was cut off.
+        let wait = due_ms
+            .saturating_sub(self.now_us.get() / 1_000)
+            .saturating_add(1);
+        i32::try_from(wait).map_or(LONGEST_WAIT_MS, |ms| ms.min(LONGEST_WAIT_MS))
     }
 
-    /// Takes the new time and fires what is due.
-    pub(super) fn advance(&self, now_us: u64, mut fire: impl FnMut(TaskKey, u32)) {
+    /// Takes the new time and meets what is due, and what comes by on its way round. `meet` is told whether the entry is
+    /// due and says whether one that is not stays.
+    pub(super) fn advance(&self, now_us: u64, mut meet: impl FnMut(TaskKey, u64, bool) -> bool) {
         self.now_us.set(now_us);
         if now_us.wrapping_sub(self.wall_taken_us.get()) > 1_000_000 {
             self.wall_taken_us.set(now_us);
             self.wall_offset_us.set(wall_us().wrapping_sub(now_us));
         }
-        let tick = Self::tick_now(now_us);
-        let mut next = self.next.get();
-        if next > tick {
-            return;
-        }
-        if self.entries.get() == 0 {
-            self.next.set(tick.wrapping_add(1));
+        let now = Self::tick_now(now_us);
+        let mut wheel = self.wheel.borrow_mut();
+        if wheel.entries == 0 {
+            wheel.next = wheel.next.max(now + 1);
             return;
         }
         // After a long sleep one turn of the wheel visits every slot.
-        if tick - next >= SLOTS as u32 {
-            next = tick - (SLOTS as u32 - 1);
-        }
-        while next <= tick {
-            let due = self
-                .slots
-                .borrow_mut()
-                .get_mut(next as usize % SLOTS)
-                .map(std::mem::take);
-            next += 1;
-            self.next.set(next);
-            let Some(mut due) = due else { continue };
-            if due.is_empty() {
-                continue;
-            }
-            self.entries.set(self.entries.get() - due.len());
-            for entry in due.drain(..) {
-                if entry.tick <= tick {
-                    fire(entry.task, entry.tick)
-                } else {
-                    self.insert(entry.task, entry.tick)
-                }
-            }
-            // Give the slot its memory back, unless a burst made it large.
-            if due.capacity() <= 4_096
-                && let Some(slot) = self.slots.borrow_mut().get_mut((next - 1) as usize % SLOTS)
-                && slot.is_empty()
-            {
-                *slot = due;
-            }
+        wheel.next = wheel.next.max((now + 1).saturating_sub(SLOTS as u64));
+        while wheel.next <= now {
+            let tick = wheel.next;
+            let mut met = wheel.take_next();
+            drop(wheel);
+            met.retain(|entry| {
+                let due = entry.tick <= now;
+                meet(entry.task, entry.tick, due) && !due
+            });
+            wheel = self.wheel.borrow_mut();
+            wheel.put_back(met, tick);
         }
     }
 }
