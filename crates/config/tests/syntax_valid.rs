@@ -1,5 +1,9 @@
 //! What KDL 2 allows, one rule at a time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::fmt::Write as _;
+
 use narthex_config::source::FileId;
 use narthex_config::syntax::tree::{Node, Scalar};
 use narthex_config::syntax::{Document, parse};
@@ -19,13 +23,13 @@ fn show(nodes: &[Node]) -> String {
 fn show_node(node: &Node) -> String {
     let mut out = node.name.text.clone();
     for value in &node.args {
-        out += &format!(" {}", show_scalar(&value.scalar));
+        let _ = write!(out, " {}", show_scalar(&value.scalar));
     }
     for (key, value) in &node.props {
-        out += &format!(" {}={}", key.text, show_scalar(&value.scalar));
+        let _ = write!(out, " {}={}", key.text, show_scalar(&value.scalar));
     }
     if let Some(children) = &node.children {
-        out += &format!(" {{{}}}", show(children));
+        let _ = write!(out, " {{{}}}", show(children));
     }
     out
 }
@@ -220,7 +224,10 @@ fn sixty_four_blocks_are_allowed() {
 fn a_hundred_thousand_sites() {
     let mut text = String::new();
     for number in 0..100_000 {
-        text += &format!("site \"s{number}.example\" {{\n    proxy \"10.0.0.1:80\"\n}}\n");
+        let _ = write!(
+            text,
+            "site \"s{number}.example\" {{\n    proxy \"10.0.0.1:80\"\n}}\n"
+        );
     }
     assert_eq!(read(&text).nodes.len(), 100_000);
 }

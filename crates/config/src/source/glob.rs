@@ -55,7 +55,9 @@ pub(super) fn expand(
         let last = index + 1 == parts.len();
         let text = part.as_os_str().to_string_lossy();
         if !is_pattern(&text) {
-            found.iter_mut().for_each(|path| path.push(part));
+            for path in &mut found {
+                path.push(part);
+            }
             continue;
         }
         let mut next = Vec::new();

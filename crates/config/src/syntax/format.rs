@@ -98,7 +98,9 @@ impl<'a> Formatter<'a> {
                 Kind::LineComment if breaks == 0 && written.body.ends_with('\n') => {
                     written.body.pop();
                     let comment = self.take_line_comment();
-                    written.body.push_str(&format!(" {comment}\n"));
+                    written.body.push(' ');
+                    written.body.push_str(&comment);
+                    written.body.push('\n');
                 }
                 Kind::LineComment
                     if breaks == 0
@@ -177,7 +179,8 @@ impl<'a> Formatter<'a> {
         self.bump();
         line.text.push('{');
         if let Some(comment) = &inner.head {
-            line.text.push_str(&format!(" {comment}"));
+            line.text.push(' ');
+            line.text.push_str(comment);
         }
         if inner.head.is_some() || !inner.body.is_empty() {
             line.text.push('\n');

@@ -88,7 +88,7 @@ impl Mapper<'_> {
                 .collect(),
             Json::Object(members) => members
                 .into_iter()
-                .filter_map(|(name, body)| self.node(name, body, depth))
+                .map(|(name, body)| self.node(name, body, depth))
                 .collect(),
             _ => {
                 self.wrong(list.span, "this must be an array of nodes", HELP_NODE);
@@ -99,11 +99,10 @@ impl Mapper<'_> {
 
     fn item(&mut self, item: Spanned, depth: usize) -> Option<Node> {
         let span = item.span;
-        if let Json::Object(mut members) = item.json {
-            if members.len() == 1 {
-                let (name, body) = members.pop()?;
-                return self.node(name, body, depth);
-            }
+        if let Json::Object(members) = item.json
+            && let Ok([(name, body)]) = <[(Text, Spanned); 1]>::try_from(members)
+        {
+            return Some(self.node(name, body, depth));
         }
         self.wrong(
             span,
@@ -113,7 +112,7 @@ impl Mapper<'_> {
         None
     }
 
-    fn node(&mut self, name: Text, body: Spanned, depth: usize) -> Option<Node> {
+    fn node(&mut self, name: Text, body: Spanned, depth: usize) -> Node {
         let mut node = Node {
             span: name.span,
             name,
@@ -147,7 +146,7 @@ impl Mapper<'_> {
             .last()
             .map_or(end, |(_, last)| last.span.end.max(end));
         node.span.end = end.max(node.span.end);
-        Some(node)
+        node
     }
 
     fn args(&mut self, value: Spanned) -> Vec<Value> {

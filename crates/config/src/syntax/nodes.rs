@@ -69,7 +69,7 @@ impl Parser<'_, '_> {
         self.line_space();
         match self.token.kind {
             Kind::End | Kind::Close | Kind::Semicolon | Kind::Slashdash => {
-                self.nothing_commented(slashdash)
+                self.nothing_commented(slashdash);
             }
             _ => {
                 self.node(depth);
@@ -110,14 +110,14 @@ impl Parser<'_, '_> {
                     }
                     building.children = Some(self.block(depth));
                 }
-                Kind::Slashdash => self.commented_part(depth, &mut building),
+                Kind::Slashdash => self.commented_part(depth, spaced, &mut building),
                 _ if building.children.is_some() => {
                     let span = self.token_span();
                     self.error("after-block", span, "a node ends with its block")
                         .help("begin the next node on a new line; arguments and properties stand before `{`");
                     break;
                 }
-                _ => self.part(spaced, &name, &mut building),
+                _ => self.part(spaced, name.as_ref(), &mut building),
             }
         }
         let name = name?;
@@ -135,7 +135,7 @@ impl Parser<'_, '_> {
     }
 
     /// One argument or property.
-    fn part(&mut self, spaced: bool, name: &Option<Text>, building: &mut Building) {
+    fn part(&mut self, spaced: bool, name: Option<&Text>, building: &mut Building) {
         if building.block_commented {
             let span = self.token_span();
             self.error(
@@ -146,8 +146,8 @@ impl Parser<'_, '_> {
             .help("move the block, commented out or not, to the end of the node");
             building.block_commented = false;
         }
-        match self.entry(spaced, name.as_ref().filter(|_| building.is_bare())) {
-            Entry::None => return,
+        match self.entry(spaced, name.filter(|_| building.is_bare())) {
+            Entry::None => {}
             Entry::Argument(value) => {
                 building.end = value.span.end as usize;
                 building.args.push(value);
@@ -173,7 +173,7 @@ impl Parser<'_, '_> {
     }
 
     /// `/-` before an argument, a property or a block.
-    fn commented_part(&mut self, depth: usize, building: &mut Building) {
+    fn commented_part(&mut self, depth: usize, spaced: bool, building: &mut Building) {
         let slashdash = self.token_span();
         self.bump();
         self.line_space();
@@ -183,7 +183,7 @@ impl Parser<'_, '_> {
                 building.block_commented = true;
             }
             Kind::End | Kind::Close | Kind::Semicolon | Kind::Slashdash => {
-                self.nothing_commented(slashdash)
+                self.nothing_commented(slashdash);
             }
             _ if building.children.is_some() => {
                 let span = self.token_span();
@@ -192,6 +192,9 @@ impl Parser<'_, '_> {
                 self.resynchronise();
             }
             _ => {
+                if !spaced {
+                    self.missing_space(slashdash);
+                }
                 self.entry(true, None);
             }
         }

@@ -156,7 +156,7 @@ impl<'a, 'p> Parser<'a, 'p> {
         loop {
             match self.token.kind {
                 Kind::Space | Kind::Newline | Kind::LineComment | Kind::BlockComment { .. } => {
-                    self.bump()
+                    self.bump();
                 }
                 Kind::Backslash => self.continued_line(),
                 _ => return,

@@ -85,7 +85,7 @@ impl<'a> Parser<'a, '_> {
             .help("begin the line with a name, then its values");
         } else if !bare.is_empty() && bare.len() < word.len() {
             self.error(
-                "stray-character",
+                "name-mark",
                 span,
                 format!(
                     "`{}` ends with a mark that does not belong there",
@@ -141,10 +141,14 @@ impl<'a> Parser<'a, '_> {
             Kind::Equals => {}
             _ => {
                 let span = self.token_span();
-                self.error("missing-space", span, "a space is missing before this")
-                    .help("separate values by spaces");
+                self.missing_space(span);
             }
         }
+    }
+
+    pub(super) fn missing_space(&mut self, span: Span) {
+        self.error("missing-space", span, "a space is missing before this")
+            .help("separate values by spaces");
     }
 
     fn comma(&mut self, span: Span) {
@@ -317,7 +321,7 @@ impl<'a> Parser<'a, '_> {
         let span = self.span(token.start, token.end);
         let mut mistakes = Vec::new();
         let text = strings::decode(self.text, token, quote, &mut |mistake| {
-            mistakes.push(mistake)
+            mistakes.push(mistake);
         });
         for mistake in mistakes {
             let span = self.span(mistake.range.start, mistake.range.end);
@@ -426,21 +430,24 @@ impl<'a> Parser<'a, '_> {
         let shown = Self::quote(word);
         self.bump();
         let scalar = numbers::parse(word).unwrap_or_else(|why| {
-            let (message, help) = match why {
+            let (code, message, help) = match why {
                 NotNumber::Unit => (
+                    "number",
                     format!("`{shown}` is not a number"),
                     format!("values with a unit or other text are quoted: write \"{shown}\""),
                 ),
                 NotNumber::Malformed(reason) => (
+                    "number",
                     format!("`{shown}` is not a number: {reason}"),
                     format!("correct it, or write \"{shown}\" if the text is meant"),
                 ),
                 NotNumber::TooLarge => (
+                    "number-too-large",
                     format!("`{shown}` is too large"),
                     "write a smaller number".to_owned(),
                 ),
             };
-            self.error("number", span, message).help(help);
+            self.error(code, span, message).help(help);
             Scalar::String(word.to_owned())
         });
         Value { scalar, span }
@@ -544,9 +551,8 @@ impl<'a> Parser<'a, '_> {
             self.token.start
         };
         let rest = self.text.get(from..).unwrap_or_default();
-        let mut characters = rest.char_indices().peekable();
         let mut inside = false;
-        while let Some((at, character)) = characters.next() {
+        for (at, character) in rest.char_indices() {
             let ends = match character {
                 '{' => {
                     inside = rest.get(at + 1..).is_some_and(has_closing_brace)
