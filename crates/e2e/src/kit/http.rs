@@ -58,9 +58,9 @@ pub fn trim_ows(mut v: &[u8]) -> &[u8] {
     v
 }
 
-/// `1*DIGIT` that fits 63 bits, and nothing else.
+/// `1*20DIGIT` that fits 63 bits, and nothing else.
 pub fn decimal(v: &[u8]) -> Option<u64> {
-    if v.is_empty() || !v.iter().all(u8::is_ascii_digit) {
+    if v.is_empty() || v.len() > 20 || !v.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let mut n: u64 = 0;

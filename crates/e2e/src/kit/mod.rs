@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod canon;
+pub mod craft;
 pub mod http;
 pub mod model;
 pub mod origin;

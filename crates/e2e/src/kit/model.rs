@@ -260,7 +260,8 @@ fn message(bytes: &[u8], bounds: &Bounds) -> Result<(Request, usize), Stop> {
     };
     let line = c.line(
         false,
-        bounds.request_line,
+        // Its line end counts.
+        bounds.request_line.saturating_sub(2),
         &Stop2 {
             status: &[414, 400],
             why: "request-line-size",
@@ -337,16 +338,18 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<(), Stop> {
 
 /// `http://authority/path`: the authority and the rest.
 pub fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (scheme, rest) = target.split_at_checked(7)?;
-    if !scheme.eq_ignore_ascii_case(b"http://") {
-        return None;
-    }
+    let lower = target.to_ascii_lowercase();
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|s| lower.starts_with(s))?;
+    let rest = target.get(scheme.len()..)?;
     let end = rest
         .iter()
         .position(|b| matches!(b, b'/' | b'?'))
         .unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end)?;
-    authority_ok(authority).then_some((authority, path))
+    // `http://host?query` is legal and written by nobody but attackers.
+    (authority_ok(authority) && !path.starts_with(b"?")).then_some((authority, path))
 }
 
 /// RFC 3986 host and port, without userinfo, percent-encoding or anything a proxy could read in two ways.
@@ -386,14 +389,19 @@ fn header_section(c: &mut Cursor<'_>, bounds: &Bounds, line: usize) -> Result<Fi
         why: "field-size",
     };
     let mut fields = Fields::default();
-    let mut size = line;
+    // Line ends count, and 32 bytes for each field.
+    let mut size = line + 2;
     loop {
         let line = c.line(false, bounds.field, &over)?;
         if line.is_empty() {
-            return Ok(fields);
+            return if size + 2 > bounds.head {
+                Err(refuse(&[431], "head-size"))
+            } else {
+                Ok(fields)
+            };
         }
         fields.0.push(field(line).map_err(bad)?);
-        size += line.len() + 32;
+        size += line.len() + 2 + 32;
         if fields.0.len() > bounds.fields || size > bounds.head {
             return Err(refuse(&[431], "head-size"));
         }
@@ -437,10 +445,21 @@ fn check_head(method: &[u8], target: &[u8], minor: u8, fields: &Fields) -> Resul
             return Err(refuse(&[400, 501], "transfer-coding"));
         }
     }
+    let list = |v: &&[u8]| {
+        v.split(|b| *b == b',')
+            .map(|t| t.trim_ascii().to_vec())
+            .collect::<Vec<_>>()
+    };
+    if fields
+        .all("connection")
+        .iter()
+        .flat_map(list)
+        .any(|t| !t.iter().copied().all(is_tchar))
+    {
+        return Err(bad("connection"));
+    }
     let expect = fields.all("expect");
-    if minor == 1
-        && !expect.is_empty()
-        && !(expect.len() == 1 && expect[0].eq_ignore_ascii_case(b"100-continue"))
+    if !expect.is_empty() && !(expect.len() == 1 && expect[0].eq_ignore_ascii_case(b"100-continue"))
     {
         return Err(refuse(&[417, 400], "expect"));
     }
@@ -461,23 +480,11 @@ fn check_host(target: &[u8], minor: u8, fields: &Fields) -> Result<(), Stop> {
         return Err(bad("host"));
     }
     match absolute(target) {
-        Some((authority, _)) if !same_authority(authority, host) => Err(bad("authority-mismatch")),
+        Some((authority, _)) if !authority.eq_ignore_ascii_case(host) => {
+            Err(bad("authority-mismatch"))
+        }
         _ => Ok(()),
     }
-}
-
-/// Equal after case, the final dot and the default port are taken away.
-fn same_authority(a: &[u8], b: &[u8]) -> bool {
-    let tidy = |v: &[u8]| {
-        let v = v.to_ascii_lowercase();
-        let v = v
-            .strip_suffix(b":80")
-            .or_else(|| v.strip_suffix(b":"))
-            .unwrap_or(&v)
-            .to_vec();
-        v.strip_suffix(b".").map(<[u8]>::to_vec).unwrap_or(v)
-    };
-    tidy(a) == tidy(b)
 }
 
 fn body(
@@ -537,10 +544,10 @@ fn chunked(c: &mut Cursor<'_>, bounds: &Bounds) -> Result<(Vec<u8>, Fields), Sto
     }
 }
 
-/// `*( BWS ";" BWS name [ BWS "=" BWS value ] )`, whitespace refused: it is "bad" by its own name.
+/// `*( ";" BWS name [ BWS "=" BWS value ] BWS )`: RFC 9112, 7.1.1, but for whitespace between size and `;`.
 fn extensions_ok(mut ext: &[u8]) -> bool {
     while !ext.is_empty() {
-        let Some(rest) = ext.strip_prefix(b";") else {
+        let Some(rest) = ext.strip_prefix(b";").map(skip_ows) else {
             return false;
         };
         let end = rest
@@ -551,15 +558,23 @@ fn extensions_ok(mut ext: &[u8]) -> bool {
         if name.is_empty() {
             return false;
         }
-        ext = match rest.strip_prefix(b"=") {
+        let rest = skip_ows(rest);
+        ext = match rest.strip_prefix(b"=").map(skip_ows) {
             None => rest,
             Some(value) => match extension_value(value) {
-                Some(rest) => rest,
+                Some(rest) => skip_ows(rest),
                 None => return false,
             },
         };
     }
     true
+}
+
+fn skip_ows(mut v: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = v {
+        v = rest;
+    }
+    v
 }
 
 /// A token or a quoted string; returns what follows it.
@@ -666,7 +681,8 @@ pub fn is_end_to_end(name: &[u8]) -> bool {
         "proxy-authenticate",
         "http2-settings",
     ];
-    !name.contains(&b'_') && !OURS.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
+    !name.iter().any(|b| matches!(b, b'_' | b'.'))
+        && !OURS.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))
 }
 
 /// The fields of a request that must reach the origin unchanged, names in lower case.
@@ -721,7 +737,7 @@ mod tests {
             2,
         );
         accepts(&format!("OPTIONS * HTTP/1.1\r\n{H}\r\n"), 1);
-        accepts("GET http://a/x HTTP/1.1\r\nHost: A.\r\n\r\n", 1);
+        accepts("GET http://a/x HTTP/1.1\r\nHost: A\r\n\r\n", 1);
         accepts("GET / HTTP/1.0\r\n\r\nleft over", 1);
         let o = accepts(
             &format!(

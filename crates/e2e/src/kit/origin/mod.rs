@@ -525,9 +525,9 @@ mod tests {
             c.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
             assert!(o.wait_heads(n + 1));
             if reset {
-                c.reset()
+                c.reset();
             } else {
-                c.close()
+                c.close();
             }
             assert_eq!(
                 o.wait_end(n),
