@@ -1,0 +1,130 @@
+//! The filters of one route, in order.
+
+use std::fmt;
+
+use narthex_config::model::{Filter, HeaderOp, IpSet};
+use narthex_message::Edits;
+
+use crate::header::{self, Side};
+use crate::template::View;
+use crate::values::Values;
+
+/// The filters of one route, built once. Clone it for each core: regular expressions then share no scratch memory.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    request: Vec<RequestStep>,
+    /// In the order they run, which is the reverse of the written one.
+    response: Vec<Vec<HeaderOp>>,
+}
+
+/// A filter on the way in.
+#[derive(Debug, Clone)]
+enum RequestStep {
+    Headers(Vec<HeaderOp>),
+    Allow(IpSet),
+    Deny(IpSet),
+}
+
+/// The current path and query as filters have left them; `None` is unchanged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Canonical path.
+    pub path: Option<String>,
+    /// Query without `?`; the inner `None` is "no query".
+    pub query: Option<Option<Vec<u8>>>,
+}
+
+/// What becomes of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Continue,
+    /// The client's address may not pass: 403.
+    Refused,
+    /// A rewrite made something that is no canonical path or no query: 500.
+    Broken,
+}
+
+/// Why a chain can't be built. The configuration has checked for this, so it is our fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildError {
+    /// Index of the filter, from 0.
+    pub filter: usize,
+    /// What is wrong and what to do.
+    pub reason: String,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "filter {}: {}", self.filter + 1, self.reason)
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+impl Chain {
+    /// Checks and compiles the filters of a route, in written order.
+    pub fn build(filters: &[Filter]) -> Result<Self, BuildError> {
+        let mut chain = Self::default();
+        for filter in filters {
+            match filter {
+                Filter::RequestHeaders(ops) => {
+                    let ops = header::checked(ops, Side::Request);
+                    chain.request.push(RequestStep::Headers(ops));
+                }
+                Filter::ResponseHeaders(ops) => {
+                    chain.response.push(header::checked(ops, Side::Response));
+                }
+                Filter::Allow(set) => chain.request.push(RequestStep::Allow(set.clone())),
+                Filter::Deny(set) => chain.request.push(RequestStep::Deny(set.clone())),
+                _ => {}
+            }
+        }
+        chain.response.reverse();
+        Ok(chain)
+    }
+
+    /// Does it do nothing?
+    pub fn is_empty(&self) -> bool {
+        !self.has_request() && !self.has_response()
+    }
+
+    /// Does it do something to a request?
+    pub fn has_request(&self) -> bool {
+        !self.request.is_empty()
+    }
+
+    /// Does it do something to a response?
+    pub fn has_response(&self) -> bool {
+        !self.response.is_empty()
+    }
+
+    /// Runs the filters on a request, in written order. Each sees the headers, path and query that those before it left.
+    pub fn request(&self, values: &Values<'_>, edits: &mut Edits, target: &mut Target) -> Verdict {
+        let _ = target;
+        let head = values.request.map(|(head, _)| head);
+        for step in &self.request {
+            match step {
+                RequestStep::Allow(set) if !values.client_ip.is_some_and(|ip| set.contains(ip)) => {
+                    return Verdict::Refused;
+                }
+                RequestStep::Deny(set) if values.client_ip.is_some_and(|ip| set.contains(ip)) => {
+                    return Verdict::Refused;
+                }
+                RequestStep::Allow(_) | RequestStep::Deny(_) => {}
+                RequestStep::Headers(ops) => {
+                    header::apply(ops, Side::Request, &View::of(values), head, edits);
+                }
+            }
+        }
+        Verdict::Continue
+    }
+
+    /// Runs the filters on a response, in reverse order; the operations of one filter run as written.
+    pub fn response(&self, values: &Values<'_>, edits: &mut Edits) {
+        let head = values.response.map(|(_, head, _)| head);
+        for ops in &self.response {
+            header::apply(ops, Side::Response, &View::of(values), head, edits);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Path filters: strip, add, rewrite by template, rewrite by regular expression.
