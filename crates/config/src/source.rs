@@ -148,6 +148,19 @@ impl Sources {
         }
     }
 
+    /// The line in which the span begins, without its line break, and where in it (in bytes).
+    pub fn line_around(&self, span: Span) -> (&str, usize) {
+        let Some(source) = self.get(span.file) else {
+            return ("", 0);
+        };
+        let (line, start) = source.lines.line_start(&source.text, span.start);
+        let text = source.lines.line(&source.text, line);
+        (
+            text,
+            (span.start.saturating_sub(start) as usize).min(text.len()),
+        )
+    }
+
     /// The text of a line (from 1), without its line break.
     pub fn line_text(&self, file: FileId, line: u32) -> &str {
         self.get(file)

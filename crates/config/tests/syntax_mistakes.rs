@@ -132,8 +132,8 @@ fn numbers() {
 
 #[test]
 fn marks_of_other_languages() {
-    one("workers = 4", "stray-equals", "=", "`workers value`");
-    one("workers=4", "stray-equals", "=", "`workers value`");
+    one("workers = 4", "stray-equals", "=", "workers 4");
+    one("workers=4", "stray-equals", "=", "workers 4");
     one("workers: 4", "name-mark", "workers:", "write `workers`");
     one("a k: \"v\"", "colon", "k:", "k=\"value\"");
     one("a \"x\", \"y\"", "comma", ",", "remove the comma");

@@ -98,19 +98,11 @@ impl Renderer<'_> {
         let name = printable(place.file);
         self.ink(Ink::Frame, &format!("{:gutter$}{arrow} ", ""));
         let _ = writeln!(self.out, "{name}:{}:{}", place.line, place.column);
-        let text = self.sources.line_text(span.file, place.line);
-        if text.trim().is_empty() && span.start == span.end {
+        let (text, start) = self.sources.line_around(span);
+        if span.start == span.end && text.trim().is_empty() {
             return;
         }
-        let (end_line, end_column) = self.sources.end_line_col(span);
-        let length = if end_line == place.line {
-            end_column.saturating_sub(place.column) as usize
-        } else {
-            text.chars()
-                .count()
-                .saturating_sub(place.column as usize - 1)
-        };
-        let cut = Excerpt::of(text, place.column as usize - 1, length);
+        let cut = Excerpt::of(text, start, start + (span.end - span.start) as usize);
         self.frame(gutter, "|\n");
         self.ink(Ink::Frame, &format!("{:>gutter$} | ", place.line));
         let _ = writeln!(self.out, "{}", cut.line);
@@ -152,42 +144,37 @@ struct Excerpt {
 }
 
 impl Excerpt {
-    /// `start` and `length` in characters of `text`.
-    fn of(text: &str, start: usize, length: usize) -> Self {
-        // Minified JSON is one line of megabytes: show a window that begins a little before the marked text.
-        let skip = if start > MAX_WIDTH * 2 / 3 {
-            start - MAX_WIDTH / 3
-        } else {
-            0
-        };
+    /// Marks the bytes `start..end` of a line; what lies behind its end is not shown.
+    fn of(text: &str, start: usize, end: usize) -> Self {
         let mut excerpt = Self {
             line: String::new(),
             indent: 0,
             marks: 0,
         };
-        if skip > 0 {
+        // Minified JSON is one line of megabytes: show a window that begins a little before the marked text.
+        let before = text.get(..start).unwrap_or(text);
+        let from = match before.char_indices().rev().nth(MAX_WIDTH / 3) {
+            Some((from, _)) if before.chars().rev().nth(MAX_WIDTH * 2 / 3).is_some() => from,
+            _ => 0,
+        };
+        if from > 0 {
             excerpt.line.push_str("...");
             excerpt.indent = 3;
         }
         let mut width = excerpt.indent;
-        for (index, character) in text.chars().enumerate().skip(skip) {
+        for (at, character) in text.get(from..).unwrap_or_default().char_indices() {
             if width >= MAX_WIDTH {
                 excerpt.line.push_str("...");
                 break;
             }
-            let before = excerpt.line.len();
+            let written = excerpt.line.len();
             push_printable(&mut excerpt.line, character);
-            let added: usize = excerpt
-                .line
-                .get(before..)
-                .unwrap_or_default()
-                .chars()
-                .map(columns)
-                .sum();
+            let shown = excerpt.line.get(written..).unwrap_or_default();
+            let added: usize = shown.chars().map(columns).sum();
             width += added;
-            if index < start {
+            if from + at < start {
                 excerpt.indent += added;
-            } else if index < start + length {
+            } else if from + at < end {
                 excerpt.marks += added;
             }
         }

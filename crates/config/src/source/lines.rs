@@ -31,14 +31,23 @@ impl LineIndex {
     /// Line and column of a byte offset, from 1. `text` must be the same at every call.
     pub(super) fn line_col(&self, text: &str, offset: u32) -> (u32, u32) {
         let table = self.table(text);
+        let (line, start) = self.line_start(text, offset);
+        let column =
+            chars_before(table, text, offset).saturating_sub(chars_before(table, text, start));
+        (line, column + 1)
+    }
+
+    /// The line (from 1) that contains a byte offset, and the offset of its first byte.
+    pub(super) fn line_start(&self, text: &str, offset: u32) -> (u32, u32) {
+        let table = self.table(text);
         let line = table
             .starts
             .partition_point(|start| *start <= offset)
             .max(1);
-        let start = table.starts.get(line - 1).copied().unwrap_or(0);
-        let column =
-            chars_before(table, text, offset).saturating_sub(chars_before(table, text, start));
-        (line as u32, column + 1)
+        (
+            line as u32,
+            table.starts.get(line - 1).copied().unwrap_or(0),
+        )
     }
 
     /// The text of a line (from 1), without its line break.

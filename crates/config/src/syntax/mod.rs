@@ -17,6 +17,7 @@ mod parser;
 mod strings;
 pub mod tree;
 mod values;
+mod words;
 
 pub use format::format;
 pub use nodes::MAX_DEPTH;
@@ -48,11 +49,17 @@ pub(crate) fn parse_at_depth(
         );
         return Document::default();
     }
+    let before = problems.len();
     let mut parser = Parser::new(file, text, problems);
     report_disallowed(&mut parser);
-    Document {
-        nodes: parser.nodes(depth, None),
+    let nodes = parser.nodes(depth, None);
+    let stopped = usize::from(parser.stopped);
+    // In the order of the text; that there are too many is said last.
+    let end = problems.len() - stopped;
+    if let Some(found) = problems.get_mut(before..end) {
+        found.sort_by_key(|problem| problem.span.start);
     }
+    Document { nodes }
 }
 
 /// Code points that may stand nowhere, not even in strings and comments.
@@ -75,7 +82,7 @@ fn report_disallowed(parser: &mut Parser<'_, '_>) {
                 "remove it; in a string, write \\u{{{:x}}}",
                 character as u32
             ));
-        if parser.swallowed {
+        if parser.stopped {
             return;
         }
     }

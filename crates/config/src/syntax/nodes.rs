@@ -30,6 +30,7 @@ impl Parser<'_, '_> {
                 Kind::Close => {
                     if let Some(opener) = opener {
                         self.close_block(opener);
+                        nodes.shrink_to_fit();
                         return nodes;
                     }
                     self.stray_close();
@@ -150,6 +151,10 @@ impl Parser<'_, '_> {
             Entry::None => {}
             Entry::Argument(value) => {
                 building.end = value.span.end as usize;
+                // Most nodes have one argument: room for that, not for four.
+                if building.args.is_empty() {
+                    building.args.reserve_exact(1);
+                }
                 building.args.push(value);
             }
             Entry::Property(key, value) => {
@@ -346,6 +351,9 @@ impl Building {
     }
 
     fn add(&mut self, key: Text, value: Value) {
+        if self.props.is_empty() {
+            self.props.reserve_exact(1);
+        }
         self.props.push((key, value));
         if self.props.len() == MANY_PROPS {
             self.keys = self

@@ -33,6 +33,8 @@ pub(super) struct Parser<'a, 'p> {
     file: FileId,
     problems: &'p mut Vec<Problem>,
     reported: usize,
+    /// Too many mistakes: the end of the file has been reached, whatever the lexer says.
+    pub(super) stopped: bool,
 }
 
 impl<'a, 'p> Parser<'a, 'p> {
@@ -52,6 +54,7 @@ impl<'a, 'p> Parser<'a, 'p> {
             file,
             problems,
             reported: 0,
+            stopped: false,
         };
         parser.bump();
         parser
@@ -59,6 +62,9 @@ impl<'a, 'p> Parser<'a, 'p> {
 
     /// Goes to the next token.
     pub(super) fn bump(&mut self) {
+        if self.stopped {
+            return;
+        }
         if self.token.kind == Kind::Newline {
             self.line_start = self.token.end;
         }
@@ -143,7 +149,7 @@ impl<'a, 'p> Parser<'a, 'p> {
             .with_help("repair the first ones and check again"),
         );
         self.swallowed = true;
-        self.lexer.seek(self.text.len());
+        self.stopped = true;
         self.token = Token {
             kind: Kind::End,
             start: self.text.len(),
