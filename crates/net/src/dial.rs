@@ -52,8 +52,11 @@ pub async fn dial(target: &Target, options: &DialOptions) -> io::Result<Stream> 
     };
     let pending = match socket.connect(&address) {
         Ok(()) => false,
-        // EAGAIN on a unix socket means a full backlog: a refusal, not a wait.
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => true,
+        // EAGAIN on a unix socket means a full backlog: a refusal, not a wait.
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         Err(e) => return Err(e),
     };
     let stream = Stream::new(socket.into())?;
@@ -91,7 +94,12 @@ fn tcp_socket(address: SocketAddr, options: &DialOptions) -> io::Result<Socket> 
         socket.set_mark(mark)?;
     }
     if let Some(source) = options.source {
+        // Without it (an old kernel) the port is chosen here already, and each can be used once only.
+        let _ = crate::sockopt::bind_address_no_port(&socket);
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests;

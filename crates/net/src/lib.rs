@@ -3,11 +3,15 @@
 
 pub mod accept;
 pub mod balance;
+pub mod client_count;
 pub mod dial;
 pub mod inherited;
+pub mod limits;
 pub mod listen;
+pub mod proxy_header;
 pub mod rt;
 pub mod scratch;
+mod sockopt;
 pub mod stream;
 
 #[cfg(test)]
