@@ -1,0 +1,270 @@
+//! Answers of our own: errors, redirects, fixed responses, probes. Whatever is answered before a request's body has been
+//! taken either drains it or closes (CVE-2025-4366 is what happens otherwise).
+
+use narthex_config::model::Action;
+use narthex_message::{Body, Method};
+use narthex_net::rt;
+use narthex_wire::h1::encode;
+
+use crate::connection::Next;
+use crate::fail::Failure;
+use crate::handle::Exchange;
+
+/// One answer of our own.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'a str,
+    pub(crate) body: &'a [u8],
+    pub(crate) location: Option<&'a [u8]>,
+    pub(crate) reason: Option<&'static str>,
+    /// The connection must not be used again.
+    pub(crate) close: bool,
+}
+
+impl Exchange<'_> {
+    /// Ends a request that failed before anything was sent.
+    pub(crate) async fn fail(&mut self, failure: Failure) -> Next {
+        self.story.failure = Some(failure);
+        self.story.status = failure.status();
+        if failure == Failure::ClientGone {
+            return Next::Close;
+        }
+        // A request that could not be read leaves no boundary behind: nothing after it is looked at.
+        let unreadable = matches!(failure, Failure::Reject(_) | Failure::ClientSlowBody);
+        let status = failure.status();
+        let page = self.site_config().and_then(|site| {
+            narthex_filter::error_page::find(&site.error_pages, status)
+                .map(|p| (p.content_type.clone(), std::sync::Arc::clone(&p.body)))
+        });
+        let text;
+        let (content_type, body): (&str, &[u8]) = match &page {
+            Some((content_type, body)) => (content_type, body.as_slice()),
+            None => {
+                text = plain_body(status, failure.word(), self.id());
+                ("text/plain; charset=utf-8", text.as_slice())
+            }
+        };
+        self.answer(Answer {
+            status,
+            content_type,
+            body,
+            location: None,
+            reason: Some(failure.word()),
+            close: unreadable,
+        })
+        .await
+    }
+
+    /// A redirect or a fixed response.
+    pub(crate) async fn answer_route(&mut self) -> Next {
+        let rt = std::rc::Rc::clone(&self.rt);
+        let action = self
+            .site
+            .and_then(|s| rt.runtime.config.sites.get(s))
+            .and_then(|s| s.routes.get(self.route?))
+            .map(|r| &r.action);
+        let mut text = Vec::new();
+        match action {
+            Some(Action::Redirect { status, to }) => {
+                if !self.with_values(None, |values| {
+                    narthex_filter::location::location(to, values, &mut text)
+                }) {
+                    return self.fail(Failure::Rewrite).await;
+                }
+                let body = plain_body(*status, "", &[]);
+                self.answer(Answer {
+                    status: *status,
+                    content_type: "text/plain; charset=utf-8",
+                    body: &body,
+                    location: Some(&text),
+                    reason: None,
+                    close: false,
+                })
+                .await
+            }
+            Some(Action::Respond {
+                status,
+                content_type,
+                body,
+            }) => {
+                self.with_values(None, |values| {
+                    narthex_filter::template::render(body, values, &mut text)
+                });
+                self.answer(Answer {
+                    status: *status,
+                    content_type,
+                    body: &text,
+                    location: None,
+                    reason: None,
+                    close: false,
+                })
+                .await
+            }
+            _ => self.fail(Failure::NoRoute).await,
+        }
+    }
+
+    /// A probe's answer.
+    pub(crate) async fn answer_probe(&mut self, well: bool) -> Next {
+        let (status, body): (u16, &[u8]) = if well {
+            (200, b"ok\n")
+        } else {
+            (503, b"not ready\n")
+        };
+        self.answer(Answer {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body,
+            location: None,
+            reason: None,
+            close: false,
+        })
+        .await
+    }
+
+    /// Writes an answer and decides what becomes of the connection.
+    pub(crate) async fn answer(&mut self, answer: Answer<'_>) -> Next {
+        let drained = self.drain_at_hand();
+        let keep = drained && !answer.close && self.keeps_alive();
+        let mut out = std::mem::take(&mut self.work.down);
+        out.clear();
+        self.write_answer(&answer, keep, &mut out);
+        let sent = self.send(&out).await;
+        self.story.status = answer.status;
+        self.story.sent += out.len() as u64;
+        self.work.down = out;
+        if let Err(failure) = sent {
+            self.story.failure.get_or_insert(failure);
+            return Next::Close;
+        }
+        if keep { Next::Keep } else { Next::Linger }
+    }
+
+    /// Takes a body that is at hand already; true if the request's end is reached.
+    fn drain_at_hand(&mut self) -> bool {
+        match self.facts.map(|f| f.body) {
+            None => false,
+            Some(Body::None | Body::Length(0) | Body::UntilClose) => true,
+            Some(Body::Length(n)) => {
+                let here = self.work.rest().len() as u64;
+                if n <= here {
+                    self.work.taken += n as usize;
+                    self.story.received += n;
+                }
+                n <= here
+            }
+            Some(Body::Chunked) => false,
+        }
+    }
+
+    fn write_answer(&mut self, answer: &Answer<'_>, keep: bool, out: &mut Vec<u8>) {
+        encode::status_line(answer.status, encode::reason(answer.status).as_bytes(), out);
+        encode::line("Date", &self.proxy.date(), out);
+        let bodyless = answer.status == 204 || answer.status == 304;
+        if !bodyless {
+            encode::line("Content-Type", answer.content_type.as_bytes(), out);
+            encode::content_length(answer.body.len() as u64, out);
+        }
+        if let Some(location) = answer.location {
+            encode::line("Location", location, out);
+        }
+        if let Some(reason) = answer.reason {
+            encode::line("Narthex-Reason", reason.as_bytes(), out);
+            encode::line("Cache-Control", b"no-store", out);
+            if answer.status == 503 {
+                encode::line("Retry-After", b"1", out);
+            }
+            if answer.status == 405 {
+                encode::line(
+                    "Allow",
+                    b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS",
+                    out,
+                );
+            }
+        }
+        self.answer_filters(answer.status, out);
+        self.connection_line(keep, out);
+        out.extend_from_slice(b"\r\n");
+        if !bodyless && self.facts.is_none_or(|f| f.method != Method::Head) {
+            out.extend_from_slice(answer.body);
+            self.story.body_sent = answer.body.len() as u64;
+        }
+    }
+
+    /// What the route's response filters add to an answer of ours, and the request's identity.
+    fn answer_filters(&mut self, status: u16, out: &mut Vec<u8>) {
+        let rt = std::rc::Rc::clone(&self.rt);
+        if self.facts.is_some() && rt.runtime.config.request_id.enabled {
+            encode::line(&rt.runtime.config.request_id.header, self.id(), out);
+        }
+        let Some(plan) = self
+            .site
+            .and_then(|s| rt.runtime.sites.get(s))
+            .and_then(|s| s.routes.get(self.route?))
+        else {
+            return;
+        };
+        if !plan.chain.has_response() {
+            return;
+        }
+        let mut edits = std::mem::take(&mut self.work.response_edits);
+        let index = narthex_message::Index::default();
+        let empty = narthex_message::Edits::default();
+        let head = narthex_message::Head::new(b"", &index);
+        self.with_values(Some((status, head, &empty)), |values| {
+            plan.chain.response(values, &mut edits)
+        });
+        for (_, line) in edits.lines() {
+            out.extend_from_slice(line);
+        }
+        self.work.response_edits = edits;
+    }
+
+    /// `Connection`, where the version's default is not what we mean.
+    pub(crate) fn connection_line(&self, keep: bool, out: &mut Vec<u8>) {
+        use narthex_message::head::Version;
+        if !keep {
+            out.extend_from_slice(b"Connection: close\r\n");
+        } else if self.version() == Version::Http10 {
+            out.extend_from_slice(b"Connection: keep-alive\r\n");
+        }
+    }
+
+    /// Sends all, as long as the client keeps reading.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let idle = self.plan().map_or(0, |p| p.bounds.client_send_idle);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.client.stream.try_send(rest) {
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    let deadline = rt::now_ms().saturating_add(idle);
+                    rt::timeout_at(deadline, self.client.stream.writable())
+                        .await
+                        .map_err(|_| Failure::ClientSlowRead)?;
+                }
+                Err(_) => return Err(Failure::ClientGone),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A short text for people: what happened, in the words of the log.
+fn plain_body(status: u16, word: &str, id: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    encode::decimal(u64::from(status), &mut out);
+    out.push(b' ');
+    out.extend_from_slice(encode::reason(status).as_bytes());
+    if !word.is_empty() {
+        out.extend_from_slice(b" (");
+        out.extend_from_slice(word.as_bytes());
+        out.push(b')');
+    }
+    if id.iter().any(|&b| b != b'0') {
+        out.extend_from_slice(b"\nrequest ");
+        out.extend_from_slice(id);
+    }
+    out.push(b'\n');
+    out
+}

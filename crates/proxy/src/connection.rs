@@ -1,0 +1,248 @@
+//! The life of a client connection: its limits, the PROXY header, waiting for requests, and how it is closed.
+//!
+//! The task of an idle connection is small: everything that a request needs is borrowed when its first byte arrives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use narthex_net::accept::{Accepted, Peer};
+use narthex_net::client_count;
+use narthex_net::proxy_header::{self, Addresses, Parsed};
+use narthex_net::rt;
+use narthex_net::scratch;
+use narthex_net::stream::Stream;
+
+use crate::core::CoreProxy;
+use crate::handle;
+use crate::identity::peer_ip;
+use crate::runtime::millis;
+
+/// Longest PROXY header: version 2 with 4 KiB of options.
+const PROXY_HEADER_MAX: usize = 16 + 4096;
+
+/// A client connection between requests.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Peer,
+    pub(crate) listener: u32,
+    pub(crate) requests: u32,
+    pub(crate) opened_ms: u64,
+    /// What has been read of the next request; no memory while there is nothing.
+    pub(crate) input: Vec<u8>,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another request may come.
+    Keep,
+    /// Close at once.
+    Close,
+    /// Our answer must arrive although the client may still be sending.
+    Linger,
+    /// Close so that a message cannot look complete.
+    Reset,
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open(Rc<CoreProxy>);
+
+impl Open {
+    fn new(proxy: &Rc<CoreProxy>) -> Self {
+        proxy.open.set(proxy.open.get() + 1);
+        proxy.shared.balance().on_open(proxy.core);
+        proxy.shared.metrics.connections.add(proxy.core, 1);
+        Self(Rc::clone(proxy))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.shared.balance().on_close(self.0.core);
+        self.0.shared.metrics.connections.add(self.0.core, -1);
+    }
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepted) {
+    let open = Open::new(&proxy);
+    let Some((mut client, guard)) = admit(&proxy, listener, accepted).await else {
+        return;
+    };
+    requests(&proxy, &mut client).await;
+    drop((client, guard, open));
+}
+
+/// Applies the limits and reads the PROXY header.
+async fn admit(
+    proxy: &Rc<CoreProxy>,
+    listener: u32,
+    accepted: Accepted,
+) -> Option<(Client, Option<client_count::Guard>)> {
+    let (rt_, index, _) = proxy.runtime_for(listener)?;
+    let config = rt_.runtime.config.listeners.get(index)?;
+    let plan = rt_.runtime.listeners.get(index)?;
+    plan.metrics.accepted.inc(proxy.core);
+    let total = proxy.shared.balance().total();
+    let max = config.connections.max;
+    let over = (max > 0 && total > max)
+        || (rt_.runtime.config.connections_max > 0 && total > rt_.runtime.config.connections_max);
+    if over || proxy.shared.is_shedding() {
+        plan.metrics.refused.inc(proxy.core);
+        return None;
+    }
+    let stream = Stream::new(accepted.fd).ok()?;
+    let mut client = Client {
+        stream,
+        peer: accepted.peer,
+        listener,
+        requests: 0,
+        opened_ms: rt::now_ms(),
+        input: Vec::new(),
+    };
+    if let Some(rule) = &config.proxy_protocol {
+        let trusted = match accepted.peer {
+            Peer::Tcp(a) => rule.from.contains(a.ip()),
+            Peer::Unix => true,
+        };
+        let header = if trusted {
+            rt::timeout_at(
+                rt::now_ms() + millis(rule.timeout),
+                proxy_header(&mut client),
+            )
+            .await
+            .ok()
+            .flatten()
+        } else if rule.optional {
+            Some(None)
+        } else {
+            None
+        };
+        match header {
+            Some(Some(source)) => client.peer = Peer::Tcp(source),
+            Some(None) => {}
+            None => {
+                plan.metrics.refused.inc(proxy.core);
+                proxy.failed("proxy-header", "client");
+                return None;
+            }
+        }
+    }
+    let per_client = match config.connections.per_client {
+        0 => rt_.runtime.config.connections_per_client,
+        n => n,
+    };
+    let guard = match peer_ip(client.peer) {
+        Some(ip) if per_client > 0 => match proxy.shared.clients.try_open(ip, per_client) {
+            Some(guard) => Some(guard),
+            None => {
+                plan.metrics.refused.inc(proxy.core);
+                proxy.failed("client-connections", "client");
+                return None;
+            }
+        },
+        _ => None,
+    };
+    Some((client, guard))
+}
+
+/// Reads a PROXY header. `None`: there is no valid one. `Some(None)`: it keeps the socket's address.
+async fn proxy_header(client: &mut Client) -> Option<Option<SocketAddr>> {
+    loop {
+        match proxy_header::parse(&client.input) {
+            Parsed::Header { header, len } => {
+                client.input.drain(..len);
+                return Some(match header.addresses {
+                    Addresses::Tcp { source, .. } => Some(source),
+                    Addresses::Socket | Addresses::Unix => None,
+                });
+            }
+            Parsed::Invalid(_) => return None,
+            Parsed::Incomplete if client.input.len() > PROXY_HEADER_MAX => return None,
+            Parsed::Incomplete => {}
+        }
+        client.stream.readable().await;
+        let got = scratch::with(|buffer| {
+            let area = buffer.get_mut(..4096)?;
+            match client.stream.try_recv(area) {
+                Ok(0) => None,
+                Ok(n) => {
+                    client.input.extend_from_slice(area.get(..n)?);
+                    Some(())
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Some(()),
+                Err(_) => None,
+            }
+        });
+        got?;
+    }
+}
+
+async fn requests(proxy: &Rc<CoreProxy>, client: &mut Client) {
+    loop {
+        if client.input.is_empty() && !idle(proxy, client).await {
+            return;
+        }
+        // Boxed, so that an idle connection does not carry an exchange's state.
+        match Box::pin(handle::exchange(proxy, client)).await {
+            Next::Keep => {}
+            Next::Close => return,
+            Next::Linger => return linger(proxy, client).await,
+            Next::Reset => return client.stream.reset_on_close(),
+        }
+    }
+}
+
+/// Waits for the next request; false when the connection has had its time.
+async fn idle(proxy: &CoreProxy, client: &Client) -> bool {
+    let allowed = {
+        let Some((rt_, index, _)) = proxy.runtime_for(client.listener) else {
+            return false;
+        };
+        let Some(plan) = rt_.runtime.listeners.get(index) else {
+            return false;
+        };
+        if client.requests == 0 {
+            plan.header_ms
+        } else {
+            plan.keep_alive_ms
+        }
+    };
+    let deadline = rt::now_ms().saturating_add(allowed);
+    rt::timeout_at(deadline, client.stream.readable())
+        .await
+        .is_ok()
+}
+
+/// Ends our direction and drops what still comes, for a bounded time and amount: closing with unread bytes would reset the
+/// connection and could take our answer with it (RFC 9112 9.6).
+async fn linger(proxy: &CoreProxy, client: &Client) {
+    let (time, mut left) = {
+        let Some((rt_, index, _)) = proxy.runtime_for(client.listener) else {
+            return;
+        };
+        let Some(plan) = rt_.runtime.listeners.get(index) else {
+            return;
+        };
+        (plan.linger_ms, plan.linger_bytes)
+    };
+    client.stream.shutdown_write();
+    let deadline = rt::now_ms().saturating_add(time);
+    while left > 0 {
+        if rt::timeout_at(deadline, client.stream.readable())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let got = scratch::with(|buffer| client.stream.try_recv(buffer));
+        match got {
+            Ok(0) => return,
+            Ok(n) => left = left.saturating_sub(n as u64),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The client's side of a response: the head is made from the model, the length is said in our own words, nothing of the
+//! origin's connection or name gets through.
+
+use narthex_filter::urls::{self, UrlMap};
+use narthex_message::head::Version;
+use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts};
+use narthex_wire::h1::encode::{self, Keep};
+
+use crate::handle::{Exchange, context};
+use crate::relay::{Begun, Downstream};
+use crate::work::Work;
+
+/// Names that tell what the origin runs on.
+const ORIGIN_TELLS: FieldSet = FieldSet::of(&[FieldId::Server, FieldId::XPoweredBy]);
+
+/// Makes response heads for one exchange's client.
+pub(crate) struct ToClient<'e, 'c> {
+    pub(crate) exchange: &'e Exchange<'c>,
+    /// The names by which the origin may call itself.
+    pub(crate) origin_names: Vec<String>,
+    /// Decided with the head: the connection can carry another request.
+    pub(crate) keep: bool,
+}
+
+impl Downstream for ToClient<'_, '_> {
+    fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>) {
+        encode::status_line(facts.status, head.index.reason.of(head.bytes), out);
+        encode::fields(
+            head,
+            Keep::response(facts.nominates).without(ORIGIN_TELLS),
+            &Edits::default(),
+            out,
+        );
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn begin(
+        &mut self,
+        request: &Work,
+        head: Head<'_>,
+        facts: &ResponseFacts,
+        upload_done: bool,
+        edits: &mut Edits,
+        out: &mut Vec<u8>,
+    ) -> Begun {
+        let ex = self.exchange;
+        edits.clear();
+        if facts.status == 101 {
+            switching(head, out);
+            return Begun {
+                framing: Body::None,
+                replaced: false,
+            };
+        }
+        self.keep = upload_done && ex.keeps_alive();
+        if let Some(begun) = self.intercepted(facts, out) {
+            return begun;
+        }
+        let settings = ex.route_config().map(|r| &r.settings);
+        if let Some(plan) = ex.route_plan().filter(|p| p.chain.has_response()) {
+            let before = Edits::default();
+            context(
+                ex,
+                request,
+                &request.edits,
+                Some((facts.status, head, &before)),
+                |values| plan.chain.response(values, edits),
+            );
+        }
+        if settings.is_some_and(|s| s.rewrite_response_urls) {
+            self.rewrite_urls(request, head, edits);
+        }
+        let framing = self.framing(facts);
+        encode::status_line(facts.status, head.index.reason.of(head.bytes), out);
+        let mut keep = Keep::response(facts.nominates);
+        if settings.is_some_and(|s| s.hide_origin) {
+            keep = keep.without(ORIGIN_TELLS);
+        }
+        encode::fields(head, keep, edits, out);
+        if !head.index.present.has(FieldId::Date) {
+            encode::line("Date", &ex.proxy.date(), out);
+        }
+        let id = &ex.rt.runtime.config.request_id;
+        if id.enabled {
+            encode::line(
+                &id.header,
+                ex.given_id
+                    .map_or(&ex.request_id[..], |s| s.of(&request.input)),
+                out,
+            );
+        }
+        self.write_framing(facts, framing, out);
+        ex.connection_line(self.keep, out);
+        out.extend_from_slice(b"\r\n");
+        Begun {
+            framing,
+            replaced: false,
+        }
+    }
+}
+
+/// `101`: the origin's words, with the connection's fields made anew.
+fn switching(head: Head<'_>, out: &mut Vec<u8>) {
+    encode::status_line(101, head.index.reason.of(head.bytes), out);
+    encode::fields(
+        head,
+        Keep::response(false).without(ORIGIN_TELLS),
+        &Edits::default(),
+        out,
+    );
+    out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+    out.extend_from_slice(head.get(FieldId::Upgrade).unwrap_or(b"websocket"));
+    out.extend_from_slice(b"\r\n\r\n");
+}
+
+impl ToClient<'_, '_> {
+    /// How the client is told the body's length.
+    fn framing(&mut self, facts: &ResponseFacts) -> Body {
+        match (facts.body, self.exchange.version()) {
+            (Body::None, _) => Body::None,
+            (Body::Length(n), _) => Body::Length(n),
+            (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
+            // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+            (Body::Chunked | Body::UntilClose, Version::Http10) => {
+                self.keep = false;
+                Body::UntilClose
+            }
+        }
+    }
+
+    fn write_framing(&self, facts: &ResponseFacts, framing: Body, out: &mut Vec<u8>) {
+        let head_request = self
+            .exchange
+            .facts
+            .is_some_and(|f| f.method == Method::Head);
+        if facts.body == Body::None {
+            // HEAD and 304 tell the length of what a GET would have got; 204 has none (RFC 9110 8.6).
+            if let Some(n) = facts.announced
+                && (head_request || facts.status == 304)
+            {
+                encode::content_length(n, out);
+            }
+            return;
+        }
+        encode::framing(framing, out);
+    }
+
+    /// The site's page instead of the origin's error.
+    fn intercepted(&mut self, facts: &ResponseFacts, out: &mut Vec<u8>) -> Option<Begun> {
+        let ex = self.exchange;
+        let site = ex.site_config()?;
+        if site.error_pages.is_empty() {
+            return None;
+        }
+        let page = narthex_filter::error_page::find(&site.error_pages, facts.status)
+            .filter(|p| p.intercept)?;
+        encode::status_line(facts.status, encode::reason(facts.status).as_bytes(), out);
+        encode::line("Date", &ex.proxy.date(), out);
+        encode::line("Content-Type", page.content_type.as_bytes(), out);
+        encode::content_length(page.body.len() as u64, out);
+        ex.connection_line(self.keep, out);
+        out.extend_from_slice(b"\r\n");
+        if ex.facts.is_none_or(|f| f.method != Method::Head) {
+            out.extend_from_slice(&page.body);
+        }
+        Some(Begun {
+            framing: Body::Length(page.body.len() as u64),
+            replaced: true,
+        })
+    }
+
+    fn rewrite_urls(&self, request: &Work, head: Head<'_>, edits: &mut Edits) {
+        let ex = self.exchange;
+        let authority = ex.facts.map_or("", |f| {
+            std::str::from_utf8(f.authority.of(&request.input)).unwrap_or_default()
+        });
+        let names: Vec<&str> = self.origin_names.iter().map(String::as_str).collect();
+        let (mut public_prefix, mut upstream_prefix) = ("", "");
+        for filter in ex
+            .route_config()
+            .map(|r| r.filters.as_slice())
+            .unwrap_or_default()
+        {
+            match filter {
+                narthex_config::model::Filter::StripPrefix(p) => public_prefix = p,
+                narthex_config::model::Filter::AddPrefix(p) => upstream_prefix = p,
+                _ => {}
+            }
+        }
+        urls::rewrite_urls(
+            head,
+            edits,
+            &UrlMap {
+                server_hosts: &names,
+                public_scheme: if ex.identity.https { "https" } else { "http" },
+                public_authority: authority,
+                public_prefix,
+                upstream_prefix,
+            },
+        );
+    }
+}

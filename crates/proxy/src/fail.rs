@@ -1,0 +1,153 @@
+//! Every failure of an exchange: its status, its words in the log, whose fault it is, and what the server is blamed for.
+//! "Why did a client get 502?" is answered here and nowhere else.
+
+use narthex_message::{BadResponse, Reject};
+use narthex_upstream::ConnectErrorKind;
+use narthex_upstream::Report;
+
+/// Why an exchange did not end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The request is refused as it stands.
+    Reject(Reject),
+    /// No site answers for this host here.
+    NoSite,
+    /// The site has no such route.
+    NoRoute,
+    /// A filter refused.
+    Denied,
+    /// A filter made a path that is not canonical.
+    Rewrite,
+    /// No server of the upstream can take a request.
+    NoServer,
+    /// Connecting failed.
+    Connect(ConnectErrorKind),
+    /// The server closed or reset before it answered; true if bytes of the request had been taken.
+    UpstreamClosed { sent: bool },
+    /// The server closed or reset inside its answer.
+    UpstreamTruncated,
+    /// The server did not begin to answer in time.
+    UpstreamTimeout,
+    /// The server stopped inside its answer, or stopped reading.
+    UpstreamStalled,
+    /// The server's answer is not HTTP as we take it.
+    UpstreamInvalid(BadResponse),
+    /// The client went away.
+    ClientGone,
+    /// The client stopped sending its body.
+    ClientSlowBody,
+    /// The client stopped reading.
+    ClientSlowRead,
+    /// The body grew beyond the route's bound.
+    BodyTooLarge,
+    /// Buffering failed (disk full, for instance).
+    Spool,
+    /// The process is over its memory cap.
+    Overloaded,
+}
+
+impl Failure {
+    /// Status for the client, if one can still be sent.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            Self::Reject(reject) => reject.status(),
+            Self::NoSite | Self::NoRoute => 404,
+            Self::Denied => 403,
+            Self::Rewrite | Self::Spool => 500,
+            Self::NoServer | Self::Overloaded => 503,
+            Self::Connect(kind) => match kind {
+                ConnectErrorKind::Timeout => 504,
+                ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => 503,
+                _ => 502,
+            },
+            Self::UpstreamClosed { .. } | Self::UpstreamTruncated | Self::UpstreamInvalid(_) => 502,
+            Self::UpstreamTimeout | Self::UpstreamStalled => 504,
+            Self::ClientGone => 499,
+            Self::ClientSlowBody | Self::ClientSlowRead => 408,
+            Self::BodyTooLarge => 413,
+        }
+    }
+
+    /// How it ended, in one word.
+    pub(crate) fn outcome(self) -> &'static str {
+        match self {
+            Self::Reject(Reject::HeadTimeout | Reject::BodyTimeout)
+            | Self::ClientSlowBody
+            | Self::ClientSlowRead => "client-timeout",
+            Self::Reject(_) | Self::BodyTooLarge => "rejected",
+            Self::NoSite | Self::NoRoute => "not-found",
+            Self::Denied => "denied",
+            Self::Rewrite | Self::Spool => "internal",
+            Self::NoServer => "no-server",
+            Self::Overloaded => "limited",
+            Self::Connect(kind) => match kind {
+                ConnectErrorKind::Refused => "upstream-refused",
+                ConnectErrorKind::Timeout => "upstream-timeout",
+                ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => "limited",
+                _ => "upstream-unreachable",
+            },
+            Self::UpstreamClosed { .. } | Self::UpstreamTruncated => "upstream-reset",
+            Self::UpstreamTimeout | Self::UpstreamStalled => "upstream-timeout",
+            Self::UpstreamInvalid(_) => "upstream-invalid",
+            Self::ClientGone => "client-abort",
+        }
+    }
+
+    /// Whose fault it is.
+    pub(crate) fn fault(self) -> &'static str {
+        match self {
+            Self::Reject(_)
+            | Self::NoSite
+            | Self::NoRoute
+            | Self::Denied
+            | Self::BodyTooLarge
+            | Self::ClientGone
+            | Self::ClientSlowBody
+            | Self::ClientSlowRead => "client",
+            Self::Rewrite | Self::Spool | Self::Overloaded => "proxy",
+            Self::Connect(ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout) => "proxy",
+            _ => "origin",
+        }
+    }
+
+    /// The reason word: in the log, the metric and `Narthex-Reason`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Reject(reject) => reject.word(),
+            Self::NoSite => "no-site",
+            Self::NoRoute => "no-route",
+            Self::Denied => "denied",
+            Self::Rewrite => "rewrite",
+            Self::NoServer => "no-server",
+            Self::Connect(kind) => match kind {
+                ConnectErrorKind::Refused => "connect-refused",
+                ConnectErrorKind::Timeout => "connect-timeout",
+                ConnectErrorKind::Unreachable => "connect-unreachable",
+                ConnectErrorKind::Limit => "queue-full",
+                ConnectErrorKind::QueueTimeout => "queue-timeout",
+                ConnectErrorKind::Other => "connect-failed",
+            },
+            Self::UpstreamClosed { .. } => "origin-closed",
+            Self::UpstreamTruncated => "origin-truncated",
+            Self::UpstreamTimeout => "response-timeout",
+            Self::UpstreamStalled => "origin-stalled",
+            Self::UpstreamInvalid(bad) => bad.word(),
+            Self::ClientGone => "client-gone",
+            Self::ClientSlowBody => "body-timeout",
+            Self::ClientSlowRead => "send-timeout",
+            Self::BodyTooLarge => "body-too-large",
+            Self::Spool => "spool",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// What the server is blamed for, if anything.
+    pub(crate) fn report(self) -> Option<Report> {
+        match self {
+            Self::UpstreamClosed { .. } | Self::UpstreamTruncated => Some(Report::Reset),
+            Self::UpstreamTimeout | Self::UpstreamStalled => Some(Report::Timeout),
+            Self::UpstreamInvalid(_) => Some(Report::Invalid),
+            _ => None,
+        }
+    }
+}

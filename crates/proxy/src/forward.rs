@@ -1,0 +1,494 @@
+//! Forwarding: pick a server, check out a connection, send, maybe try again.
+//!
+//! An attempt is repeated only if nothing of it can have had an effect: the connect failed, or the request is idempotent
+//! and no byte of a response came, or a reused connection took no byte of it. The body must still be at hand.
+
+use std::rc::Rc;
+
+use narthex_config::model::{RouteSettings, ServerAddress, UpstreamHost};
+use narthex_message::head::Version;
+use narthex_message::{Body, Method, validate};
+use narthex_net::proxy_header;
+use narthex_net::rt;
+use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried};
+use narthex_wire::h1::chunk;
+use narthex_wire::h1::encode::{self, Keep};
+
+use crate::connection::Next;
+use crate::downstream::ToClient;
+use crate::fail::Failure;
+use crate::handle::Exchange;
+use crate::identity;
+use crate::relay::{Ended, Relay, Source};
+use crate::runtime::millis;
+use crate::tunnel;
+
+/// What one attempt left behind.
+struct Attempt {
+    result: Result<Ended, Failure>,
+    /// Part of the answer has reached the client: nothing can be said any more.
+    answered: bool,
+    /// Another attempt can send the same body.
+    replayable: bool,
+    source: Source,
+    received: u64,
+    keep: bool,
+    reused: bool,
+}
+
+impl Exchange<'_> {
+    /// Forwards to an upstream and brings its answer back.
+    pub(crate) async fn forward(&mut self, upstream: usize) -> Next {
+        let Some((cluster, _)) = self
+            .rt
+            .clusters
+            .get(upstream)
+            .map(|(c, m)| (Rc::clone(c), m.clone()))
+        else {
+            return self.fail(Failure::NoServer).await;
+        };
+        self.story.upstream = Some(upstream);
+        let Some(facts) = self.facts else {
+            return Next::Close;
+        };
+        let extension = self.plan().map_or(0, |p| p.bounds.chunk_extension);
+        let mut source = Source::of(facts.body, extension);
+        let mut received = 0;
+        let mut tried = Tried::NONE;
+        loop {
+            let lease = match cluster.pick(&tried, self.proxy.random()) {
+                Ok(lease) => lease,
+                Err(_) => return self.fail(Failure::NoServer).await,
+            };
+            tried.add(&lease);
+            self.story.attempts += 1;
+            self.story.attempt_us = rt::now_us();
+            self.story.attempt_ended_us = 0;
+            self.story.endpoint = Some(lease.endpoint().clone());
+            let connection = match self.connect(&lease).await {
+                Ok(connection) => connection,
+                Err(failure) => {
+                    let retry = lease.settings().retry.on_connect
+                        && matches!(failure, Failure::Connect(kind) if blames(kind));
+                    if retry && self.may_retry(&lease, &cluster) {
+                        continue;
+                    }
+                    return self.fail(failure).await;
+                }
+            };
+            let attempt = self.attempt(&lease, connection, source, received).await;
+            self.story.received = attempt.received;
+            source = attempt.source;
+            received = attempt.received;
+            match attempt.result {
+                Ok(Ended::Complete) => {
+                    return if attempt.keep {
+                        Next::Keep
+                    } else {
+                        self.after_answer(&source)
+                    };
+                }
+                Ok(Ended::Switched) => return Next::Close,
+                Err(failure) => {
+                    // The race of keep-alive is nobody's fault.
+                    let raced = attempt.reused && matches!(failure, Failure::UpstreamClosed { .. });
+                    if let (Some(report), false) = (failure.report(), raced) {
+                        lease.report(report);
+                    }
+                    if !attempt.answered
+                        && attempt.replayable
+                        && is_repeatable(
+                            failure,
+                            facts.method,
+                            raced,
+                            lease.settings().retry.on_reset,
+                        )
+                        && self.may_retry(&lease, &cluster)
+                    {
+                        self.work.down.clear();
+                        continue;
+                    }
+                    return self.give_up(failure, attempt.answered).await;
+                }
+            }
+        }
+    }
+
+    /// The answer is complete; the request may not be.
+    fn after_answer(&self, source: &Source) -> Next {
+        if matches!(source, Source::Done) && self.work.rest().is_empty() {
+            Next::Close
+        } else {
+            Next::Linger
+        }
+    }
+
+    fn may_retry(&self, lease: &Lease, cluster: &CoreCluster) -> bool {
+        self.story.attempts <= lease.settings().retry.attempts && cluster.may_retry()
+    }
+
+    /// An answer that has begun cannot be taken back: its connection ends so that it cannot look complete.
+    async fn give_up(&mut self, failure: Failure, answered: bool) -> Next {
+        if !answered {
+            return self.fail(failure).await;
+        }
+        self.story.failure = Some(failure);
+        Next::Reset
+    }
+
+    async fn connect(&mut self, lease: &Lease) -> Result<Connection, Failure> {
+        if let Some(connection) = lease.try_idle() {
+            return Ok(connection);
+        }
+        match lease.connect().await {
+            Ok(connection) => Ok(connection),
+            Err(error) => {
+                if error.blames_server() {
+                    lease.report(Report::ConnectFailed);
+                }
+                tracing::debug!(server = lease.name(), %error, "connect failed");
+                Err(Failure::Connect(error.kind))
+            }
+        }
+    }
+
+    /// One try at one server.
+    async fn attempt(
+        &mut self,
+        lease: &Lease,
+        connection: Connection,
+        source: Source,
+        received: u64,
+    ) -> Attempt {
+        let Some(facts) = self.facts else {
+            return Attempt::impossible(source, received);
+        };
+        let settings = lease.settings();
+        let mut bounds = match self.plan() {
+            Some(plan) => plan.bounds,
+            None => return Attempt::impossible(source, received),
+        };
+        bounds.response = millis(settings.timeouts.response);
+        bounds.upstream_idle = millis(settings.timeouts.body_idle);
+        if let Some(max) = self.route_config().and_then(|r| r.settings.body_max) {
+            bounds.body_max = max;
+        }
+        let may_repeat = facts.method.is_idempotent() && settings.retry.attempts > 0;
+        bounds.replay_max = if may_repeat && !facts.body.is_empty() {
+            settings.retry.body_max as usize
+        } else {
+            0
+        };
+
+        let upgrading = self.write_head(lease, &connection);
+        let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
+        work.response.clear();
+        work.response_index.clear();
+        let replayed = std::mem::take(&mut work.replay);
+        if !replayed.is_empty() {
+            append_replay(
+                &replayed,
+                facts.body,
+                matches!(source, Source::Done),
+                &mut work.up,
+            );
+            work.replay = replayed;
+        }
+        let to_client = ToClient {
+            exchange: self,
+            origin_names: origin_names(self, lease),
+            keep: false,
+        };
+        let mut relay = Relay::new(
+            &self.client.stream,
+            &connection.stream,
+            &mut work,
+            to_client,
+            bounds,
+            facts.method,
+            facts.version,
+            source,
+        );
+        relay.received = received;
+        relay.expects_continue = facts.expects_continue && received == 0;
+        relay.upgrading = upgrading;
+        relay.client_trailers = facts.trailers;
+        let result = relay.run().await;
+
+        let clean = relay.is_upstream_clean();
+        let hint = relay
+            .facts
+            .and_then(|f| f.keep_alive_hint)
+            .map(|s| s.saturating_mul(1_000));
+        let status = relay.facts.map(|f| f.status);
+        let attempt = Attempt {
+            result,
+            answered: relay.delivered > 0 && status.is_some(),
+            replayable: relay.is_replayable(),
+            keep: relay.downstream.keep && relay.is_upload_done() && result.is_ok(),
+            received: relay.received,
+            reused: connection.reused,
+            source: std::mem::replace(&mut relay.source, Source::Done),
+        };
+        let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
+        self.proxy
+            .give_work(std::mem::replace(&mut self.work, work));
+        self.story.attempt_ended_us = rt::now_us();
+        self.story.sent += delivered;
+        self.story.body_sent = body_bytes;
+        if let Some(status) = status {
+            self.story.status = status;
+        }
+        if let (Ok(_), Some(status)) = (result, status) {
+            lease.report(if status >= 500 {
+                Report::Status(status)
+            } else {
+                Report::Ok
+            });
+        }
+        match result {
+            // A connection that announced one client must not carry another's requests.
+            Ok(Ended::Complete) if clean && settings.proxy_protocol.is_none() => {
+                lease.release(connection, hint)
+            }
+            Ok(Ended::Switched) => self.tunnel(connection).await,
+            _ => {}
+        }
+        attempt
+    }
+
+    /// After `101`: bytes both ways until both ends are done.
+    async fn tunnel(&mut self, connection: Connection) {
+        let idle = self
+            .route_config()
+            .map_or(0, |r| millis(r.settings.tunnel_idle));
+        let ended = tunnel::run(
+            &self.client.stream,
+            &connection.stream,
+            &mut self.work,
+            idle,
+        )
+        .await;
+        self.story.received += ended.up;
+        self.story.body_sent += ended.down;
+        self.story.sent += ended.down;
+    }
+
+    /// Writes the request's head for this server into `work.up`. True if a change of protocol is asked for.
+    fn write_head(&mut self, lease: &Lease, connection: &Connection) -> bool {
+        let mut out = std::mem::take(&mut self.work.up);
+        out.clear();
+        let upgrading = self.write_head_to(lease, connection, &mut out);
+        self.work.up = out;
+        upgrading
+    }
+
+    fn write_head_to(&self, lease: &Lease, connection: &Connection, out: &mut Vec<u8>) -> bool {
+        let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
+            return false;
+        };
+        let settings = &route.settings;
+        let head = self.head();
+        if let (Some(version), true) = (lease.settings().proxy_protocol, connection.fresh()) {
+            self.write_proxy_header(version, out);
+        }
+        out.extend_from_slice(head.method());
+        out.push(b' ');
+        self.write_target(out);
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        self.write_host(settings, lease, out);
+        out.extend_from_slice(b"\r\n");
+        let keep = Keep::request(facts.nominates, settings.underscore_headers);
+        encode::fields(head, keep, &self.work.edits, out);
+        identity::write_forwarding(
+            settings.forwarded,
+            &self.identity,
+            self.client.peer,
+            facts.authority.of(&self.work.input),
+            head,
+            out,
+        );
+        let id = &self.rt.runtime.config.request_id;
+        if id.enabled {
+            encode::line(&id.header, self.id(), out);
+        }
+        out.extend_from_slice(match facts.version {
+            Version::Http11 => b"Via: 1.1 narthex\r\n",
+            Version::Http10 => b"Via: 1.0 narthex\r\n",
+        });
+        let upgrade = facts
+            .upgrade
+            .and_then(|u| allowed_upgrade(u.of(&self.work.input), settings))
+            .filter(|_| facts.body.is_empty());
+        if let Some(protocol) = upgrade {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(protocol);
+            out.extend_from_slice(b"\r\n");
+        }
+        // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
+        encode::framing(facts.body, out);
+        out.extend_from_slice(b"\r\n");
+        upgrade.is_some()
+    }
+
+    fn write_target(&self, out: &mut Vec<u8>) {
+        let path = self
+            .target
+            .path
+            .as_deref()
+            .unwrap_or_else(|| self.path.of(&self.work));
+        out.extend_from_slice(path.as_bytes());
+        let query = match &self.target.query {
+            Some(changed) => changed.as_deref(),
+            None => self.query.map(|q| q.of(&self.work.input)),
+        };
+        if let Some(query) = query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+    }
+
+    fn write_host(&self, settings: &RouteSettings, lease: &Lease, out: &mut Vec<u8>) {
+        match &settings.host {
+            UpstreamHost::Keep => self.write_own_host(lease, out),
+            UpstreamHost::Server => out.extend_from_slice(server_host(lease).as_bytes()),
+            UpstreamHost::Set(template) => {
+                let mut host = Vec::new();
+                self.with_values(None, |values| {
+                    narthex_filter::template::render(template, values, &mut host)
+                });
+                if narthex_message::authority::parse(&host).is_ok() {
+                    out.extend_from_slice(&host)
+                } else {
+                    self.write_own_host(lease, out)
+                }
+            }
+        }
+    }
+
+    /// The host as asked, canonical, with its port as given.
+    fn write_own_host(&self, lease: &Lease, out: &mut Vec<u8>) {
+        let raw = self
+            .facts
+            .map_or(&[][..], |f| f.authority.of(&self.work.input));
+        let host = self.host.of(&self.work);
+        if raw.is_empty() {
+            out.extend_from_slice(server_host(lease).as_bytes());
+            return;
+        }
+        out.extend_from_slice(host.as_bytes());
+        if let Ok(parsed) = narthex_message::authority::parse(raw)
+            && let Some(port) = parsed.port
+        {
+            out.push(b':');
+            encode::decimal(u64::from(port), out);
+        }
+    }
+
+    fn write_proxy_header(&self, version: u8, out: &mut Vec<u8>) {
+        use narthex_net::accept::Peer;
+        let destination = self
+            .rt
+            .runtime
+            .config
+            .listeners
+            .get(self.listener)
+            .and_then(|l| match &l.address {
+                narthex_config::model::Address::Tcp(a) => Some(*a),
+                _ => None,
+            });
+        match (self.client.peer, destination, version) {
+            (Peer::Tcp(source), Some(to), 1) => proxy_header::encode_v1(source, to, out),
+            (Peer::Tcp(source), Some(to), _) => proxy_header::encode_v2(source, to, out),
+            (_, _, 1) => proxy_header::encode_v1_unknown(out),
+            _ => proxy_header::encode_v2_unknown(out),
+        }
+    }
+}
+
+impl Attempt {
+    fn impossible(source: Source, received: u64) -> Self {
+        Self {
+            result: Err(Failure::NoServer),
+            answered: false,
+            replayable: false,
+            source,
+            received,
+            keep: false,
+            reused: false,
+        }
+    }
+}
+
+/// A connect failure that another server may not have.
+fn blames(kind: ConnectErrorKind) -> bool {
+    !matches!(kind, ConnectErrorKind::QueueTimeout)
+}
+
+/// May this request be sent once more?
+fn is_repeatable(failure: Failure, method: Method, raced: bool, on_reset: bool) -> bool {
+    match failure {
+        Failure::UpstreamClosed { sent: false } => true,
+        Failure::UpstreamClosed { sent: true } => method.is_idempotent() && (raced || on_reset),
+        _ => false,
+    }
+}
+
+/// The body bytes of an earlier attempt, in this attempt's framing.
+fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
+    if body == Body::Chunked {
+        chunk::size_line(bytes.len(), out);
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(b"\r\n");
+        if whole {
+            out.extend_from_slice(chunk::LAST_CHUNK);
+        }
+    } else {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// The first protocol of the list that the route allows.
+fn allowed_upgrade<'a>(value: &'a [u8], settings: &RouteSettings) -> Option<&'a [u8]> {
+    validate::tokens(value).find(|t| {
+        settings
+            .upgrade
+            .iter()
+            .any(|a| a.as_bytes().eq_ignore_ascii_case(t))
+    })
+}
+
+/// Name and port of a server, as a `Host`.
+fn server_host(lease: &Lease) -> String {
+    match lease.target() {
+        narthex_net::dial::Target::Tcp(_) => lease.name().to_owned(),
+        narthex_net::dial::Target::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+/// The names by which the origin may call itself, if its answers are to be rewritten.
+fn origin_names(exchange: &Exchange<'_>, lease: &Lease) -> Vec<String> {
+    if !exchange
+        .route_config()
+        .is_some_and(|r| r.settings.rewrite_response_urls)
+    {
+        return Vec::new();
+    }
+    let mut names = vec![lease.name().to_owned(), lease.target().to_string()];
+    if let Some(upstream) = exchange
+        .story
+        .upstream
+        .and_then(|u| exchange.rt.runtime.config.upstreams.get(u))
+    {
+        for server in &upstream.servers {
+            if let ServerAddress::Dns { host, port } = &server.address {
+                names.push(host.clone());
+                names.push(format!("{host}:{port}"));
+            }
+        }
+    }
+    if let narthex_net::dial::Target::Tcp(a) = lease.target() {
+        names.push(a.ip().to_string());
+    }
+    names
+}

@@ -1,0 +1,601 @@
+//! One request, from its first byte to its record in the log.
+//!
+//! read the head -> validate -> who is asking -> canonical host and path -> route -> request filters -> answer or forward
+//! -> drain or close -> one record, for every outcome.
+
+use std::io;
+use std::rc::Rc;
+
+use narthex_config::model::{Action, Route, Site};
+use narthex_filter::chain::{Target, Verdict};
+use narthex_filter::values::Values;
+use narthex_message::authority;
+use narthex_message::head::Version;
+use narthex_message::path::{self, Canonical};
+use narthex_message::{Form, Head, Method, Reject, RequestFacts, Span, validate};
+use narthex_net::rt;
+use narthex_net::scratch;
+use narthex_route::{Fields, Query};
+use narthex_wire::h1::scan::{self, Progress};
+
+use crate::connection::{Client, Next};
+use crate::core::{CoreProxy, CoreRuntime};
+use crate::fail::Failure;
+use crate::identity::{self, Identity};
+use crate::record::Story;
+use crate::runtime::{ListenerPlan, RoutePlan};
+use crate::work::Work;
+
+/// Bytes asked for when a head is expected: enough for any usual one, little enough to copy what follows it.
+const HEAD_READ: usize = 16 * 1024;
+
+/// One request under way.
+pub(crate) struct Exchange<'c> {
+    pub(crate) proxy: &'c Rc<CoreProxy>,
+    pub(crate) client: &'c mut Client,
+    pub(crate) rt: Rc<CoreRuntime>,
+    pub(crate) listener: usize,
+    /// The listener is gone from the configuration: this is the connection's last request.
+    pub(crate) retired: bool,
+    pub(crate) work: Box<Work>,
+    pub(crate) facts: Option<RequestFacts>,
+    pub(crate) identity: Identity,
+    /// Canonical host; where it stands.
+    pub(crate) host: Text,
+    /// Canonical path; where it stands.
+    pub(crate) path: Text,
+    /// Query, in the input.
+    pub(crate) query: Option<Span>,
+    /// Path and query after the filters, if they changed them.
+    pub(crate) target: Target,
+    pub(crate) site: Option<usize>,
+    pub(crate) route: Option<usize>,
+    pub(crate) request_id: [u8; 32],
+    /// The request's own identity, kept from a trusted peer: in the input.
+    pub(crate) given_id: Option<Span>,
+    pub(crate) story: Story,
+}
+
+/// A piece of text that is usually just a range of the input.
+#[derive(Debug, Clone)]
+pub(crate) enum Text {
+    /// In the request's bytes, which are canonical as they are.
+    Input(Span),
+    /// Rewritten.
+    Owned(String),
+    /// In `Work::path`.
+    Path,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Input(Span::default())
+    }
+}
+
+impl Text {
+    pub(crate) fn of<'a>(&'a self, work: &'a Work) -> &'a str {
+        match self {
+            Self::Input(span) => std::str::from_utf8(span.of(&work.input)).unwrap_or_default(),
+            Self::Owned(text) => text,
+            Self::Path => &work.path,
+        }
+    }
+}
+
+/// Counts a request under way.
+struct Busy<'a>(&'a CoreProxy);
+
+impl<'a> Busy<'a> {
+    fn new(proxy: &'a CoreProxy) -> Self {
+        proxy.busy.set(proxy.busy.get() + 1);
+        Self(proxy)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get().saturating_sub(1));
+    }
+}
+
+/// Serves one request of a connection.
+pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next {
+    let Some((rt, listener, live)) = proxy.runtime_for(client.listener) else {
+        return Next::Close;
+    };
+    let _busy = Busy::new(proxy);
+    let mut work = proxy.take_work();
+    std::mem::swap(&mut work.input, &mut client.input);
+    let mut exchange = Exchange {
+        story: Story::new(rt::now_us()),
+        proxy,
+        client,
+        rt,
+        listener,
+        retired: !live,
+        work,
+        facts: None,
+        identity: Identity {
+            ip: None,
+            port: 0,
+            trusted_peer: false,
+            https: false,
+        },
+        host: Text::default(),
+        path: Text::default(),
+        query: None,
+        target: Target::default(),
+        site: None,
+        route: None,
+        request_id: [b'0'; 32],
+        given_id: None,
+    };
+    let next = exchange.run().await;
+    exchange.end(next)
+}
+
+/// What is to be done with a request that has been routed.
+enum Plan {
+    /// A fixed answer or redirect.
+    Answer,
+    /// Forward to this upstream.
+    Forward(usize),
+    /// 200 or 503 for a probe.
+    Probe(bool),
+}
+
+impl Exchange<'_> {
+    async fn run(&mut self) -> Next {
+        match self.read_head().await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.story.silent = true;
+                return Next::Close;
+            }
+            Err(failure) => return self.fail(failure).await,
+        }
+        self.client.requests = self.client.requests.saturating_add(1);
+        match self.decide() {
+            Ok(Plan::Forward(upstream)) => self.forward(upstream).await,
+            Ok(Plan::Answer) => self.answer_route().await,
+            Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
+            Err(failure) => self.fail(failure).await,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Option<&ListenerPlan> {
+        self.rt.runtime.listeners.get(self.listener)
+    }
+
+    pub(crate) fn site_config(&self) -> Option<&Site> {
+        self.rt.runtime.config.sites.get(self.site?)
+    }
+
+    pub(crate) fn route_config(&self) -> Option<&Route> {
+        self.site_config()?.routes.get(self.route?)
+    }
+
+    pub(crate) fn route_plan(&self) -> Option<&RoutePlan> {
+        self.rt
+            .runtime
+            .sites
+            .get(self.site?)?
+            .routes
+            .get(self.route?)
+    }
+
+    pub(crate) fn head(&self) -> Head<'_> {
+        Head::new(&self.work.input, &self.work.index)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.facts.map_or(Version::Http11, |f| f.version)
+    }
+
+    /// Reads a whole head into `work.input`. False: the client left, or kept silent, before it sent anything.
+    async fn read_head(&mut self) -> Result<bool, Failure> {
+        let (limits, header_ms) = match self.plan() {
+            Some(plan) => (plan.head_limits, plan.header_ms),
+            None => return Ok(false),
+        };
+        // Absolute: counted from the connection's start for its first request, from the first byte for the others.
+        let from = if self.client.requests == 0 {
+            self.client.opened_ms
+        } else {
+            rt::now_ms()
+        };
+        let deadline = from.saturating_add(header_ms);
+        loop {
+            if !self.work.input.is_empty() {
+                match scan::request(&self.work.input, &mut self.work.index, &limits)
+                    .map_err(Failure::Reject)?
+                {
+                    Progress::Complete(end) => {
+                        self.work.taken = end;
+                        return Ok(true);
+                    }
+                    Progress::Partial => {}
+                }
+            }
+            match self.receive() {
+                Ok(0) => {
+                    return if self.work.input.is_empty() {
+                        Ok(false)
+                    } else {
+                        Err(Failure::ClientGone)
+                    };
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if rt::timeout_at(deadline, self.client.stream.readable())
+                        .await
+                        .is_err()
+                    {
+                        // A connection that never said anything is closed without a word.
+                        return if self.work.input.is_empty() {
+                            Ok(false)
+                        } else {
+                            Err(Failure::Reject(Reject::HeadTimeout))
+                        };
+                    }
+                }
+                Err(_) => {
+                    return if self.work.input.is_empty() {
+                        Ok(false)
+                    } else {
+                        Err(Failure::ClientGone)
+                    };
+                }
+            }
+        }
+    }
+
+    /// Takes what has arrived, by way of the scratch buffer: the request's memory is as large as what came.
+    fn receive(&mut self) -> io::Result<usize> {
+        scratch::with(|buffer| {
+            let area = buffer.get_mut(..HEAD_READ).unwrap_or_default();
+            let n = self.client.stream.try_recv(area)?;
+            self.work
+                .input
+                .extend_from_slice(area.get(..n).unwrap_or_default());
+            Ok(n)
+        })
+    }
+
+    /// Everything up to the first wait: what is asked, by whom, of whom, and what we do about it.
+    fn decide(&mut self) -> Result<Plan, Failure> {
+        let facts = validate::request(self.head()).map_err(Failure::Reject)?;
+        self.facts = Some(facts);
+        self.identity = identity::identify(
+            self.client.peer,
+            &self.rt.runtime.config.trusted_proxies,
+            self.head(),
+        );
+        self.name_request();
+        self.canonical_host(&facts)?;
+        if let Some(ready) = self.probe(&facts) {
+            return Ok(Plan::Probe(ready));
+        }
+        let site = self
+            .rt
+            .router
+            .site(self.listener, self.host.of(&self.work))
+            .ok_or(Failure::NoSite)?;
+        self.site = Some(site);
+        self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
+        self.find_route(site)?;
+        let rt = Rc::clone(&self.rt);
+        let route = rt
+            .runtime
+            .config
+            .sites
+            .get(site)
+            .and_then(|s| s.routes.get(self.route?))
+            .ok_or(Failure::NoRoute)?;
+        if let (Some(max), validate::Body::Length(length)) = (route.settings.body_max, facts.body)
+            && length > max
+        {
+            return Err(Failure::BodyTooLarge);
+        }
+        let bodyless = matches!(facts.method, Method::Get | Method::Head | Method::Delete);
+        if route.settings.reject_body_on_get && bodyless && !facts.body.is_empty() {
+            return Err(Failure::Reject(Reject::BodyNotAllowed));
+        }
+        self.filter_request()?;
+        match &route.action {
+            Action::Proxy(upstream) => Ok(Plan::Forward(*upstream)),
+            Action::Split(split) => Ok(Plan::Forward(self.choose(split))),
+            Action::Redirect { .. } | Action::Respond { .. } => Ok(Plan::Answer),
+        }
+    }
+
+    /// The request's identity: a trusted peer's, if that is configured and it is sane, else our own.
+    fn name_request(&mut self) {
+        let rule = &self.rt.runtime.config.request_id;
+        if !rule.enabled {
+            return;
+        }
+        if rule.trust && self.identity.trusted_peer {
+            let sane = |v: &[u8]| {
+                !v.is_empty() && v.len() <= 128 && v.iter().all(|&b| validate::is_token_byte(b))
+            };
+            let found = self.work.index.fields.iter().find(|f| {
+                f.name
+                    .of(&self.work.input)
+                    .eq_ignore_ascii_case(rule.header.as_bytes())
+                    && sane(f.value.of(&self.work.input))
+            });
+            self.given_id = found.map(|f| f.value);
+        }
+        if self.given_id.is_none() {
+            self.request_id = self.proxy.request_id();
+        }
+    }
+
+    pub(crate) fn id(&self) -> &[u8] {
+        match self.given_id {
+            Some(span) => span.of(&self.work.input),
+            None => &self.request_id,
+        }
+    }
+
+    fn canonical_host(&mut self, facts: &RequestFacts) -> Result<(), Failure> {
+        let raw = facts.authority.of(&self.work.input);
+        // HTTP/1.0 knew no Host: such a request is for the default site.
+        if raw.is_empty() && facts.version == Version::Http10 {
+            return Ok(());
+        }
+        let parsed = authority::parse(raw).map_err(|_| Failure::Reject(Reject::HostInvalid))?;
+        self.host = match parsed.host {
+            std::borrow::Cow::Borrowed(host) => {
+                // Borrowed from the front of the raw authority.
+                let start = facts.authority.start as usize;
+                Text::Input(Span::new(start, start + host.len()))
+            }
+            std::borrow::Cow::Owned(host) => Text::Owned(host),
+        };
+        Ok(())
+    }
+
+    /// Is this a liveness or readiness probe of the listener? The answer, if so.
+    fn probe(&self, facts: &RequestFacts) -> Option<bool> {
+        let listener = self.rt.runtime.config.listeners.get(self.listener)?;
+        if listener.liveness.is_none() && listener.readiness.is_none()
+            || !matches!(facts.method, Method::Get | Method::Head)
+        {
+            return None;
+        }
+        let (path, _) = path::split_target(facts.path.of(&self.work.input));
+        let is = |probe: &Option<String>| probe.as_ref().is_some_and(|p| p.as_bytes() == path);
+        if is(&listener.liveness) {
+            return Some(true);
+        }
+        is(&listener.readiness).then(|| self.proxy.shared.is_ready() && !self.proxy.is_draining())
+    }
+
+    fn canonical_path(&mut self, facts: &RequestFacts, merge_slashes: bool) -> Result<(), Failure> {
+        let bad = Failure::Reject(Reject::Path);
+        if facts.form == Form::Asterisk {
+            self.path = Text::Input(facts.path);
+            return Ok(());
+        }
+        if facts.path.is_empty() {
+            self.path = Text::Owned("/".to_owned());
+            return Ok(());
+        }
+        let target = facts.path.of(&self.work.input);
+        if target.contains(&b'#') {
+            return Err(Failure::Reject(Reject::Target));
+        }
+        let (raw, query) = path::split_target(target);
+        let start = facts.path.start as usize;
+        let raw_span = Span::new(start, start + raw.len());
+        self.query =
+            query.map(|q| Span::new(start + raw.len() + 1, start + raw.len() + 1 + q.len()));
+        let mut out = std::mem::take(&mut self.work.path);
+        let canonical = path::canonicalise(raw_span.of(&self.work.input), merge_slashes, &mut out);
+        self.work.path = out;
+        self.path = match canonical.map_err(|_| bad)? {
+            Canonical::Unchanged => Text::Input(raw_span),
+            Canonical::Rewritten => Text::Path,
+        };
+        Ok(())
+    }
+
+    fn find_route(&mut self, site: usize) -> Result<(), Failure> {
+        let head = self.head();
+        let fields = HeadFields(head);
+        let query = Query {
+            host: self.host.of(&self.work),
+            path: self.path.of(&self.work),
+            method: std::str::from_utf8(head.method()).unwrap_or_default(),
+            client: self
+                .identity
+                .ip
+                .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            query: self.query.map_or(&[][..], |q| q.of(&self.work.input)),
+            fields: &fields,
+        };
+        let (route, captures) = self.rt.router.route(site, &query).ok_or(Failure::NoRoute)?;
+        self.route = Some(route);
+        self.work.captures = captures;
+        Ok(())
+    }
+
+    fn filter_request(&mut self) -> Result<(), Failure> {
+        let rt = Rc::clone(&self.rt);
+        let Some(plan) = self
+            .site
+            .and_then(|s| rt.runtime.sites.get(s))
+            .and_then(|s| s.routes.get(self.route?))
+        else {
+            return Ok(());
+        };
+        if !plan.chain.has_request() {
+            return Ok(());
+        }
+        let mut edits = std::mem::take(&mut self.work.edits);
+        let mut target = Target::default();
+        let verdict = self.with_values(None, |values| {
+            plan.chain.request(values, &mut edits, &mut target)
+        });
+        self.work.edits = edits;
+        self.target = target;
+        match verdict {
+            Verdict::Continue => Ok(()),
+            Verdict::Refused => Err(Failure::Denied),
+            Verdict::Broken => Err(Failure::Rewrite),
+        }
+    }
+
+    /// Weighted choice: by a value's hash if one is named, else by chance.
+    fn choose(&self, split: &narthex_config::model::Split) -> usize {
+        let random = match &split.by {
+            Some(template) => {
+                let mut value = Vec::new();
+                self.with_values(None, |values| {
+                    narthex_filter::template::render(template, values, &mut value)
+                });
+                if value.is_empty() {
+                    self.proxy.random()
+                } else {
+                    fnv(&value)
+                }
+            }
+            None => self.proxy.random(),
+        };
+        let mut at = (random >> 11) % 10_000;
+        for (upstream, weight) in &split.to {
+            let weight = u64::from(*weight);
+            if at < weight {
+                return *upstream;
+            }
+            at -= weight;
+        }
+        split.to.last().map_or(0, |(upstream, _)| *upstream)
+    }
+
+    /// Lends everything that a template may ask for.
+    pub(crate) fn with_values<T>(
+        &self,
+        response: Option<(u16, Head<'_>, &narthex_message::Edits)>,
+        f: impl FnOnce(&Values<'_>) -> T,
+    ) -> T {
+        context(self, &self.work, &self.work.edits, response, f)
+    }
+
+    /// The connection's next step, the request's record, and the memory given back.
+    fn end(self, next: Next) -> Next {
+        self.record();
+        let rest = self.work.rest();
+        let keep = next == Next::Keep;
+        if keep && !rest.is_empty() {
+            self.client.input = rest.to_vec();
+        }
+        self.proxy.give_work(self.work);
+        next
+    }
+
+    /// May the connection carry another request, as far as we are concerned?
+    pub(crate) fn keeps_alive(&self) -> bool {
+        let Some(plan) = self.plan() else {
+            return false;
+        };
+        let Some(listener) = self.rt.runtime.config.listeners.get(self.listener) else {
+            return false;
+        };
+        self.facts.is_some_and(|f| f.keep_alive)
+            && !self.retired
+            && !self.proxy.is_draining()
+            && self.client.requests < listener.connections.requests
+            && (plan.max_age_ms == 0
+                || rt::now_ms().saturating_sub(self.client.opened_ms) < plan.max_age_ms)
+            && !self.proxy.shared.is_shedding()
+    }
+}
+
+/// Everything that a template may ask for, of an exchange. Apart from [`Exchange`] so that it can be used while parts of the
+/// exchange are lent elsewhere.
+pub(crate) fn context<T>(
+    exchange: &Exchange<'_>,
+    work: &Work,
+    edits: &narthex_message::Edits,
+    response: Option<(u16, Head<'_>, &narthex_message::Edits)>,
+    f: impl FnOnce(&Values<'_>) -> T,
+) -> T {
+    let head = Head::new(&work.input, &work.index);
+    let runtime = &exchange.rt.runtime;
+    let path = exchange.path.of(work);
+    let captured = |name: &str| match (exchange.site, exchange.route) {
+        (Some(site), Some(route)) => {
+            runtime
+                .router
+                .captured(site, route, &work.captures, path, name)
+        }
+        _ => None,
+    };
+    let peer_ip = identity::peer_ip(exchange.client.peer);
+    let id = exchange
+        .given_id
+        .map_or(&exchange.request_id[..], |span| span.of(&work.input));
+    let values = Values {
+        client_ip: exchange.identity.ip,
+        client_port: exchange.identity.port,
+        peer_ip,
+        listener: runtime
+            .config
+            .listeners
+            .get(exchange.listener)
+            .map_or("", |l| &l.name),
+        scheme: if exchange.identity.https {
+            "https"
+        } else {
+            "http"
+        },
+        method: std::str::from_utf8(head.method()).unwrap_or_default(),
+        host: exchange.host.of(work),
+        authority: exchange.facts.map_or("", |f| {
+            std::str::from_utf8(f.authority.of(&work.input)).unwrap_or_default()
+        }),
+        path,
+        query: exchange.query.map(|q| q.of(&work.input)),
+        protocol: if exchange.version() == Version::Http10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        },
+        request_id: std::str::from_utf8(id).unwrap_or_default(),
+        site: exchange.site_config().map_or("", |s| &s.name),
+        route: exchange.route_config().map_or("", |r| &r.name),
+        upstream: exchange.story.upstream_name(&exchange.rt),
+        server: exchange.story.server(),
+        wall_ms: rt::wall_ms(),
+        request: Some((head, edits)),
+        response,
+        captures: &captured,
+    };
+    f(&values)
+}
+
+/// Header fields as the router asks for them.
+struct HeadFields<'a>(Head<'a>);
+
+impl Fields for HeadFields<'_> {
+    fn each(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> bool) {
+        for value in self.0.named(name.as_bytes()) {
+            if !each(value) {
+                return;
+            }
+        }
+    }
+}
+
+/// FNV-1a: the same value always gets the same choice.
+fn fnv(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for &b in bytes {
+        hash = (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^ (hash >> 29)
+}

@@ -1,0 +1,139 @@
+//! The data path's metrics: counters with one writer per core, registered once per name and kept across reloads.
+
+use narthex_observe::metrics::{Counter, Gauge, Histogram, Registry, Unit};
+
+/// Of a route: requests by status class, and how long they took.
+pub(crate) struct RouteMetrics {
+    classes: [Counter; 6],
+    pub(crate) duration: Histogram,
+}
+
+impl RouteMetrics {
+    pub(crate) fn new(registry: &Registry, site: &str, route: &str) -> Self {
+        let class = |code: &str| {
+            registry.counter(
+                "narthex_requests_total",
+                "Requests, by site, route and status class.",
+                &[("site", site), ("route", route), ("code", code)],
+            )
+        };
+        Self {
+            classes: [
+                class("none"),
+                class("1xx"),
+                class("2xx"),
+                class("3xx"),
+                class("4xx"),
+                class("5xx"),
+            ],
+            duration: registry.histogram(
+                "narthex_request_duration_seconds",
+                "From the first byte of a request to the last of its response.",
+                &[("site", site), ("route", route)],
+                Unit::Seconds,
+            ),
+        }
+    }
+
+    /// Counts a request.
+    pub(crate) fn ended(&self, core: usize, status: u16, micros: u64) {
+        if let Some(counter) = self
+            .classes
+            .get(usize::from(status / 100))
+            .or(self.classes.first())
+        {
+            counter.inc(core);
+        }
+        self.duration.observe(core, micros);
+    }
+}
+
+/// Of an upstream, per core handle.
+#[derive(Clone)]
+pub(crate) struct UpstreamMetrics {
+    pub(crate) duration: Histogram,
+    pub(crate) retries: Counter,
+}
+
+impl UpstreamMetrics {
+    pub(crate) fn new(registry: &Registry, upstream: &str) -> Self {
+        let labels = [("upstream", upstream)];
+        Self {
+            duration: registry.histogram(
+                "narthex_upstream_duration_seconds",
+                "From the start of the last attempt to the end of its response.",
+                &labels,
+                Unit::Seconds,
+            ),
+            retries: registry.counter(
+                "narthex_upstream_retries_total",
+                "Attempts after the first.",
+                &labels,
+            ),
+        }
+    }
+}
+
+/// Of a listener.
+pub(crate) struct ListenerMetrics {
+    pub(crate) accepted: Counter,
+    pub(crate) refused: Counter,
+}
+
+impl ListenerMetrics {
+    pub(crate) fn new(registry: &Registry, listener: &str) -> Self {
+        let labels = [("listener", listener)];
+        Self {
+            accepted: registry.counter(
+                "narthex_connections_accepted_total",
+                "Client connections accepted.",
+                &labels,
+            ),
+            refused: registry.counter(
+                "narthex_connections_refused_total",
+                "Client connections closed at once, by a limit or for want of a PROXY header.",
+                &labels,
+            ),
+        }
+    }
+}
+
+/// Of the process.
+pub(crate) struct GlobalMetrics {
+    pub(crate) connections: Gauge,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+    registry: Registry,
+}
+
+impl GlobalMetrics {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        Self {
+            connections: registry.gauge(
+                "narthex_connections",
+                "Client connections that are open.",
+                &[],
+            ),
+            bytes_in: registry.counter(
+                "narthex_request_body_bytes_total",
+                "Request body bytes taken from clients.",
+                &[],
+            ),
+            bytes_out: registry.counter(
+                "narthex_response_bytes_total",
+                "Response bytes given to clients.",
+                &[],
+            ),
+            registry: registry.clone(),
+        }
+    }
+
+    /// The counter of a reason word.
+    pub(crate) fn failures(&self, reason: &'static str, fault: &'static str) -> Counter {
+        self.registry.counter(
+            "narthex_failures_total",
+            "Requests that did not end well, by reason and whose fault it was.",
+            &[("reason", reason), ("fault", fault)],
+        )
+    }
+}

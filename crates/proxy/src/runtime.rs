@@ -1,0 +1,353 @@
+//! What a configuration becomes: [`Runtime`], immutable, swapped whole; and [`Shared`], what outlives every reload.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use narthex_config::model::{self, Config};
+use narthex_filter::chain::Chain;
+use narthex_net::balance::Balance;
+use narthex_net::client_count::ClientCounts;
+use narthex_observe::access_log::{LogSink, LogTarget};
+use narthex_observe::metrics::Registry;
+use narthex_route::Router;
+use narthex_upstream::{Cluster, Fleet};
+use narthex_wire::h1::scan::HeadLimits;
+
+use crate::logging;
+use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
+use crate::relay::Bounds;
+
+/// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
+const CLIENTS_MAX: usize = 1_000_000;
+
+/// What outlives every reload, keyed by identity: upstreams with their health and counters, metrics, log writers,
+/// connection counts.
+pub struct Shared {
+    cores: usize,
+    registry: Registry,
+    fleet: Arc<Fleet>,
+    pub(crate) clients: Arc<ClientCounts>,
+    balance: Arc<Balance>,
+    sinks: Arc<Mutex<HashMap<String, LogSink>>>,
+    /// Addresses of listeners, in the order they were first seen: a connection keeps its listener's place in this list
+    /// across reloads.
+    listener_ids: Mutex<Vec<model::Address>>,
+    pub(crate) metrics: GlobalMetrics,
+    ready: AtomicBool,
+    shedding: AtomicBool,
+}
+
+impl Shared {
+    /// For `cores` data cores, numbered from 0.
+    pub fn new(cores: usize) -> Arc<Self> {
+        let registry = Registry::new(cores);
+        let sinks: Arc<Mutex<HashMap<String, LogSink>>> = Arc::default();
+        collect_log_figures(&registry, &sinks);
+        Arc::new(Self {
+            cores,
+            metrics: GlobalMetrics::new(&registry),
+            fleet: Fleet::new(cores),
+            clients: ClientCounts::new(CLIENTS_MAX),
+            balance: Balance::new(cores),
+            sinks,
+            listener_ids: Mutex::default(),
+            ready: AtomicBool::new(false),
+            shedding: AtomicBool::new(false),
+            registry,
+        })
+    }
+
+    /// Data cores.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
+    /// Every metric of the process.
+    pub fn metrics(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Every upstream of the process.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Connections per core.
+    pub fn balance(&self) -> &Arc<Balance> {
+        &self.balance
+    }
+
+    /// What the readiness endpoint says.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Ready, and not shedding load?
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed) && !self.is_shedding()
+    }
+
+    /// Over the memory cap: new connections are refused, idle ones closed.
+    pub fn set_shedding(&self, shedding: bool) {
+        self.shedding.store(shedding, Ordering::Relaxed);
+    }
+
+    /// Over the memory cap?
+    pub fn is_shedding(&self) -> bool {
+        self.shedding.load(Ordering::Relaxed)
+    }
+
+    /// Reopens every log file (after rotation).
+    pub fn reopen_logs(&self) {
+        for sink in self
+            .sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            sink.reopen();
+        }
+    }
+
+    /// Waits until what the cores handed over is written.
+    pub fn flush_logs(&self, patience: Duration) {
+        for sink in self
+            .sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+        {
+            sink.flush(patience);
+        }
+    }
+
+    fn listener_id(&self, address: &model::Address) -> u32 {
+        let mut ids = self
+            .listener_ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let at = ids.iter().position(|a| a == address).unwrap_or_else(|| {
+            ids.push(address.clone());
+            ids.len() - 1
+        });
+        at as u32
+    }
+
+    fn sink(&self, log: &model::AccessLog) -> Result<LogSink, BuildError> {
+        let key = format!("{:?}", log.target);
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sink) = sinks.get(&key) {
+            return Ok(sink.clone());
+        }
+        let target = match &log.target {
+            model::LogTarget::Stdout => LogTarget::Stdout,
+            model::LogTarget::Stderr => LogTarget::Stderr,
+            model::LogTarget::File(path) => LogTarget::File(path.clone()),
+        };
+        let sink =
+            LogSink::open(target, log.buffer, log.flush).map_err(|source| BuildError::Log {
+                target: key.clone(),
+                source,
+            })?;
+        sinks.insert(key, sink.clone());
+        Ok(sink)
+    }
+}
+
+fn collect_log_figures(registry: &Registry, sinks: &Arc<Mutex<HashMap<String, LogSink>>>) {
+    let families: [(&str, &str, fn(&LogSink) -> u64); 2] = [
+        (
+            "narthex_access_log_dropped_total",
+            "Access-log records that were not written.",
+            LogSink::dropped,
+        ),
+        (
+            "narthex_access_log_errors_total",
+            "Failed writes of access logs.",
+            LogSink::errors,
+        ),
+    ];
+    for (name, help, read) in families {
+        let sinks = Arc::clone(sinks);
+        registry.collect(
+            name,
+            help,
+            narthex_observe::metrics::Kind::Counter,
+            move |emit| {
+                for (target, sink) in sinks.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    emit(&[("log", target)], read(sink) as f64);
+                }
+            },
+        );
+    }
+}
+
+/// Why a checked configuration cannot run here and now.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A log file cannot be opened.
+    #[error("cannot open the access log {target}: {source}; check the path and its permissions")]
+    Log {
+        /// The target as configured.
+        target: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The router refused; the check should have found it.
+    #[error("routes: {0}")]
+    Router(String),
+    /// A filter refused; the check should have found it.
+    #[error("filters: {0}")]
+    Filter(String),
+}
+
+/// A configuration, ready to serve.
+pub struct Runtime {
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Router,
+    pub(crate) clusters: Vec<Arc<Cluster>>,
+    pub(crate) listeners: Vec<ListenerPlan>,
+    pub(crate) sites: Vec<SitePlan>,
+    pub(crate) logs: Vec<(LogSink, Arc<logging::LogPlan>)>,
+}
+
+/// A listener as the data path uses it.
+pub(crate) struct ListenerPlan {
+    /// The same for the same address in every configuration.
+    pub(crate) id: u32,
+    pub(crate) head_limits: HeadLimits,
+    pub(crate) bounds: Bounds,
+    pub(crate) header_ms: u64,
+    pub(crate) keep_alive_ms: u64,
+    pub(crate) max_age_ms: u64,
+    pub(crate) linger_ms: u64,
+    pub(crate) linger_bytes: u64,
+    pub(crate) metrics: ListenerMetrics,
+}
+
+/// A site as the data path uses it.
+pub(crate) struct SitePlan {
+    pub(crate) routes: Vec<RoutePlan>,
+    /// What the site's requests without a route count as.
+    pub(crate) no_route: RouteMetrics,
+}
+
+/// A route as the data path uses it.
+pub(crate) struct RoutePlan {
+    pub(crate) chain: Chain,
+    pub(crate) metrics: RouteMetrics,
+}
+
+impl Runtime {
+    /// Builds everything; changes nothing that serves but the set of known upstreams.
+    pub fn build(config: Arc<Config>, shared: &Arc<Shared>) -> Result<Arc<Self>, BuildError> {
+        let router = Router::build(&config).map_err(|e| BuildError::Router(e.to_string()))?;
+        let mut logs = Vec::with_capacity(config.access_logs.len());
+        for log in &config.access_logs {
+            logs.push((shared.sink(log)?, Arc::new(logging::LogPlan::of(log))));
+        }
+        let sites = config
+            .sites
+            .iter()
+            .map(|site| SitePlan::build(site, shared))
+            .collect::<Result<_, _>>()?;
+        let listeners = config
+            .listeners
+            .iter()
+            .map(|l| ListenerPlan::build(l, shared))
+            .collect();
+        let clusters = shared.fleet.reconcile(&config.upstreams);
+        Ok(Arc::new(Self {
+            config,
+            router,
+            clusters,
+            listeners,
+            sites,
+            logs,
+        }))
+    }
+
+    /// The configuration that this was built from.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The matcher of the data path.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+}
+
+impl SitePlan {
+    fn build(site: &model::Site, shared: &Shared) -> Result<Self, BuildError> {
+        let routes = site
+            .routes
+            .iter()
+            .map(|route| {
+                Ok(RoutePlan {
+                    chain: Chain::build(&route.filters)
+                        .map_err(|e| BuildError::Filter(e.to_string()))?,
+                    metrics: RouteMetrics::new(&shared.registry, &site.name, &route.name),
+                })
+            })
+            .collect::<Result<_, BuildError>>()?;
+        Ok(Self {
+            routes,
+            no_route: RouteMetrics::new(&shared.registry, &site.name, "none"),
+        })
+    }
+}
+
+impl ListenerPlan {
+    fn build(listener: &model::Listener, shared: &Shared) -> Self {
+        let (limits, t) = (&listener.limits, &listener.timeouts);
+        Self {
+            id: shared.listener_id(&listener.address),
+            head_limits: HeadLimits {
+                line: limits.request_line,
+                field: limits.field,
+                head: limits.head,
+                fields: limits.fields,
+            },
+            bounds: Bounds {
+                response: 0,
+                upstream_idle: 0,
+                client_body_idle: millis(t.body_idle),
+                client_send_idle: millis(t.send_idle),
+                min_rate: t.min_rate,
+                min_rate_after: millis(t.min_rate_after),
+                body_max: u64::MAX,
+                replay_max: 0,
+                informational: limits.informational as u32,
+                chunk_extension: limits.chunk_extension,
+                response_limits: HeadLimits {
+                    line: limits.response_head,
+                    field: limits.response_head,
+                    head: limits
+                        .response_head
+                        .saturating_add(limits.response_fields * 32),
+                    fields: limits.response_fields,
+                },
+                trailer_limits: HeadLimits {
+                    line: 0,
+                    field: limits.trailers,
+                    head: limits.trailers.saturating_add(limits.trailer_fields * 32),
+                    fields: limits.trailer_fields,
+                },
+            },
+            header_ms: millis(t.header),
+            keep_alive_ms: millis(t.keep_alive),
+            max_age_ms: millis(listener.connections.max_age),
+            linger_ms: millis(t.linger),
+            linger_bytes: t.linger_bytes,
+            metrics: ListenerMetrics::new(&shared.registry, &listener.name),
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,143 @@
+//! A tunnel: bytes both ways after a change of protocol, with one bounded block in flight per direction.
+
+use std::io;
+use std::task::Poll;
+
+use narthex_net::rt::{self, Interest};
+use narthex_net::scratch;
+use narthex_net::stream::Stream;
+
+use crate::work::Work;
+
+/// Bytes that went through.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+}
+
+struct Direction<'a> {
+    from: &'a Stream,
+    to: &'a Stream,
+    pending: Vec<u8>,
+    at: usize,
+    read_ended: bool,
+    done: bool,
+    moved: u64,
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: &'a Stream, to: &'a Stream, pending: Vec<u8>) -> Self {
+        Self {
+            from,
+            to,
+            pending,
+            at: 0,
+            read_ended: false,
+            done: false,
+            moved: 0,
+        }
+    }
+
+    /// Moves what can be moved; `Ok(true)` if anything was. An error ends the tunnel.
+    fn step(&mut self) -> io::Result<bool> {
+        let mut progress = false;
+        loop {
+            if self.done {
+                return Ok(progress);
+            }
+            if self.at < self.pending.len() {
+                match self
+                    .to
+                    .try_send(self.pending.get(self.at..).unwrap_or_default())
+                {
+                    Ok(n) => {
+                        self.at += n;
+                        self.moved += n as u64;
+                        progress = true;
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
+                    Err(e) => return Err(e),
+                }
+                if self.at < self.pending.len() {
+                    return Ok(progress);
+                }
+                self.pending.clear();
+                self.at = 0;
+            }
+            if self.read_ended {
+                // Half-closed: the other direction may go on.
+                self.to.shutdown_write();
+                self.done = true;
+                return Ok(true);
+            }
+            let pending = &mut self.pending;
+            let got = scratch::with(|buffer| {
+                let n = self.from.try_recv(buffer)?;
+                pending.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                Ok::<_, io::Error>(n)
+            });
+            match got {
+                Ok(0) => self.read_ended = true,
+                Ok(_) => progress = true,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
+                Err(e) => return Err(e),
+            }
+            if progress && self.moved % (1 << 20) > (1 << 19) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn wait(&self) {
+        if self.done {
+            return;
+        }
+        if self.at < self.pending.len() {
+            let _ = self.to.registration().poll_ready(Interest::Write);
+        } else if !self.read_ended {
+            let _ = self.from.registration().poll_ready(Interest::Read);
+        }
+    }
+}
+
+/// Runs until both directions have ended, one breaks, or nothing moves for `idle_ms`.
+pub(crate) async fn run(
+    client: &Stream,
+    upstream: &Stream,
+    work: &mut Work,
+    idle_ms: u64,
+) -> Ended {
+    let mut up = Direction::new(client, upstream, work.rest().to_vec());
+    let mut down = Direction::new(upstream, client, std::mem::take(&mut work.response));
+    let mut last = rt::now_ms();
+    std::future::poll_fn(|cx| {
+        for round in 0.. {
+            let (Ok(a), Ok(b)) = (up.step(), down.step()) else {
+                return Poll::Ready(());
+            };
+            if up.done && down.done {
+                return Poll::Ready(());
+            }
+            if !a && !b {
+                break;
+            }
+            last = rt::now_ms();
+            if round >= 8 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        up.wait();
+        down.wait();
+        if idle_ms > 0 && rt::poll_deadline(last.saturating_add(idle_ms)).is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+    Ended {
+        up: up.moved,
+        down: down.moved,
+    }
+}

@@ -1,0 +1,74 @@
+//! The memory of one exchange, borrowed from the core's pool while a request is under way: an idle connection owns none.
+
+use narthex_message::{Edits, Index};
+use narthex_route::Captures;
+
+/// Buffers larger than this are not kept when they come back.
+const KEEP: usize = 64 * 1024;
+
+/// Everything that an exchange needs to remember between turns.
+#[derive(Default)]
+pub(crate) struct Work {
+    /// What the client sent: head, then what followed it.
+    pub(crate) input: Vec<u8>,
+    /// First byte of `input` that nobody has taken.
+    pub(crate) taken: usize,
+    /// Index over the request's head.
+    pub(crate) index: Index,
+    /// The canonical path, if it differs from what was sent.
+    pub(crate) path: String,
+    /// What filters do to the request's head.
+    pub(crate) edits: Edits,
+    /// What the route's path captured.
+    pub(crate) captures: Captures,
+    /// The beginning of a response head that has not arrived whole.
+    pub(crate) response: Vec<u8>,
+    /// Index over the response's head.
+    pub(crate) response_index: Index,
+    /// What filters do to the response's head.
+    pub(crate) response_edits: Edits,
+    /// Bytes on their way to the origin.
+    pub(crate) up: Vec<u8>,
+    /// Bytes on their way to the client.
+    pub(crate) down: Vec<u8>,
+    /// Request body bytes kept for another attempt.
+    pub(crate) replay: Vec<u8>,
+    /// Trailer section that is arriving.
+    pub(crate) trailers: Vec<u8>,
+}
+
+impl Work {
+    /// Forgets everything, keeps modest memory.
+    pub(crate) fn reset(&mut self) {
+        for buffer in [
+            &mut self.input,
+            &mut self.response,
+            &mut self.up,
+            &mut self.down,
+            &mut self.replay,
+            &mut self.trailers,
+        ] {
+            if buffer.capacity() > KEEP {
+                *buffer = Vec::new();
+            } else {
+                buffer.clear();
+            }
+        }
+        self.taken = 0;
+        self.index.clear();
+        self.path.clear();
+        self.edits.clear();
+        self.response_index.clear();
+        self.response_edits.clear();
+    }
+
+    /// What the client sent and nobody has taken.
+    pub(crate) fn rest(&self) -> &[u8] {
+        self.input.get(self.taken..).unwrap_or_default()
+    }
+
+    /// Bytes held, for the memory account.
+    pub(crate) fn held(&self) -> usize {
+        self.input.capacity() + self.up.capacity() + self.down.capacity() + self.response.capacity()
+    }
+}
