@@ -6,8 +6,10 @@
 //! [`load`](load::load) is the way in.
 
 pub mod check;
+pub mod effective;
 pub mod load;
 mod lower;
+pub mod migrate;
 pub mod model;
 pub mod problem;
 pub mod raw;

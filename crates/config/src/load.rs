@@ -1,5 +1,6 @@
 //! From a file to a checked configuration, or every problem with it at once.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::check::Problems;
@@ -58,11 +59,19 @@ fn finish(read: crate::source::Loaded, env: &Environment<'_>) -> Loaded {
     for problem in read.problems {
         problems.push(problem);
     }
-    let mut ctx = Context { problems, env, sources: &read.sources };
+    let mut ctx = Context {
+        problems,
+        env,
+        sources: &read.sources,
+    };
     let config = lower::lower(&mut ctx, &read.document);
     let errors = ctx.problems.errors();
     let problems = ctx.problems.finish();
-    Loaded { config: (errors == 0).then_some(config), problems, sources: read.sources }
+    Loaded {
+        config: (errors == 0).then_some(config),
+        problems,
+        sources: read.sources,
+    }
 }
 
 /// The command line of `narthex proxy`, without a file.
@@ -84,12 +93,20 @@ impl Quick<'_> {
         let quoted = lower::text::quoted;
         let mut out = String::from("version 1\n");
         if let Some(workers) = self.workers {
-            out.push_str(&format!("workers {workers}\n"));
+            let _ = writeln!(out, "workers {workers}");
         }
-        out.push_str(&format!("access-log {}\n", quoted(self.access_log.unwrap_or("off"))));
-        out.push_str(&format!("listen {}\n", quoted(&listen_address(self.listen))));
-        let servers: Vec<String> = self.to.iter().map(|to| quoted(&server_address(to))).collect();
-        out.push_str(&format!("site \"*\" {{\n    proxy {}\n}}\n", servers.join(" ")));
+        let _ = writeln!(
+            out,
+            "access-log {}",
+            quoted(self.access_log.unwrap_or("off"))
+        );
+        let _ = writeln!(out, "listen {}", quoted(&listen_address(self.listen)));
+        let servers: Vec<String> = self
+            .to
+            .iter()
+            .map(|to| quoted(&server_address(to)))
+            .collect();
+        let _ = writeln!(out, "site \"*\" {{\n    proxy {}\n}}", servers.join(" "));
         out
     }
 }
@@ -112,7 +129,9 @@ fn listen_address(text: &str) -> String {
 }
 
 fn server_address(text: &str) -> String {
-    let plain = text.strip_prefix("http://").map_or(text, |rest| rest.trim_end_matches('/'));
+    let plain = text
+        .strip_prefix("http://")
+        .map_or(text, |rest| rest.trim_end_matches('/'));
     if plain != text && !plain.contains(':') {
         return format!("{plain}:80");
     }

@@ -1,4 +1,6 @@
 //! The examples of the repository load.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says so by failing
+#![allow(clippy::format_collect)] // short texts
 
 mod common;
 
@@ -14,7 +16,12 @@ fn examples_load_without_a_word() {
         if path.extension().is_some_and(|e| e == "kdl") {
             let text = std::fs::read_to_string(&path).unwrap();
             let loaded = environment(|env| load_text("narthex.kdl", text, env));
-            assert!(loaded.problems.is_empty(), "{}:\n{}", path.display(), lines(&loaded));
+            assert!(
+                loaded.problems.is_empty(),
+                "{}:\n{}",
+                path.display(),
+                lines(&loaded)
+            );
             assert!(loaded.config.is_some());
             count += 1;
         }
@@ -26,26 +33,70 @@ fn examples_load_without_a_word() {
 fn quick_is_a_file() {
     let to = ["http://127.0.0.1:3000/".to_owned(), "3001".to_owned()];
     let loaded = environment(|env| {
-        quick(&Quick { listen: "8080", to: &to, workers: Some(2), access_log: Some("json") }, env)
+        quick(
+            &Quick {
+                listen: "8080",
+                to: &to,
+                workers: Some(2),
+                access_log: Some("json"),
+            },
+            env,
+        )
     });
     assert!(loaded.problems.is_empty(), "{}", lines(&loaded));
     let config = loaded.config.unwrap();
-    assert_eq!((config.workers, config.listeners[0].name.as_str()), (2, ":8080"));
-    let servers: Vec<_> = config.upstreams[0].servers.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(
+        (config.workers, config.listeners[0].name.as_str()),
+        (2, ":8080")
+    );
+    let servers: Vec<_> = config.upstreams[0]
+        .servers
+        .iter()
+        .map(|s| s.name.as_str())
+        .collect();
     assert_eq!(servers, ["127.0.0.1:3000", "127.0.0.1:3001"]);
     assert_eq!(config.access_logs.len(), 1);
 }
 
 #[test]
 fn quick_without_a_log_has_none() {
-    let loaded = environment(|env| quick(&Quick { listen: ":8080", to: &["127.0.0.1:1".to_owned()], ..Quick::default() }, env));
+    let loaded = environment(|env| {
+        quick(
+            &Quick {
+                listen: ":8080",
+                to: &["127.0.0.1:1".to_owned()],
+                ..Quick::default()
+            },
+            env,
+        )
+    });
     let config = loaded.config.unwrap();
-    assert_eq!((config.workers, config.sites[0].access_log, config.access_logs.len()), (4, None, 0));
+    assert_eq!(
+        (
+            config.workers,
+            config.sites[0].access_log,
+            config.access_logs.len()
+        ),
+        (4, None, 0)
+    );
 }
 
 #[test]
 fn quick_says_what_is_wrong() {
-    let loaded = environment(|env| quick(&Quick { listen: ":8080", to: &["https://x".to_owned()], ..Quick::default() }, env));
+    let loaded = environment(|env| {
+        quick(
+            &Quick {
+                listen: ":8080",
+                to: &["https://x".to_owned()],
+                ..Quick::default()
+            },
+            env,
+        )
+    });
     assert!(loaded.config.is_none());
-    assert!(lines(&loaded).contains("TLS to servers is not built yet"), "{}", lines(&loaded));
+    assert!(
+        lines(&loaded).contains("TLS to servers is not built yet"),
+        "{}",
+        lines(&loaded)
+    );
 }

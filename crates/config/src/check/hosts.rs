@@ -16,10 +16,18 @@ pub struct Hosts {
 
 impl Hosts {
     /// Adds a site's host. `listeners`: empty is all of them.
-    pub fn add(&mut self, problems: &mut Problems, host: &HostPattern, listeners: &[usize], span: Span) {
+    pub fn add(
+        &mut self,
+        problems: &mut Problems,
+        host: &HostPattern,
+        listeners: &[usize],
+        span: Span,
+    ) {
         let others = self.seen.entry(host.clone()).or_default();
         let clash = others.iter().find(|(theirs, _)| {
-            theirs.is_empty() || listeners.is_empty() || theirs.iter().any(|l| listeners.binary_search(l).is_ok())
+            theirs.is_empty()
+                || listeners.is_empty()
+                || theirs.iter().any(|l| listeners.binary_search(l).is_ok())
         });
         if let Some((_, first)) = clash {
             problems.error_at(

@@ -37,8 +37,20 @@ impl Problems {
     }
 
     /// An error.
-    pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.push(make(Severity::Error, code, span, message.into(), help.into()));
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(make(
+            Severity::Error,
+            code,
+            span,
+            message.into(),
+            help.into(),
+        ));
     }
 
     /// An error with a second place.
@@ -56,8 +68,20 @@ impl Problems {
     }
 
     /// A warning.
-    pub fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.push(make(Severity::Warning, code, span, message.into(), help.into()));
+    pub fn warning(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(make(
+            Severity::Warning,
+            code,
+            span,
+            message.into(),
+            help.into(),
+        ));
     }
 
     /// A warning with a second place.
@@ -79,14 +103,39 @@ impl Problems {
         if self.dropped > 0 {
             let span = self.list.last().map(|p| p.span).unwrap_or_default();
             let message = format!("{} more problems are not shown", self.dropped);
-            self.list.push(make(Severity::Error, "too-many-problems", span, message, "mend the ones above first".into()));
+            let severity = if self.errors > 0 {
+                Severity::Error
+            } else {
+                Severity::Warning
+            };
+            self.list.push(make(
+                severity,
+                "too-many-problems",
+                span,
+                message,
+                "mend the ones above first".into(),
+            ));
         }
-        self.list.sort_by_key(|p| (p.span.file, p.span.start, p.span.end));
+        self.list
+            .sort_by_key(|p| (p.span.file, p.span.start, p.span.end));
         self.list
     }
 }
 
-fn make(severity: Severity, code: &'static str, span: Span, message: String, help: String) -> Problem {
+fn make(
+    severity: Severity,
+    code: &'static str,
+    span: Span,
+    message: String,
+    help: String,
+) -> Problem {
     let help = (!help.is_empty()).then_some(help);
-    Problem { severity, code, message, span, help, related: None }
+    Problem {
+        severity,
+        code,
+        message,
+        span,
+        help,
+        related: None,
+    }
 }

@@ -76,10 +76,10 @@ impl Shadows {
         if let Some(by) = self.all.by(methods) {
             return Some(by);
         }
-        if !matcher.conditions.is_empty() {
-            if let Some(by) = self.whole.get(&whole(matcher)) {
-                return Some(*by);
-            }
+        if !matcher.conditions.is_empty()
+            && let Some(by) = self.whole.get(&whole(matcher))
+        {
+            return Some(*by);
         }
         let path = matcher.path.as_ref()?;
         if let Some(by) = self.same.get(&shape(path)).and_then(|t| t.by(methods)) {
@@ -98,10 +98,10 @@ impl Shadows {
             if let Some(by) = self.prefixes.get(key).and_then(|t| t.by(methods)) {
                 return Some(by);
             }
-            if !own || strict {
-                if let Some(by) = self.below.get(key).and_then(|t| t.by(methods)) {
-                    return Some(by);
-                }
+            if (!own || strict)
+                && let Some(by) = self.below.get(key).and_then(|t| t.by(methods))
+            {
+                return Some(by);
             }
             if at.is_empty() || at == "/" {
                 return None;
@@ -122,12 +122,17 @@ impl Shadows {
         };
         self.same.entry(shape(path)).or_default().add(methods, span);
         match path {
-            PathPattern::Prefix(prefix) => self.prefixes.entry(prefix.clone()).or_default().add(methods, span),
+            PathPattern::Prefix(prefix) => self
+                .prefixes
+                .entry(prefix.clone())
+                .or_default()
+                .add(methods, span),
             PathPattern::Segments(segments) => {
-                if let (Some((Segment::Rest(_), before)), Some((head, true))) = (segments.split_last(), head(path)) {
-                    if before.iter().all(|s| matches!(s, Segment::Literal(_))) {
-                        self.below.entry(head).or_default().add(methods, span);
-                    }
+                if let (Some((Segment::Rest(_), before)), Some((head, true))) =
+                    (segments.split_last(), head(path))
+                    && before.iter().all(|s| matches!(s, Segment::Literal(_)))
+                {
+                    self.below.entry(head).or_default().add(methods, span);
                 }
             }
             _ => {}
@@ -142,7 +147,9 @@ fn head(path: &PathPattern) -> Option<(String, bool)> {
         PathPattern::Prefix(prefix) => Some((prefix.clone(), false)),
         PathPattern::Regex(_) => None,
         PathPattern::Segments(segments) => {
-            let literals = segments.iter().take_while(|s| matches!(s, Segment::Literal(_)));
+            let literals = segments
+                .iter()
+                .take_while(|s| matches!(s, Segment::Literal(_)));
             let head: String = literals
                 .map(|s| match s {
                     Segment::Literal(text) => format!("/{text}"),

@@ -34,7 +34,12 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<AccessLog> {
     match format {
         Some(("off", _)) => {
             if let Some((name, given)) = item.props.first() {
-                ctx.warning("unused-key", given.span, format!("`{name}=` does nothing: this log is off"), "leave it out");
+                ctx.warning(
+                    "unused-key",
+                    given.span,
+                    format!("`{name}=` does nothing: this log is off"),
+                    "leave it out",
+                );
             }
             return None;
         }
@@ -67,7 +72,12 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<AccessLog> {
             Ok(n) if (4 << 10..=1 << 30).contains(&n) => log.buffer = n,
             _ => {
                 let span = item.prop("buffer").map_or(item.span, |g| g.span);
-                ctx.error("out-of-range", span, "this buffer is out of range", "write a size from \"4KiB\" to \"1GiB\"");
+                ctx.error(
+                    "out-of-range",
+                    span,
+                    "this buffer is out of range",
+                    "write a size from \"4KiB\" to \"1GiB\"",
+                );
             }
         }
     }

@@ -28,14 +28,21 @@ pub struct Written {
 }
 
 /// The action of a block, and reports when there are several.
-pub fn read(ctx: &mut Context<'_>, upstreams: &mut Upstreams, items: &[Item<'_>]) -> Option<Written> {
+pub fn read(
+    ctx: &mut Context<'_>,
+    upstreams: &mut Upstreams,
+    items: &[Item<'_>],
+) -> Option<Written> {
     let mut actions = items.iter().filter(|i| is_action(i.name()));
     let first = actions.next()?;
     for more in actions.filter(|more| more.name() != first.name()) {
         ctx.problems.error_at(
             "two-actions",
             more.name_span,
-            format!("a route does one thing, and it is `{}` already", first.name()),
+            format!(
+                "a route does one thing, and it is `{}` already",
+                first.name()
+            ),
             "write another route, or remove one of them",
             (first.name_span, "the first one"),
         );
@@ -43,10 +50,20 @@ pub fn read(ctx: &mut Context<'_>, upstreams: &mut Upstreams, items: &[Item<'_>]
     let mut uses = Vec::new();
     let action = action(ctx, upstreams, first, &mut uses);
     let answers = matches!(first.name(), "redirect" | "respond");
-    Some(Written { action, uses, span: first.span, answers })
+    Some(Written {
+        action,
+        uses,
+        span: first.span,
+        answers,
+    })
 }
 
-fn action(ctx: &mut Context<'_>, upstreams: &mut Upstreams, item: &Item<'_>, uses: &mut Vec<Used>) -> Option<Action> {
+fn action(
+    ctx: &mut Context<'_>,
+    upstreams: &mut Upstreams,
+    item: &Item<'_>,
+    uses: &mut Vec<Used>,
+) -> Option<Action> {
     match item.name() {
         "proxy" => {
             let texts: Vec<(&str, Span)> = item.texts().collect();
@@ -62,9 +79,17 @@ fn action(ctx: &mut Context<'_>, upstreams: &mut Upstreams, item: &Item<'_>, use
 }
 
 fn redirect(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Option<Action> {
-    let status = match item.prop("status").and_then(|g| g.int::<u16>().map(|n| (n, g.span))) {
+    let status = match item
+        .prop("status")
+        .and_then(|g| g.int::<u16>().map(|n| (n, g.span)))
+    {
         Some((304..=306, span)) => {
-            ctx.error("not-a-redirect", span, "this status is not a redirect", "write 301, 302, 303, 307 or 308");
+            ctx.error(
+                "not-a-redirect",
+                span,
+                "this status is not a redirect",
+                "write 301, 302, 303, 307 or 308",
+            );
             308
         }
         Some((status, _)) => status,
@@ -72,12 +97,22 @@ fn redirect(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Opt
     };
     let (text, span) = item.arg_text(0)?;
     if text.is_empty() || text.chars().any(char::is_control) {
-        ctx.error("bad-redirect", span, "this is not a place to redirect to", "write \"/path\" or \"https://name/path\"");
+        ctx.error(
+            "bad-redirect",
+            span,
+            "this is not a place to redirect to",
+            "write \"/path\" or \"https://name/path\"",
+        );
         return None;
     }
     if !text.starts_with(['/', '{']) && !text.contains("://") {
         let help = format!("write \"/{text}\", or \"https://{text}\" for another site");
-        ctx.error("bad-redirect", span, format!("\"{text}\" is neither a path nor a URL"), help);
+        ctx.error(
+            "bad-redirect",
+            span,
+            format!("\"{text}\" is neither a path nor a URL"),
+            help,
+        );
         return None;
     }
     let to = template::parse(ctx, text, span, Position::Request, uses)?;
@@ -90,29 +125,52 @@ fn respond(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Opti
         Some((text, span)) => template::parse(ctx, text, span, Position::Request, uses)?,
         None => Template::default(),
     };
-    if let (Some(204 | 205 | 304), Some(arg)) = (status, item.arg(1)) {
-        if !body.parts.is_empty() {
-            ctx.error("body-not-allowed", arg.span, "an answer with this status has no body", "leave the text out");
-        }
+    if let (Some(204 | 205 | 304), Some(arg)) = (status, item.arg(1))
+        && !body.parts.is_empty()
+    {
+        ctx.error(
+            "body-not-allowed",
+            arg.span,
+            "an answer with this status has no body",
+            "leave the text out",
+        );
     }
     let mut content_type = "text/plain; charset=utf-8".to_owned();
     if let Some((text, span)) = item.text("type") {
         if text.chars().any(|c| c.is_control() || !c.is_ascii()) || !text.contains('/') {
-            ctx.error("bad-content-type", span, format!("\"{}\" is not a media type", text.escape_default()), "write a type such as \"text/html\"");
+            ctx.error(
+                "bad-content-type",
+                span,
+                format!("\"{}\" is not a media type", text.escape_default()),
+                "write a type such as \"text/html\"",
+            );
         } else {
             text.clone_into(&mut content_type);
         }
     }
-    Some(Action::Respond { status: status?, content_type, body })
+    Some(Action::Respond {
+        status: status?,
+        content_type,
+        body,
+    })
 }
 
-fn split(ctx: &mut Context<'_>, upstreams: &mut Upstreams, item: &Item<'_>, uses: &mut Vec<Used>) -> Option<Split> {
-    let by = item.text("by").and_then(|(text, span)| split_key(ctx, text, span, uses));
+fn split(
+    ctx: &mut Context<'_>,
+    upstreams: &mut Upstreams,
+    item: &Item<'_>,
+    uses: &mut Vec<Used>,
+) -> Option<Split> {
+    let by = item
+        .text("by")
+        .and_then(|(text, span)| split_key(ctx, text, span, uses));
     let mut to = Vec::new();
     let mut sum = 0;
     let mut good = true;
     for line in item.all("to") {
-        let index = line.arg_text(0).and_then(|target| upstreams.resolve(ctx, &[target]));
+        let index = line
+            .arg_text(0)
+            .and_then(|target| upstreams.resolve(ctx, &[target]));
         match (index, line.arg(1).map(|a| &a.val)) {
             (Some(index), Some(Val::Share(share))) => {
                 sum += *share;
@@ -125,7 +183,12 @@ fn split(ctx: &mut Context<'_>, upstreams: &mut Upstreams, item: &Item<'_>, uses
         return None;
     }
     if to.is_empty() {
-        ctx.error("empty-block", item.name_span, "this `split` goes nowhere", "write `to \"upstream\" \"50%\"` in its block");
+        ctx.error(
+            "empty-block",
+            item.name_span,
+            "this `split` goes nowhere",
+            "write `to \"upstream\" \"50%\"` in its block",
+        );
         return None;
     }
     if sum != 10_000 {
@@ -137,7 +200,12 @@ fn split(ctx: &mut Context<'_>, upstreams: &mut Upstreams, item: &Item<'_>, uses
 }
 
 /// `client-ip`, `cookie:NAME`, `header:NAME`, `query:NAME`, or a template.
-fn split_key(ctx: &mut Context<'_>, text: &str, span: Span, uses: &mut Vec<Used>) -> Option<Template> {
+fn split_key(
+    ctx: &mut Context<'_>,
+    text: &str,
+    span: Span,
+    uses: &mut Vec<Used>,
+) -> Option<Template> {
     if text.contains('{') {
         return template::parse(ctx, text, span, Position::Request, uses);
     }
@@ -148,7 +216,12 @@ fn split_key(ctx: &mut Context<'_>, text: &str, span: Span, uses: &mut Vec<Used>
         Some(("query", name)) => format!("{{query.{name}}}"),
         _ => {
             let help = "write \"client-ip\", \"cookie:NAME\", \"header:NAME\", \"query:NAME\" or a template such as \"{client.ip}\"";
-            ctx.error("bad-split-key", span, format!("\"{text}\" is nothing to split by"), help);
+            ctx.error(
+                "bad-split-key",
+                span,
+                format!("\"{text}\" is nothing to split by"),
+                help,
+            );
             return None;
         }
     };

@@ -18,16 +18,24 @@ const MAX_UNIX_PATH: usize = 107;
 
 fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
     if !path.starts_with('/') {
-        return Err((format!("\"unix:{path}\" is not an absolute path"), "write \"unix:/run/name.sock\"".to_owned()));
+        return Err((
+            format!("\"unix:{path}\" is not an absolute path"),
+            "write \"unix:/run/name.sock\"".to_owned(),
+        ));
     }
     if path.len() > MAX_UNIX_PATH || path.contains('\0') {
-        return Err((format!("this socket path is longer than {MAX_UNIX_PATH} bytes"), "use a shorter path".to_owned()));
+        return Err((
+            format!("this socket path is longer than {MAX_UNIX_PATH} bytes"),
+            "use a shorter path".to_owned(),
+        ));
     }
     Ok(PathBuf::from(path))
 }
 
 fn port(text: &str) -> Option<u16> {
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 /// Where to listen: `:80`, `127.0.0.1:80`, `[::1]:80`, `unix:/run/x.sock`, `fd:name`.
@@ -36,37 +44,61 @@ pub fn listen(text: &str) -> Result<Address, Wrong> {
         return unix_path(path).map(Address::Unix);
     }
     if let Some(name) = text.strip_prefix("fd:") {
-        let good = !name.is_empty() && name.len() <= 255 && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+        let good = !name.is_empty()
+            && name.len() <= 255
+            && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
         return if good {
             Ok(Address::Inherited(name.to_owned()))
         } else {
-            Err((format!("\"{text}\" names no inherited socket"), "write \"fd:name\" or \"fd:0\"".to_owned()))
+            Err((
+                format!("\"{text}\" names no inherited socket"),
+                "write \"fd:name\" or \"fd:0\"".to_owned(),
+            ))
         };
     }
     if let Some(port) = text.strip_prefix(':').and_then(port) {
-        return Ok(Address::Tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)));
+        return Ok(Address::Tcp(SocketAddr::new(
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            port,
+        )));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Address::Tcp(address));
     }
-    Err((format!("\"{text}\" is not an address to listen on"), listen_help(text)))
+    Err((
+        format!("\"{text}\" is not an address to listen on"),
+        listen_help(text),
+    ))
 }
 
 fn listen_help(text: &str) -> String {
     if port(text).is_some() {
         return format!("write \":{text}\"");
     }
-    if let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) {
-        return format!("write \"{}\" without the scheme", rest.trim_end_matches('/'));
+    if let Some(rest) = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+    {
+        return format!(
+            "write \"{}\" without the scheme",
+            rest.trim_end_matches('/')
+        );
     }
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return format!("write \"{}\"", SocketAddr::new(ip, 80));
     }
     match text.rsplit_once(':') {
         Some(("*", p)) if port(p).is_some() => format!("write \":{p}\", which is every address"),
-        Some(("localhost", p)) if port(p).is_some() => format!("write \"127.0.0.1:{p}\" or \"[::1]:{p}\""),
-        Some((_, p)) if port(p).is_some() => format!("a name cannot be listened on: write \":{p}\" or an IP address"),
-        _ => "write \":80\", \"127.0.0.1:80\", \"[::1]:80\", \"unix:/run/name.sock\" or \"fd:name\"".to_owned(),
+        Some(("localhost", p)) if port(p).is_some() => {
+            format!("write \"127.0.0.1:{p}\" or \"[::1]:{p}\"")
+        }
+        Some((_, p)) if port(p).is_some() => {
+            format!("a name cannot be listened on: write \":{p}\" or an IP address")
+        }
+        _ => {
+            "write \":80\", \"127.0.0.1:80\", \"[::1]:80\", \"unix:/run/name.sock\" or \"fd:name\""
+                .to_owned()
+        }
     }
 }
 
@@ -77,27 +109,40 @@ pub fn server(text: &str) -> Result<ServerAddress, Wrong> {
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         return match address.port() {
-            0 => Err((format!("\"{text}\" has port 0"), "write the port the server listens on".to_owned())),
+            0 => Err((
+                format!("\"{text}\" has port 0"),
+                "write the port the server listens on".to_owned(),
+            )),
             _ => Ok(ServerAddress::Ip(address)),
         };
     }
-    if let Some((host, p)) = text.rsplit_once(':') {
-        if let Some(port) = port(p).filter(|p| *p > 0) {
-            if is_host_name(host) {
-                return Ok(ServerAddress::Dns { host: host.trim_end_matches('.').to_ascii_lowercase(), port });
-            }
-        }
+    if let Some((host, p)) = text.rsplit_once(':')
+        && let Some(port) = port(p).filter(|p| *p > 0)
+        && is_host_name(host)
+    {
+        return Ok(ServerAddress::Dns {
+            host: host.trim_end_matches('.').to_ascii_lowercase(),
+            port,
+        });
     }
-    Err((format!("\"{text}\" is not the address of a server"), server_help(text)))
+    Err((
+        format!("\"{text}\" is not the address of a server"),
+        server_help(text),
+    ))
 }
 
 fn server_help(text: &str) -> String {
     if let Some(rest) = text.strip_prefix("http://") {
         let rest = rest.split('/').next().unwrap_or_default();
-        return if rest.contains(':') { format!("write \"{rest}\"") } else { format!("write \"{rest}:80\"") };
+        return if rest.contains(':') {
+            format!("write \"{rest}\"")
+        } else {
+            format!("write \"{rest}:80\"")
+        };
     }
     if text.starts_with("https://") {
-        return "TLS to servers is not built yet in this version; write a plain \"address:port\"".to_owned();
+        return "TLS to servers is not built yet in this version; write a plain \"address:port\""
+            .to_owned();
     }
     if port(text).is_some() {
         return format!("write \"127.0.0.1:{text}\"");
@@ -106,7 +151,10 @@ fn server_help(text: &str) -> String {
         return format!("write \"127.0.0.1:{p}\"");
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return format!("write \"{}\" (with the server's port)", SocketAddr::new(ip, 80));
+        return format!(
+            "write \"{}\" (with the server's port)",
+            SocketAddr::new(ip, 80)
+        );
     }
     if let Some((host, _)) = text.split_once('/') {
         return format!("a server has no path; write \"{host}\" and `add-prefix` for the path");
@@ -123,12 +171,15 @@ pub fn is_host_name(text: &str) -> bool {
     let label = |l: &str| {
         !l.is_empty()
             && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             && !l.starts_with('-')
             && !l.ends_with('-')
     };
-    let last_is_number =
-        name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
+    let last_is_number = name
+        .rsplit('.')
+        .next()
+        .is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit()));
     !name.is_empty() && name.len() <= 253 && name.split('.').all(label) && !last_is_number
 }
 
@@ -139,7 +190,9 @@ pub fn network(text: &str) -> Result<IpNet, Wrong> {
     }
     let Ok(net) = text.parse::<IpNet>() else {
         let help = match text.split_once('/') {
-            Some((ip, _)) if ip.parse::<IpAddr>().is_ok() => format!("write \"{ip}\" or \"{ip}/24\""),
+            Some((ip, _)) if ip.parse::<IpAddr>().is_ok() => {
+                format!("write \"{ip}\" or \"{ip}/24\"")
+            }
             _ => "write \"10.0.0.0/8\", \"192.0.2.7\" or \"2001:db8::/32\"".to_owned(),
         };
         return Err((format!("\"{text}\" is not a network"), help));
@@ -147,16 +200,20 @@ pub fn network(text: &str) -> Result<IpNet, Wrong> {
     if net.addr() != net.network() {
         return Err((
             format!("\"{text}\" has bits set beyond its length"),
-            format!("write \"{}\" for the network, or \"{}\" for the one address", net.trunc(), net.addr()),
+            format!(
+                "write \"{}\" for the network, or \"{}\" for the one address",
+                net.trunc(),
+                net.addr()
+            ),
         ));
     }
-    if let IpAddr::V6(v6) = net.addr() {
-        if let (Some(v4), true) = (v6.to_ipv4_mapped(), net.prefix_len() >= 96) {
-            return Err((
-                format!("\"{text}\" is IPv4 in IPv6 clothes"),
-                format!("write \"{v4}/{}\"", net.prefix_len() - 96),
-            ));
-        }
+    if let IpAddr::V6(v6) = net.addr()
+        && let (Some(v4), true) = (v6.to_ipv4_mapped(), net.prefix_len() >= 96)
+    {
+        return Err((
+            format!("\"{text}\" is IPv4 in IPv6 clothes"),
+            format!("write \"{v4}/{}\"", net.prefix_len() - 96),
+        ));
     }
     Ok(net)
 }
@@ -167,7 +224,12 @@ pub fn networks<'a>(ctx: &mut Context<'_>, texts: impl Iterator<Item = (&'a str,
     for (text, span) in texts {
         match network(text) {
             Ok(net) if set.0.contains(&net) => {
-                ctx.warning("duplicate-network", span, format!("\"{text}\" is there twice"), "keep one of them");
+                ctx.warning(
+                    "duplicate-network",
+                    span,
+                    format!("\"{text}\" is there twice"),
+                    "keep one of them",
+                );
             }
             Ok(net) => set.0.push(net),
             Err((message, help)) => ctx.error("bad-network", span, message, help),
@@ -192,7 +254,11 @@ pub fn host(text: &str) -> Result<HostPattern, Wrong> {
         return Err((format!("\"{text}\" is not a host"), host_help(text)));
     }
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    Ok(if wildcard { HostPattern::Wildcard(name) } else { HostPattern::Exact(name) })
+    Ok(if wildcard {
+        HostPattern::Wildcard(name)
+    } else {
+        HostPattern::Exact(name)
+    })
 }
 
 /// IPv6 keeps its brackets, as in a `Host` field.
@@ -214,16 +280,17 @@ fn host_help(text: &str) -> String {
     if let Some((host, path)) = text.split_once('/') {
         return format!("write \"{host}\" and `route path=\"/{path}\"` inside");
     }
-    if let Some((host, p)) = text.rsplit_once(':') {
-        if port(p).is_some() {
-            return format!("write \"{host}\"; the port belongs to `listen \":{p}\"`");
-        }
+    if let Some((host, p)) = text.rsplit_once(':')
+        && port(p).is_some()
+    {
+        return format!("write \"{host}\"; the port belongs to `listen \":{p}\"`");
     }
     if !text.is_ascii() {
         return "write it as DNS does, in Punycode (\"xn--...\")".to_owned();
     }
     if text.contains('*') {
-        return "`*` stands only at the beginning: \"*.example.com\", or alone for every host".to_owned();
+        return "`*` stands only at the beginning: \"*.example.com\", or alone for every host"
+            .to_owned();
     }
     "write \"example.com\", \"*.example.com\" or \"*\"".to_owned()
 }
@@ -243,13 +310,32 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(listen(":80").unwrap(), Address::Tcp("[::]:80".parse().unwrap()));
+        assert_eq!(
+            listen(":80").unwrap(),
+            Address::Tcp("[::]:80".parse().unwrap())
+        );
         assert!(listen("8080").unwrap_err().1.contains("\":8080\""));
-        assert!(matches!(server("api.internal:80").unwrap(), ServerAddress::Dns { port: 80, .. }));
+        assert!(matches!(
+            server("api.internal:80").unwrap(),
+            ServerAddress::Dns { port: 80, .. }
+        ));
         assert!(server("10.0.0.256:80").is_err());
-        assert!(server("http://10.0.0.1:80/x").unwrap_err().1.contains("\"10.0.0.1:80\""));
+        assert!(
+            server("http://10.0.0.1:80/x")
+                .unwrap_err()
+                .1
+                .contains("\"10.0.0.1:80\"")
+        );
         assert!(network("10.0.0.1/8").unwrap_err().1.contains("10.0.0.0/8"));
-        assert_eq!(host("*.Example.com.").unwrap(), HostPattern::Wildcard("example.com".into()));
-        assert!(host("example.com:80").unwrap_err().1.contains("listen \":80\""));
+        assert_eq!(
+            host("*.Example.com.").unwrap(),
+            HostPattern::Wildcard("example.com".into())
+        );
+        assert!(
+            host("example.com:80")
+                .unwrap_err()
+                .1
+                .contains("listen \":80\"")
+        );
     }
 }

@@ -30,7 +30,10 @@ impl Context<'_> {
     /// Where a span is, for the model.
     pub fn origin(&self, span: Span) -> Origin {
         let (line, _) = self.sources.line_col(span);
-        Origin { file: self.sources.name(span.file).to_owned(), line }
+        Origin {
+            file: self.sources.name(span.file).to_owned(),
+            line,
+        }
     }
 
     /// A path written in a file is meant from that file's directory.
@@ -43,12 +46,24 @@ impl Context<'_> {
     }
 
     /// An error.
-    pub fn error(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.problems.error(code, span, message, help);
     }
 
     /// A warning.
-    pub fn warning(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub fn warning(
+        &mut self,
+        code: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         self.problems.warning(code, span, message, help);
     }
 }

@@ -29,14 +29,23 @@ pub fn is_filter(name: &str) -> bool {
 
 /// The filters of a block, in the order written.
 pub fn steps(ctx: &mut Context<'_>, items: &[Item<'_>]) -> Vec<Step> {
-    items.iter().filter(|i| is_filter(i.name())).filter_map(|i| step(ctx, i)).collect()
+    items
+        .iter()
+        .filter(|i| is_filter(i.name()))
+        .filter_map(|i| step(ctx, i))
+        .collect()
 }
 
 fn step(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Step> {
     let mut uses = Vec::new();
     let filter = filter(ctx, item, &mut uses)?;
     let replace = item.spec.prop("replace").is_some() && item.bool("replace") == Some(true);
-    Some(Step { filter, replace, uses, span: item.span })
+    Some(Step {
+        filter,
+        replace,
+        uses,
+        span: item.span,
+    })
 }
 
 fn filter(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Option<Filter> {
@@ -55,7 +64,12 @@ fn filter(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Optio
         "rewrite" => {
             let (text, span) = item.arg_text(0)?;
             if !text.starts_with(['/', '{']) {
-                ctx.error("bad-path", span, format!("\"{text}\" is not a path"), format!("write \"/{text}\""));
+                ctx.error(
+                    "bad-path",
+                    span,
+                    format!("\"{text}\" is not a path"),
+                    format!("write \"/{text}\""),
+                );
                 return None;
             }
             Filter::Rewrite(template::parse(ctx, text, span, Position::Request, uses)?)
@@ -69,7 +83,12 @@ fn prefix(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<String> {
     let (text, span) = item.arg_text(0)?;
     let text = match text.strip_suffix("/*") {
         Some(shorter) if !shorter.is_empty() => {
-            ctx.error("bad-path", span, format!("\"{text}\" is a pattern"), format!("write \"{shorter}\""));
+            ctx.error(
+                "bad-path",
+                span,
+                format!("\"{text}\" is a pattern"),
+                format!("write \"{shorter}\""),
+            );
             return None;
         }
         _ => text,
@@ -77,7 +96,12 @@ fn prefix(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<String> {
     let path = path::literal(ctx, text, span)?;
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() {
-        ctx.error("bad-path", span, format!("`{} \"/\"` does nothing", item.name()), "leave it out");
+        ctx.error(
+            "bad-path",
+            span,
+            format!("`{} \"/\"` does nothing", item.name()),
+            "leave it out",
+        );
         return None;
     }
     Some(trimmed.to_owned())
@@ -89,11 +113,20 @@ fn rewrite_regex(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Filter> {
     let (with, with_span) = item.text("with")?;
     let groups = groups?;
     check_groups(ctx, with, with_span, pattern, &groups)?;
-    Some(Filter::RewriteRegex { pattern: pattern.to_owned(), with: with.to_owned() })
+    Some(Filter::RewriteRegex {
+        pattern: pattern.to_owned(),
+        with: with.to_owned(),
+    })
 }
 
 /// `$name` and `$1` must be groups of the pattern: the `regex` crate's rule would put nothing there.
-fn check_groups(ctx: &mut Context<'_>, with: &str, span: Span, pattern: &str, names: &[String]) -> Option<()> {
+fn check_groups(
+    ctx: &mut Context<'_>,
+    with: &str,
+    span: Span,
+    pattern: &str,
+    names: &[String],
+) -> Option<()> {
     let count = groups_in(pattern);
     for reference in references(with) {
         let known = match reference.parse::<usize>() {
@@ -118,7 +151,11 @@ fn check_groups(ctx: &mut Context<'_>, with: &str, span: Span, pattern: &str, na
 
 fn groups_in(pattern: &str) -> usize {
     use regex_automata::nfa::thompson::NFA;
-    NFA::new(pattern).map_or(0, |nfa| nfa.group_info().group_len(regex_automata::PatternID::ZERO).saturating_sub(1))
+    NFA::new(pattern).map_or(0, |nfa| {
+        nfa.group_info()
+            .group_len(regex_automata::PatternID::ZERO)
+            .saturating_sub(1)
+    })
 }
 
 /// The references of a replacement, as the `regex` crate reads it.
@@ -134,7 +171,9 @@ fn references(with: &str) -> Vec<&str> {
             out.extend(inner.get(..end));
             rest = inner.get(end..).unwrap_or_default();
         } else {
-            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+                .unwrap_or(rest.len());
             out.extend(rest.get(..end).filter(|r| !r.is_empty()));
             rest = rest.get(end..).unwrap_or_default();
         }
@@ -148,7 +187,9 @@ pub fn merge<'s>(levels: &[&'s [Step]]) -> Vec<&'s Step> {
     let mut out: Vec<&'s Step> = Vec::new();
     for level in levels {
         for step in level.iter().filter(|s| s.replace) {
-            out.retain(|s| std::mem::discriminant(&s.filter) != std::mem::discriminant(&step.filter));
+            out.retain(|s| {
+                std::mem::discriminant(&s.filter) != std::mem::discriminant(&step.filter)
+            });
         }
         out.extend(level.iter());
     }

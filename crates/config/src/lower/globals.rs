@@ -17,7 +17,10 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
         "user" => {
             if let Some((user, _)) = item.arg_text(0) {
                 let group = item.text("group").map(|(g, _)| g.to_owned());
-                config.identity = Some(Identity { user: user.to_owned(), group });
+                config.identity = Some(Identity {
+                    user: user.to_owned(),
+                    group,
+                });
             }
         }
         "memory" => match item.prop("max").map(|g| &g.val) {
@@ -58,12 +61,19 @@ fn request_id(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
     let id = &mut config.request_id;
     id.enabled = item.switch();
     set(&mut id.trust, item.bool("trust"));
-    let Some((name, span)) = item.text("header") else { return };
+    let Some((name, span)) = item.text("header") else {
+        return;
+    };
     if !headers::check_name(ctx, name, span) {
         return;
     }
     if headers::is_reserved(name) {
-        ctx.error("proxy-owned-header", span, format!("`{name}` cannot carry the request's id"), "write a name such as \"X-Request-Id\"");
+        ctx.error(
+            "proxy-owned-header",
+            span,
+            format!("`{name}` cannot carry the request's id"),
+            "write a name such as \"X-Request-Id\"",
+        );
         return;
     }
     name.clone_into(&mut config.request_id.header);
@@ -71,7 +81,9 @@ fn request_id(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
 
 fn log(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
     config.log.json = matches!(item.text("format"), Some(("json", _)));
-    let Some((level, span)) = item.text("level") else { return };
+    let Some((level, span)) = item.text("level") else {
+        return;
+    };
     let wrong = level.split(',').map(str::trim).find(|d| !directive(d));
     match wrong {
         None => level.clone_into(&mut config.log.level),
@@ -80,7 +92,12 @@ fn log(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
                 || "write error, warn, info, debug, trace, or target=level pairs with commas between".to_owned(),
                 |w| format!("did you mean \"{w}\"?"),
             );
-            ctx.error("bad-log-level", span, format!("\"{word}\" is not a log level"), help);
+            ctx.error(
+                "bad-log-level",
+                span,
+                format!("\"{word}\" is not a log level"),
+                help,
+            );
         }
     }
 }
@@ -89,7 +106,11 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// `level`, `target=level`.
 fn directive(text: &str) -> bool {
-    let target = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':' || b == b'-');
+    let target = |t: &str| {
+        !t.is_empty()
+            && t.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':' || b == b'-')
+    };
     match text.split_once('=') {
         Some((t, level)) => target(t) && LEVELS.contains(&level),
         None => LEVELS.contains(&text),
@@ -97,8 +118,13 @@ fn directive(text: &str) -> bool {
 }
 
 fn admin(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Admin> {
-    let token = item.text("token").and_then(|(reference, span)| secret::resolve(ctx, reference, span));
-    let mode = item.text("mode").and_then(|(text, span)| listener::mode(ctx, text, span)).unwrap_or(0o600);
+    let token = item
+        .text("token")
+        .and_then(|(reference, span)| secret::resolve(ctx, reference, span));
+    let mode = item
+        .text("mode")
+        .and_then(|(text, span)| listener::mode(ctx, text, span))
+        .unwrap_or(0o600);
     let (text, span) = item.arg_text(0)?;
     let address = match address::listen(text) {
         Ok(address) => address,
@@ -123,15 +149,29 @@ fn admin(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Admin> {
                 );
             }
             if let Some((_, span)) = item.text("mode") {
-                ctx.warning("unused-key", span, "`mode=` is for unix sockets", "leave it out");
+                ctx.warning(
+                    "unused-key",
+                    span,
+                    "`mode=` is for unix sockets",
+                    "leave it out",
+                );
             }
         }
         Address::Unix(_) if mode & 0o007 != 0 => {
             if let Some((_, span)) = item.text("mode") {
-                ctx.warning("admin-open", span, "every user of this machine may control the proxy", "write mode=\"0600\" or mode=\"0660\"");
+                ctx.warning(
+                    "admin-open",
+                    span,
+                    "every user of this machine may control the proxy",
+                    "write mode=\"0600\" or mode=\"0660\"",
+                );
             }
         }
         _ => {}
     }
-    Some(Admin { address, mode, token })
+    Some(Admin {
+        address,
+        mode,
+        token,
+    })
 }

@@ -11,25 +11,39 @@ use super::template::{self, Position, Used};
 pub fn is_token(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 256
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
 /// Why a rule may not touch this field, and what to do instead.
 fn owned(name: &str, response: bool) -> Option<(&'static str, &'static str)> {
     Some(match name.to_ascii_lowercase().as_str() {
-        "content-length" | "transfer-encoding" => ("frames the message", "leave it out; the proxy writes it from the message"),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade" | "http2-settings" => {
-            ("belongs to one connection (hop by hop)", "leave it out; the proxy writes it itself")
-        }
+        "content-length" | "transfer-encoding" => (
+            "frames the message",
+            "leave it out; the proxy writes it from the message",
+        ),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "upgrade"
+        | "http2-settings" => (
+            "belongs to one connection (hop by hop)",
+            "leave it out; the proxy writes it itself",
+        ),
         "proxy-authenticate" | "proxy-authorization" | "proxy-authentication-info" => {
             ("belongs to one connection (hop by hop)", "leave it out")
         }
         "expect" if !response => ("frames the message", "leave it out; the proxy answers it"),
-        "host" if !response => ("is the proxy's to write", "use `host \"keep\"`, `host \"server\"` or `host \"name\"`"),
-        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" | "x-real-ip" | "forwarded"
+        "host" if !response => (
+            "is the proxy's to write",
+            "use `host \"keep\"`, `host \"server\"` or `host \"name\"`",
+        ),
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
+        | "x-real-ip" | "forwarded"
             if !response =>
         {
-            ("is the proxy's to write", "use `forwarded \"x-forwarded\"`, `\"forwarded\"`, `\"both\"` or `\"off\"`")
+            (
+                "is the proxy's to write",
+                "use `forwarded \"x-forwarded\"`, `\"forwarded\"`, `\"both\"` or `\"off\"`",
+            )
         }
         _ => return None,
     })
@@ -44,19 +58,33 @@ pub fn check_name(ctx: &mut Context<'_>, name: &str, span: Span) -> bool {
         trimmed if trimmed != name && is_token(trimmed) => format!("write \"{trimmed}\""),
         _ => "write a name such as \"X-Frame-Options\"".to_owned(),
     };
-    ctx.error("bad-header-name", span, format!("\"{}\" is not a header name", name.escape_default()), help);
+    ctx.error(
+        "bad-header-name",
+        span,
+        format!("\"{}\" is not a header name", name.escape_default()),
+        help,
+    );
     false
 }
 
 /// The operations of a `header request` or `header response` block.
-pub fn operations(ctx: &mut Context<'_>, item: &Item<'_>, response: bool, used: &mut Vec<Used>) -> Vec<HeaderOp> {
+pub fn operations(
+    ctx: &mut Context<'_>,
+    item: &Item<'_>,
+    response: bool,
+    used: &mut Vec<Used>,
+) -> Vec<HeaderOp> {
     let mut ops = Vec::new();
     for op in &item.children {
         match action(op.name()) {
             HeaderAction::Remove => {
                 for (name, span) in op.texts() {
                     if may_touch(ctx, name, span, response) {
-                        ops.push(HeaderOp { action: HeaderAction::Remove, name: name.to_owned(), value: Template::default() });
+                        ops.push(HeaderOp {
+                            action: HeaderAction::Remove,
+                            name: name.to_owned(),
+                            value: Template::default(),
+                        });
                     }
                 }
             }
@@ -95,12 +123,25 @@ fn operation(
     let (value, value_span) = op.arg_text(1)?;
     if value.chars().any(|c| c.is_control() && c != '\t') {
         let help = "a header value is one line; leave line breaks out";
-        ctx.error("bad-header-value", value_span, "this header value has a control character", help);
+        ctx.error(
+            "bad-header-value",
+            value_span,
+            "this header value has a control character",
+            help,
+        );
         return None;
     }
-    let position = if response { Position::Response } else { Position::Request };
+    let position = if response {
+        Position::Response
+    } else {
+        Position::Request
+    };
     let value = template::parse(ctx, value, value_span, position, used)?;
-    fine.then(|| HeaderOp { action, name: name.to_owned(), value })
+    fine.then(|| HeaderOp {
+        action,
+        name: name.to_owned(),
+        value,
+    })
 }
 
 fn may_touch(ctx: &mut Context<'_>, name: &str, span: Span, response: bool) -> bool {
@@ -108,7 +149,12 @@ fn may_touch(ctx: &mut Context<'_>, name: &str, span: Span, response: bool) -> b
         return false;
     }
     if let Some((why, help)) = owned(name, response) {
-        ctx.error("proxy-owned-header", span, format!("`{name}` {why}; no rule may touch it"), help);
+        ctx.error(
+            "proxy-owned-header",
+            span,
+            format!("`{name}` {why}; no rule may touch it"),
+            help,
+        );
         return false;
     }
     true

@@ -49,10 +49,15 @@ impl Listeners {
         if items.is_empty() {
             all.default_listener(ctx, anywhere);
         }
-        if all.list.len() > MAX_LISTENERS {
-            if let Some(item) = items.last() {
-                ctx.error("too-many", item.name_span, format!("there are more than {MAX_LISTENERS} listeners"), "remove some");
-            }
+        if all.list.len() > MAX_LISTENERS
+            && let Some(item) = items.last()
+        {
+            ctx.error(
+                "too-many",
+                item.name_span,
+                format!("there are more than {MAX_LISTENERS} listeners"),
+                "remove some",
+            );
         }
         all
     }
@@ -61,19 +66,35 @@ impl Listeners {
         let steps = filters::steps(ctx, &item.children);
         let redirect = item.child("redirect-to-https").is_some_and(Item::switch);
         if let Some(same) = self.groups.iter().position(|g| {
-            g.redirect == redirect && g.steps.iter().map(|s| &s.filter).eq(steps.iter().map(|s| &s.filter))
+            g.redirect == redirect
+                && g.steps
+                    .iter()
+                    .map(|s| &s.filter)
+                    .eq(steps.iter().map(|s| &s.filter))
         }) {
             return same;
         }
         for used in steps.iter().flat_map(|s| &s.uses) {
             let help = super::template::variable_help(&used.name, &[]);
-            ctx.error("unbound-capture", used.span, format!("`{{{}}}` is not a variable", used.name), help);
+            ctx.error(
+                "unbound-capture",
+                used.span,
+                format!("`{{{}}}` is not a variable", used.name),
+                help,
+            );
         }
         self.groups.push(Group { steps, redirect });
         self.groups.len() - 1
     }
 
-    fn add(&mut self, ctx: &mut Context<'_>, text: &str, span: Span, template: &Listener, group: usize) {
+    fn add(
+        &mut self,
+        ctx: &mut Context<'_>,
+        text: &str,
+        span: Span,
+        template: &Listener,
+        group: usize,
+    ) {
         let address = match address::listen(text) {
             Ok(address) => address,
             Err((message, help)) => return ctx.error("bad-address", span, message, help),
@@ -82,11 +103,23 @@ impl Listeners {
         if let Some((_, first)) = self.by_address.get(&address).filter(|_| !unknown_port) {
             let message = format!("\"{text}\" is listened on twice");
             let related = (*first, "the first time");
-            return ctx.problems.error_at("duplicate-listener", span, message, "keep one of them", related);
+            return ctx.problems.error_at(
+                "duplicate-listener",
+                span,
+                message,
+                "keep one of them",
+                related,
+            );
         }
         check_fit(ctx, text, span, &address, template);
-        self.by_address.insert(address.clone(), (self.list.len(), span));
-        self.list.push(Listener { name: text.to_owned(), address, origin: ctx.origin(span), ..template.clone() });
+        self.by_address
+            .insert(address.clone(), (self.list.len(), span));
+        self.list.push(Listener {
+            name: text.to_owned(),
+            address,
+            origin: ctx.origin(span),
+            ..template.clone()
+        });
         self.group_of.push(group);
     }
 
@@ -109,10 +142,16 @@ impl Listeners {
     /// The listeners a site names.
     pub fn resolve(&self, ctx: &mut Context<'_>, item: &Item<'_>) -> Vec<usize> {
         let mut out = Vec::new();
-        for (text, span) in item.all("listen").flat_map(|l| l.texts().collect::<Vec<_>>()) {
+        for (text, span) in item
+            .all("listen")
+            .flat_map(|l| l.texts().collect::<Vec<_>>())
+        {
             let by_name = self.list.iter().position(|l| l.name == text);
             let found = by_name.or_else(|| {
-                address::listen(text).ok().and_then(|a| self.by_address.get(&a)).map(|(index, _)| *index)
+                address::listen(text)
+                    .ok()
+                    .and_then(|a| self.by_address.get(&a))
+                    .map(|(index, _)| *index)
             });
             match found {
                 Some(index) => out.push(index),
@@ -128,16 +167,39 @@ impl Listeners {
         let names = self.list.iter().map(|l| l.name.as_str());
         let help = match did_you_mean(text, names.clone()) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("write `listen \"{text}\"` at the top level; there is {}", names.take(20).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ")),
+            None => format!(
+                "write `listen \"{text}\"` at the top level; there is {}",
+                names
+                    .take(20)
+                    .map(|n| format!("\"{n}\""))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
         };
-        ctx.error("unresolved-name", span, format!("no listener is called \"{text}\""), help);
+        ctx.error(
+            "unresolved-name",
+            span,
+            format!("no listener is called \"{text}\""),
+            help,
+        );
     }
 }
 
-fn check_fit(ctx: &mut Context<'_>, text: &str, span: Span, address: &Address, template: &Listener) {
+fn check_fit(
+    ctx: &mut Context<'_>,
+    text: &str,
+    span: Span,
+    address: &Address,
+    template: &Listener,
+) {
     let ipv6 = matches!(address, Address::Tcp(a) if a.is_ipv6());
     if template.ipv6_only && !ipv6 {
-        ctx.warning("unused-key", span, format!("`ipv6-only` does nothing to \"{text}\""), "write it only for IPv6 addresses");
+        ctx.warning(
+            "unused-key",
+            span,
+            format!("`ipv6-only` does nothing to \"{text}\""),
+            "write it only for IPv6 addresses",
+        );
     }
 }
 
@@ -154,7 +216,11 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, to: &mut Listener) {
     match item.name() {
         "backlog" => set(&mut to.backlog, item.arg(0).and_then(|a| a.int())),
         "ipv6-only" => to.ipv6_only = item.switch(),
-        "mode" => set(&mut to.mode, item.arg_text(0).and_then(|(text, span)| mode(ctx, text, span))),
+        "mode" => set(
+            &mut to.mode,
+            item.arg_text(0)
+                .and_then(|(text, span)| mode(ctx, text, span)),
+        ),
         "proxy-protocol" => to.proxy_protocol = proxy_protocol(ctx, item),
         "connections" => {
             set(&mut to.connections.max, item.int("max"));
@@ -191,11 +257,19 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, to: &mut Listener) {
 
 /// A file mode as four octal digits.
 pub fn mode(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<u32> {
-    let octal = (3..=4).contains(&text.len()).then(|| u32::from_str_radix(text, 8).ok()).flatten();
+    let octal = (3..=4)
+        .contains(&text.len())
+        .then(|| u32::from_str_radix(text, 8).ok())
+        .flatten();
     match octal.filter(|m| *m <= 0o777 && !text.starts_with('+')) {
         Some(mode) => Some(mode),
         None => {
-            ctx.error("bad-mode", span, format!("\"{text}\" is not a file mode"), "write four octal digits such as \"0660\"");
+            ctx.error(
+                "bad-mode",
+                span,
+                format!("\"{text}\" is not a file mode"),
+                "write four octal digits such as \"0660\"",
+            );
             None
         }
     }
@@ -208,7 +282,10 @@ fn proxy_protocol(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<ProxyProtoco
         .map(|part| {
             let part = part.trim();
             let offset = part.as_ptr() as usize - text.as_ptr() as usize;
-            (part, super::place::within(ctx.sources, span, text, offset, part.len().max(1)))
+            (
+                part,
+                super::place::within(ctx.sources, span, text, offset, part.len().max(1)),
+            )
         })
         .collect();
     let from = address::networks(ctx, parts.into_iter());
@@ -220,8 +297,14 @@ fn proxy_protocol(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<ProxyProtoco
             "name the networks of your load balancers",
         );
     }
-    let timeout = item.duration("timeout").unwrap_or(std::time::Duration::from_secs(1));
-    Some(ProxyProtocolIn { from, optional: item.bool("optional").unwrap_or(false), timeout })
+    let timeout = item
+        .duration("timeout")
+        .unwrap_or(std::time::Duration::from_secs(1));
+    Some(ProxyProtocolIn {
+        from,
+        optional: item.bool("optional").unwrap_or(false),
+        timeout,
+    })
 }
 
 /// Largest head the data path takes in one piece.
@@ -237,13 +320,20 @@ fn limits(ctx: &mut Context<'_>, item: &Item<'_>, to: &mut Listener) {
         ("chunk-extension", &mut limits.chunk_extension, 64 << 10),
         ("response-head", &mut limits.response_head, MAX_HEAD),
     ] {
-        let Some(bytes) = item.bytes(name) else { continue };
+        let Some(bytes) = item.bytes(name) else {
+            continue;
+        };
         match usize::try_from(bytes) {
             Ok(n) if bytes <= max && n > 0 => *slot = n,
             _ => {
                 let span = item.prop(name).map_or(item.span, |g| g.span);
                 let help = format!("write a size from \"1B\" to \"{}KiB\"", max >> 10);
-                ctx.error("out-of-range", span, format!("`{name}=` is out of range"), help);
+                ctx.error(
+                    "out-of-range",
+                    span,
+                    format!("`{name}=` is out of range"),
+                    help,
+                );
             }
         }
     }

@@ -40,7 +40,12 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Read {
     let count = out.matcher.conditions.iter().map(size).sum::<usize>();
     if count > MAX_CONDITIONS {
         let message = format!("this route has more than {MAX_CONDITIONS} conditions");
-        ctx.error("too-many", item.name_span, message, "use a regular expression, or several routes");
+        ctx.error(
+            "too-many",
+            item.name_span,
+            message,
+            "use a regular expression, or several routes",
+        );
     }
     out.broken = ctx.problems.errors() != before;
     out
@@ -48,7 +53,12 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Read {
 
 fn empty(ctx: &mut Context<'_>, item: &Item<'_>) {
     let message = format!("this `{}` holds no condition", item.name());
-    ctx.error("empty-block", item.name_span, message, "write `header`, `cookie`, `query`, `client`, `not` or `any` in its block");
+    ctx.error(
+        "empty-block",
+        item.name_span,
+        message,
+        "write `header`, `cookie`, `query`, `client`, `not` or `any` in its block",
+    );
 }
 
 fn size(condition: &Condition) -> usize {
@@ -67,13 +77,22 @@ fn read_path(ctx: &mut Context<'_>, item: &Item<'_>, out: &mut Read) {
             out.captures = captures;
         }
     }
-    let Some((text, span)) = item.text("path-regex") else { return };
+    let Some((text, span)) = item.text("path-regex") else {
+        return;
+    };
     if item.text("path").is_some() {
-        ctx.error("two-paths", span, "a route has one path", "keep `path=` or `path-regex=`");
+        ctx.error(
+            "two-paths",
+            span,
+            "a route has one path",
+            "keep `path=` or `path-regex=`",
+        );
         return;
     }
     out.written = Some(text.to_owned());
-    let Some(names) = regex::check(ctx, text, span) else { return };
+    let Some(names) = regex::check(ctx, text, span) else {
+        return;
+    };
     for name in &names {
         if path::check_capture(ctx, name, span, &[]).is_none() {
             return;
@@ -89,12 +108,29 @@ fn methods(ctx: &mut Context<'_>, text: &str, span: Span) -> Vec<String> {
         let offset = method.as_ptr() as usize - text.as_ptr() as usize;
         let place = super::place::within(ctx.sources, span, text, offset, method.len().max(1));
         if !headers::is_token(method) {
-            ctx.error("bad-method", place, format!("\"{}\" is not a method", method.escape_default()), "write \"GET\", or \"GET,POST\"");
-        } else if method.bytes().any(|b| b.is_ascii_lowercase()) && is_standard(&method.to_ascii_uppercase()) {
+            ctx.error(
+                "bad-method",
+                place,
+                format!("\"{}\" is not a method", method.escape_default()),
+                "write \"GET\", or \"GET,POST\"",
+            );
+        } else if method.bytes().any(|b| b.is_ascii_lowercase())
+            && is_standard(&method.to_ascii_uppercase())
+        {
             let help = format!("write \"{}\"", method.to_ascii_uppercase());
-            ctx.error("bad-method", place, format!("methods are case-sensitive; \"{method}\" never comes"), help);
+            ctx.error(
+                "bad-method",
+                place,
+                format!("methods are case-sensitive; \"{method}\" never comes"),
+                help,
+            );
         } else if out.iter().any(|m| m == method) {
-            ctx.warning("duplicate-method", place, format!("\"{method}\" is there twice"), "keep one of them");
+            ctx.warning(
+                "duplicate-method",
+                place,
+                format!("\"{method}\" is there twice"),
+                "keep one of them",
+            );
         } else {
             out.push(method.to_owned());
         }
@@ -103,7 +139,10 @@ fn methods(ctx: &mut Context<'_>, text: &str, span: Span) -> Vec<String> {
 }
 
 fn is_standard(method: &str) -> bool {
-    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"].contains(&method)
+    [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+    ]
+    .contains(&method)
 }
 
 fn conditions(ctx: &mut Context<'_>, items: &[Item<'_>], out: &mut Vec<Condition>) {
@@ -121,7 +160,10 @@ fn condition(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Condition> {
             let one = if inner.len() == 1 {
                 inner.pop()?
             } else {
-                let negated = inner.into_iter().map(|c| Condition::Not(Box::new(c))).collect();
+                let negated = inner
+                    .into_iter()
+                    .map(|c| Condition::Not(Box::new(c)))
+                    .collect();
                 return Some(Condition::Any(negated));
             };
             Some(Condition::Not(Box::new(one)))
@@ -140,8 +182,14 @@ fn condition(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Condition> {
                 }
                 "cookie" => {
                     if !headers::is_token(&field) {
-                        let message = format!("\"{}\" is not a cookie's name", field.escape_default());
-                        ctx.error("bad-cookie-name", span, message, "write a name such as \"session\"");
+                        let message =
+                            format!("\"{}\" is not a cookie's name", field.escape_default());
+                        ctx.error(
+                            "bad-cookie-name",
+                            span,
+                            message,
+                            "write a name such as \"session\"",
+                        );
                         return None;
                     }
                     Condition::Cookie(field, value)
@@ -178,13 +226,27 @@ fn value(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<ValueMatch> {
         if present {
             found.push((ValueMatch::Present, span));
         } else {
-            let line = format!("not {{ {} \"{}\" }}", item.name(), item.arg_text(0).map_or("", |a| a.0));
-            ctx.error("bad-condition", span, "absence is the opposite of presence", format!("write `{line}`"));
+            let line = format!(
+                "not {{ {} \"{}\" }}",
+                item.name(),
+                item.arg_text(0).map_or("", |a| a.0)
+            );
+            ctx.error(
+                "bad-condition",
+                span,
+                "absence is the opposite of presence",
+                format!("write `{line}`"),
+            );
             return None;
         }
     }
     if let Some((_, span)) = found.get(1) {
-        ctx.error("bad-condition", *span, "a condition compares in one way", "keep one of the value, prefix=, regex= and present=");
+        ctx.error(
+            "bad-condition",
+            *span,
+            "a condition compares in one way",
+            "keep one of the value, prefix=, regex= and present=",
+        );
         return None;
     }
     Some(found.pop().map_or(ValueMatch::Present, |(v, _)| v))

@@ -51,7 +51,10 @@ struct Sorted<'a> {
 pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
     check_version(ctx, document);
     let sorted = sort(ctx, document);
-    let mut config = Config { workers: ctx.env.cores.clamp(1, 256), ..Config::default() };
+    let mut config = Config {
+        workers: ctx.env.cores.clamp(1, 256),
+        ..Config::default()
+    };
     for item in &sorted.globals {
         globals::read(ctx, item, &mut config);
     }
@@ -64,16 +67,28 @@ pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
         Some(item) => access_log::read(ctx, item),
         None => Some(AccessLog::default()),
     };
-    let mut shared =
-        Shared { upstreams: &mut upstreams, policies: &mut policies, listeners: &listeners, logs: &mut logs, default_log };
+    let mut shared = Shared {
+        upstreams: &mut upstreams,
+        policies: &mut policies,
+        listeners: &listeners,
+        logs: &mut logs,
+        default_log,
+    };
     config.sites = sites(ctx, &mut shared, &sorted.sites);
-    let redirect_log = shared.default_log.clone();
-    if let Some(site) = site::redirect_site(&listeners, None) {
-        let access_log = redirect_log.map(|l| shared.logs.index(&l));
-        config.sites.push(Site { access_log, ..site });
+    let redirects = site::redirect_sites(&listeners);
+    if !redirects.is_empty() {
+        let access_log = shared.default_log.clone().map(|l| shared.logs.index(&l));
+        config.sites.extend(
+            redirects
+                .into_iter()
+                .map(|site| Site { access_log, ..site }),
+        );
     }
-    upstreams.warn_unused(ctx);
-    policies.warn_unused(ctx);
+    if ctx.problems.errors() == 0 {
+        // A misspelt use would be told twice.
+        upstreams.warn_unused(ctx);
+        policies.warn_unused(ctx);
+    }
     config.access_logs = logs.list;
     config.upstreams = upstreams.list;
     config.listeners = listeners.list;
@@ -89,7 +104,9 @@ fn sort<'a>(ctx: &mut Context<'_>, document: &'a Document) -> Sorted<'a> {
             "site" => sorted.sites.push(node),
             "version" | "include" => {}
             _ => {
-                let Some(item) = raw::read(node, TOP, &mut ctx.problems) else { continue };
+                let Some(item) = raw::read(node, TOP, &mut ctx.problems) else {
+                    continue;
+                };
                 seen.check(&item, &mut ctx.problems);
                 match item.name() {
                     "listen" => sorted.listeners.push(item),
@@ -108,21 +125,38 @@ fn sites(ctx: &mut Context<'_>, shared: &mut Shared<'_>, nodes: &[&Node]) -> Vec
     if nodes.is_empty() && ctx.problems.errors() == 0 {
         let end = ctx.sources.text(FileId(0)).len();
         let help = "write `site \"example.com\" { proxy \"127.0.0.1:3000\" }`";
-        ctx.warning("no-site", Span::new(FileId(0), 0, end.min(1)), "no site is written: every request is answered 404", help);
+        ctx.warning(
+            "no-site",
+            Span::new(FileId(0), 0, end.min(1)),
+            "no site is written: every request is answered 404",
+            help,
+        );
     }
     if let Some(node) = nodes.get(MAX_SITES) {
-        ctx.error("too-many", node.name.span, format!("there are more than {MAX_SITES} sites"), "use wildcards, or several proxies");
+        ctx.error(
+            "too-many",
+            node.name.span,
+            format!("there are more than {MAX_SITES} sites"),
+            "use wildcards, or several proxies",
+        );
     }
     let mut hosts = Hosts::default();
     let mut out = Vec::with_capacity(nodes.len().min(MAX_SITES));
     for node in nodes.iter().take(MAX_SITES) {
-        let Some(item) = raw::read(node, TOP, &mut ctx.problems) else { continue };
-        let Some(read) = site::read(ctx, shared, &item) else { continue };
+        let Some(item) = raw::read(node, TOP, &mut ctx.problems) else {
+            continue;
+        };
+        let Some(read) = site::read(ctx, shared, &item) else {
+            continue;
+        };
         // One site of the file may be several of the model; a host is compared with the other sites of the file.
         let on = if read.iter().any(|s| s.listeners.is_empty()) {
             Vec::new()
         } else {
-            let mut on: Vec<usize> = read.iter().flat_map(|s| s.listeners.iter().copied()).collect();
+            let mut on: Vec<usize> = read
+                .iter()
+                .flat_map(|s| s.listeners.iter().copied())
+                .collect();
             on.sort_unstable();
             on
         };
@@ -142,11 +176,20 @@ fn check_version(ctx: &mut Context<'_>, document: &Document) {
     for (index, node) in document.nodes.iter().enumerate() {
         let is_version = node.name.text == "version";
         if index == 0 && !is_version {
-            let later = document.nodes.iter().any(|n| n.name.text == "version" && n.name.span.file == node.name.span.file);
+            let later = document
+                .nodes
+                .iter()
+                .any(|n| n.name.text == "version" && n.name.span.file == node.name.span.file);
             let (message, help) = if later {
-                ("`version` must come first", "move `version 1` to the top of the file")
+                (
+                    "`version` must come first",
+                    "move `version 1` to the top of the file",
+                )
             } else {
-                ("the file does not say its version", "write `version 1` as the first line")
+                (
+                    "the file does not say its version",
+                    "write `version 1` as the first line",
+                )
             };
             ctx.error("missing-version", node.name.span, message, help);
         }
@@ -155,33 +198,61 @@ fn check_version(ctx: &mut Context<'_>, document: &Document) {
         }
         check_one_version(ctx, node);
         if let Some(first) = main_seen.filter(|first| first.file == node.name.span.file) {
-            ctx.problems.error_at("duplicate-key", node.name.span, "`version` is written twice", "keep the first one", (first, "first written here"));
+            ctx.problems.error_at(
+                "duplicate-key",
+                node.name.span,
+                "`version` is written twice",
+                "keep the first one",
+                (first, "first written here"),
+            );
         }
         main_seen.get_or_insert(node.name.span);
     }
     if document.nodes.is_empty() && ctx.problems.errors() == 0 {
-        ctx.error("missing-version", Span::default(), "the file says nothing", "write `version 1` as the first line");
+        ctx.error(
+            "missing-version",
+            Span::default(),
+            "the file says nothing",
+            "write `version 1` as the first line",
+        );
     }
 }
 
 fn check_one_version(ctx: &mut Context<'_>, node: &Node) {
-    let Some(item) = raw::read(node, TOP, &mut ctx.problems) else { return };
-    if let (Some(Scalar::Integer(n)), Some(given)) = (node.args.first().map(|a| &a.scalar), item.arg(0)) {
-        if *n != i128::from(VERSION) {
-            let message = format!("version {n} is not known; this Narthex reads version {VERSION}");
-            ctx.error("unknown-version", given.span, message, "write `version 1`, or use a newer Narthex");
-        }
+    let Some(item) = raw::read(node, TOP, &mut ctx.problems) else {
+        return;
+    };
+    if let (Some(Scalar::Integer(n)), Some(given)) =
+        (node.args.first().map(|a| &a.scalar), item.arg(0))
+        && *n != i128::from(VERSION)
+    {
+        let message = format!("version {n} is not known; this Narthex reads version {VERSION}");
+        ctx.error(
+            "unknown-version",
+            given.span,
+            message,
+            "write `version 1`, or use a newer Narthex",
+        );
     }
 }
 
 /// The admin socket is no listener.
 fn check_admin(ctx: &mut Context<'_>, config: &Config, sorted: &Sorted<'_>) {
     for item in sorted.globals.iter().filter(|i| i.name() == "admin") {
-        let Some((text, span)) = item.arg_text(0) else { continue };
-        let Ok(address) = address::listen(text) else { continue };
+        let Some((text, span)) = item.arg_text(0) else {
+            continue;
+        };
+        let Ok(address) = address::listen(text) else {
+            continue;
+        };
         let free_port = matches!(&address, crate::model::Address::Tcp(a) if a.port() == 0);
         if !free_port && config.listeners.iter().any(|l| l.address == address) {
-            ctx.error("duplicate-listener", span, format!("\"{text}\" is a `listen` address already"), "give the admin socket an address of its own");
+            ctx.error(
+                "duplicate-listener",
+                span,
+                format!("\"{text}\" is a `listen` address already"),
+                "give the admin socket an address of its own",
+            );
         }
     }
 }

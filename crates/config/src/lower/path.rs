@@ -2,6 +2,7 @@
 
 use crate::model::{PathPattern, Segment};
 use crate::source::Span;
+use std::fmt::Write as _;
 
 use super::context::Context;
 use super::template;
@@ -16,17 +17,30 @@ pub fn literal(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<String> 
 }
 
 /// Reads `/exact`, `/under/*`, `/u/{id}/x`, `/old/{rest*}`; also the names it captures.
-pub fn pattern(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<(PathPattern, Vec<String>)> {
+pub fn pattern(
+    ctx: &mut Context<'_>,
+    text: &str,
+    span: Span,
+) -> Option<(PathPattern, Vec<String>)> {
     if text == "*" {
-        ctx.error("bad-path", span, "\"*\" is not a path pattern", "leave `path=` out to match every path");
+        ctx.error(
+            "bad-path",
+            span,
+            "\"*\" is not a path pattern",
+            "leave `path=` out to match every path",
+        );
         return None;
     }
     check(ctx, text, span)?;
-    if let Some(prefix) = text.strip_suffix("/*") {
-        if !prefix.contains(['*', '{', '}']) {
-            let prefix = if prefix.is_empty() { "/".to_owned() } else { encode(prefix) };
-            return Some((PathPattern::Prefix(prefix), Vec::new()));
-        }
+    if let Some(prefix) = text.strip_suffix("/*")
+        && !prefix.contains(['*', '{', '}'])
+    {
+        let prefix = if prefix.is_empty() {
+            "/".to_owned()
+        } else {
+            encode(prefix)
+        };
+        return Some((PathPattern::Prefix(prefix), Vec::new()));
     }
     if !text.contains(['*', '{', '}']) {
         return Some((PathPattern::Exact(encode(text)), Vec::new()));
@@ -36,13 +50,25 @@ pub fn pattern(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<(PathPat
 
 fn check(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<()> {
     let problem = if !text.starts_with('/') {
-        Some((format!("\"{text}\" does not begin with `/`"), format!("write \"/{text}\"")))
+        Some((
+            format!("\"{text}\" does not begin with `/`"),
+            format!("write \"/{text}\""),
+        ))
     } else if text.len() > MAX_PATH {
-        Some((format!("this path is longer than {MAX_PATH} bytes"), "use a shorter one".to_owned()))
+        Some((
+            format!("this path is longer than {MAX_PATH} bytes"),
+            "use a shorter one".to_owned(),
+        ))
     } else if let Some((path, _)) = text.split_once(['?', '#']) {
-        Some((format!("\"{text}\" has a query"), format!("write \"{path}\" and `when {{ query \"name\" \"value\" }}`")))
+        Some((
+            format!("\"{text}\" has a query"),
+            format!("write \"{path}\" and `when {{ query \"name\" \"value\" }}`"),
+        ))
     } else if text.split('/').any(|s| s == "." || s == "..") {
-        Some((format!("\"{text}\" has dot segments; requests have them resolved"), "write the resolved path".to_owned()))
+        Some((
+            format!("\"{text}\" has dot segments; requests have them resolved"),
+            "write the resolved path".to_owned(),
+        ))
     } else {
         percent_problem(text)
     };
@@ -59,19 +85,33 @@ fn check(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<()> {
 fn percent_problem(text: &str) -> Option<(String, String)> {
     let bytes = text.as_bytes();
     for (at, _) in text.match_indices('%') {
-        let digits = bytes.get(at + 1..at + 3).filter(|d| d.iter().all(u8::is_ascii_hexdigit));
+        let digits = bytes
+            .get(at + 1..at + 3)
+            .filter(|d| d.iter().all(u8::is_ascii_hexdigit));
         let Some(digits) = digits.and_then(|d| std::str::from_utf8(d).ok()) else {
-            return Some((format!("\"{text}\" has a `%` without two hexadecimal digits"), "write \"%25\" for a percent sign".into()));
+            return Some((
+                format!("\"{text}\" has a `%` without two hexadecimal digits"),
+                "write \"%25\" for a percent sign".into(),
+            ));
         };
         let byte = u8::from_str_radix(digits, 16).unwrap_or(b'%');
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            return Some((format!("\"%{digits}\" never comes: requests are matched with it decoded"), format!("write \"{}\"", char::from(byte))));
+            return Some((
+                format!("\"%{digits}\" never comes: requests are matched with it decoded"),
+                format!("write \"{}\"", char::from(byte)),
+            ));
         }
         if digits.bytes().any(|b| b.is_ascii_lowercase()) {
-            return Some((format!("\"%{digits}\" never comes: requests are matched in upper case"), format!("write \"%{}\"", digits.to_ascii_uppercase())));
+            return Some((
+                format!("\"%{digits}\" never comes: requests are matched in upper case"),
+                format!("write \"%{}\"", digits.to_ascii_uppercase()),
+            ));
         }
         if byte == 0 {
-            return Some(("\"%00\" never comes: such requests are refused".into(), "leave it out".into()));
+            return Some((
+                "\"%00\" never comes: such requests are refused".into(),
+                "leave it out".into(),
+            ));
         }
     }
     None
@@ -84,7 +124,7 @@ fn encode(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
@@ -114,15 +154,28 @@ fn segments(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<(PathPatter
 }
 
 /// A capture's name must be free.
-pub fn check_capture(ctx: &mut Context<'_>, name: &str, span: Span, taken: &[String]) -> Option<()> {
+pub fn check_capture(
+    ctx: &mut Context<'_>,
+    name: &str,
+    span: Span,
+    taken: &[String],
+) -> Option<()> {
     let problem = if taken.iter().any(|t| t == name) {
-        Some((format!("`{{{name}}}` is captured twice"), "give each capture a name of its own".to_owned()))
+        Some((
+            format!("`{{{name}}}` is captured twice"),
+            "give each capture a name of its own".to_owned(),
+        ))
     } else if template::is_variable(name) {
-        Some((format!("`{{{name}}}` is a variable already"), format!("choose another name, such as `{{{name}_part}}`")))
+        Some((
+            format!("`{{{name}}}` is a variable already"),
+            format!("choose another name, such as `{{{name}_part}}`"),
+        ))
     } else {
         None
     };
-    let Some((message, help)) = problem else { return Some(()) };
+    let Some((message, help)) = problem else {
+        return Some(());
+    };
     ctx.error("bad-capture", span, message, help);
     None
 }
@@ -134,22 +187,40 @@ fn segment(part: &str, last: bool) -> Result<Segment, (String, String)> {
             None => (name, false),
         };
         if !template::is_capture_name(name) {
-            return Err((format!("`{{{name}}}` is not a name"), "write letters, digits, `_` and `-`, such as `{id}`".into()));
+            return Err((
+                format!("`{{{name}}}` is not a name"),
+                "write letters, digits, `_` and `-`, such as `{id}`".into(),
+            ));
         }
         return match (rest, last) {
-            (true, false) => Err((format!("`{{{name}*}}` takes the rest, so it stands last"), format!("write `{{{name}}}` for one segment"))),
+            (true, false) => Err((
+                format!("`{{{name}*}}` takes the rest, so it stands last"),
+                format!("write `{{{name}}}` for one segment"),
+            )),
             (true, true) => Ok(Segment::Rest(name.to_owned())),
             (false, _) => Ok(Segment::Capture(name.to_owned())),
         };
     }
     if part.contains(['{', '}']) {
-        return Err((format!("`{part}` mixes text and a capture"), "a capture is a whole segment: `/{name}/`; else use `path-regex`".into()));
+        return Err((
+            format!("`{part}` mixes text and a capture"),
+            "a capture is a whole segment: `/{name}/`; else use `path-regex`".into(),
+        ));
     }
     if part.contains('*') {
         return Err(match (part, last) {
-            ("*", true) => ("`/*` cannot follow a capture".into(), "write `/{rest*}`".into()),
-            ("*", false) => ("`*` stands only at the end".into(), "write a capture such as `{name}` for one segment".into()),
-            _ => ("`*` is a whole segment, at the end".into(), "write `/*` for everything below, or use `path-regex`".into()),
+            ("*", true) => (
+                "`/*` cannot follow a capture".into(),
+                "write `/{rest*}`".into(),
+            ),
+            ("*", false) => (
+                "`*` stands only at the end".into(),
+                "write a capture such as `{name}` for one segment".into(),
+            ),
+            _ => (
+                "`*` is a whole segment, at the end".into(),
+                "write `/*` for everything below, or use `path-regex`".into(),
+            ),
         });
     }
     Ok(Segment::Literal(encode(part)))

@@ -8,7 +8,8 @@ pub fn within(sources: &Sources, value: Span, text: &str, offset: usize, len: us
     let written = sources.slice(value);
     let quotes = written.len() - written.trim_start_matches(['#', '"']).len();
     // A text that itself begins with a quote or hash would confuse the count; the whole value is right then too.
-    let inside = written.get(quotes..).is_some_and(|w| w.starts_with(text)) && !text.starts_with(['#', '"']);
+    let inside =
+        written.get(quotes..).is_some_and(|w| w.starts_with(text)) && !text.starts_with(['#', '"']);
     if !inside || offset > text.len() {
         return value;
     }

@@ -27,12 +27,33 @@ pub fn check(ctx: &mut Context<'_>, pattern: &str, span: Span) -> Option<Vec<Str
         ctx.error("bad-regex", place, message, regex_help(pattern, &error));
         return None;
     }
-    let config = meta::Config::new().nfa_size_limit(Some(MAX_PROGRAM)).onepass_size_limit(Some(MAX_PROGRAM));
-    match meta::Builder::new().configure(config).syntax(syntax::Config::new()).build(pattern) {
-        Ok(regex) => Some(regex.group_info().pattern_names(regex_automata::PatternID::ZERO).flatten().map(str::to_owned).collect()),
+    let config = meta::Config::new()
+        .nfa_size_limit(Some(MAX_PROGRAM))
+        .onepass_size_limit(Some(MAX_PROGRAM));
+    match meta::Builder::new()
+        .configure(config)
+        .syntax(syntax::Config::new())
+        .build(pattern)
+    {
+        Ok(regex) => Some(
+            regex
+                .group_info()
+                .pattern_names(regex_automata::PatternID::ZERO)
+                .flatten()
+                .map(str::to_owned)
+                .collect(),
+        ),
         Err(_) => {
             let help = "make its repetitions smaller, or write several routes";
-            ctx.error("bad-regex", span, format!("this regular expression needs more than {} KiB", MAX_PROGRAM >> 10), help);
+            ctx.error(
+                "bad-regex",
+                span,
+                format!(
+                    "this regular expression needs more than {} KiB",
+                    MAX_PROGRAM >> 10
+                ),
+                help,
+            );
             None
         }
     }
@@ -42,18 +63,30 @@ fn describe(error: &regex_syntax::Error) -> (usize, usize, String) {
     match error {
         regex_syntax::Error::Parse(e) => {
             let s = e.span();
-            (s.start.offset, s.end.offset.saturating_sub(s.start.offset), e.kind().to_string())
+            (
+                s.start.offset,
+                s.end.offset.saturating_sub(s.start.offset),
+                e.kind().to_string(),
+            )
         }
         regex_syntax::Error::Translate(e) => {
             let s = e.span();
-            (s.start.offset, s.end.offset.saturating_sub(s.start.offset), e.kind().to_string())
+            (
+                s.start.offset,
+                s.end.offset.saturating_sub(s.start.offset),
+                e.kind().to_string(),
+            )
         }
         other => (0, 0, other.to_string()),
     }
 }
 
 fn regex_help(pattern: &str, error: &regex_syntax::Error) -> String {
-    if pattern.contains("(?=") || pattern.contains("(?!") || pattern.contains("(?<=") || pattern.contains("(?<!") {
+    if pattern.contains("(?=")
+        || pattern.contains("(?!")
+        || pattern.contains("(?<=")
+        || pattern.contains("(?<!")
+    {
         return "look-around is not supported, so that matching takes linear time; use `when` and route order".to_owned();
     }
     match error {

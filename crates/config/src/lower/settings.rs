@@ -13,6 +13,8 @@ use super::template::{self, Position, Used};
 /// What one block says; `None` where it is silent.
 #[derive(Debug, Clone, Default)]
 pub struct Patch {
+    /// Outer: silent; inner: unlimited.
+    #[allow(clippy::option_option)] // both are meant, and told apart at once
     body_max: Option<Option<u64>>,
     forwarded: Option<ForwardedStyle>,
     host: Option<UpstreamHost>,
@@ -44,7 +46,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "forwarded" => patch.forwarded = item.arg_text(0).map(|(style, _)| forwarded(style)),
         "host" => patch.host = host(ctx, item, &mut patch.uses),
         "buffer" => patch.buffer = buffer(ctx, item),
-        "upgrade" => patch.upgrade = upgrade(ctx, item),
+        "upgrade" => patch.upgrade = Some(upgrade(ctx, item)),
         "rewrite-urls" => patch.rewrite_urls = Some(item.switch()),
         "hide-origin" => patch.hide_origin = Some(item.switch()),
         "unsafe-underscore-headers" => patch.underscore = Some(item.switch()),
@@ -52,7 +54,10 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "tunnel" => patch.tunnel_idle = item.duration("idle"),
         _ => return,
     }
-    if matches!(item.name(), "forwarded" | "host" | "buffer" | "upgrade" | "rewrite-urls" | "hide-origin" | "tunnel") {
+    if matches!(
+        item.name(),
+        "forwarded" | "host" | "buffer" | "upgrade" | "rewrite-urls" | "hide-origin" | "tunnel"
+    ) {
         patch.upstream_only.push((item.name(), item.name_span));
     }
 }
@@ -73,14 +78,26 @@ fn host(ctx: &mut Context<'_>, item: &Item<'_>, uses: &mut Vec<Used>) -> Option<
         "server" => return Some(UpstreamHost::Server),
         _ => {}
     }
-    if text.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '/' || c == '@') {
-        ctx.error("bad-host", span, format!("\"{}\" is not a host", text.escape_default()), "write \"keep\", \"server\" or \"name\" or \"name:port\"");
+    if text.is_empty()
+        || text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '/' || c == '@')
+    {
+        ctx.error(
+            "bad-host",
+            span,
+            format!("\"{}\" is not a host", text.escape_default()),
+            "write \"keep\", \"server\" or \"name\" or \"name:port\"",
+        );
         return None;
     }
     template::parse(ctx, text, span, Position::Request, uses).map(UpstreamHost::Set)
 }
 
-fn buffer(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<(Option<Buffering>, Option<Buffering>)> {
+fn buffer(
+    ctx: &mut Context<'_>,
+    item: &Item<'_>,
+) -> Option<(Option<Buffering>, Option<Buffering>)> {
     if item.prop("request").is_none() && item.prop("response").is_none() {
         if !item.props.iter().any(|(_, g)| g.val == Val::Bad) {
             ctx.error(
@@ -96,38 +113,59 @@ fn buffer(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<(Option<Buffering>, 
         Some(Some(bytes)) => bytes,
         _ => 0,
     };
-    let directory = item.text("directory").map_or_else(|| PathBuf::from("/var/tmp"), |(d, _)| PathBuf::from(d));
+    let directory = item
+        .text("directory")
+        .map_or_else(|| PathBuf::from("/var/tmp"), |(d, _)| PathBuf::from(d));
     let side = |name: &str| {
-        item.bytes_or_none(name).flatten().map(|memory| Buffering { memory, disk, directory: directory.clone() })
+        item.bytes_or_none(name).flatten().map(|memory| Buffering {
+            memory,
+            disk,
+            directory: directory.clone(),
+        })
     };
     let (request, response) = (side("request"), side("response"));
-    if disk == 0 {
-        if let Some((_, span)) = item.text("directory") {
-            ctx.warning("unused-key", span, "`directory=` without `disk=` does nothing", "write disk=\"1GiB\", or leave it out");
-        }
+    if disk == 0
+        && let Some((_, span)) = item.text("directory")
+    {
+        ctx.warning(
+            "unused-key",
+            span,
+            "`directory=` without `disk=` does nothing",
+            "write disk=\"1GiB\", or leave it out",
+        );
     }
     Some((request, response))
 }
 
-fn upgrade(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Vec<String>> {
+fn upgrade(ctx: &mut Context<'_>, item: &Item<'_>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for given in &item.args {
         match given.val {
-            Val::Bool(false) if item.args.len() == 1 => return Some(Vec::new()),
-            Val::Bool(_) => ctx.error("bad-upgrade", given.span, "`#false` stands alone", "write `upgrade #false`, or only protocols"),
+            Val::Bool(false) if item.args.len() == 1 => return Vec::new(),
+            Val::Bool(_) => ctx.error(
+                "bad-upgrade",
+                given.span,
+                "`#false` stands alone",
+                "write `upgrade #false`, or only protocols",
+            ),
             Val::Text(text) => out.extend(protocol(ctx, text, given.span)),
             _ => {}
         }
     }
     out.dedup();
-    Some(out)
+    out
 }
 
 fn protocol(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let good = lower.split('/').count() <= 2 && lower.split('/').all(super::headers::is_token);
     if !good {
-        ctx.error("bad-upgrade", span, format!("\"{}\" is not a protocol", text.escape_default()), "write a name such as \"websocket\"");
+        ctx.error(
+            "bad-upgrade",
+            span,
+            format!("\"{}\" is not a protocol", text.escape_default()),
+            "write a name such as \"websocket\"",
+        );
         return None;
     }
     if lower == "h2c" || lower.starts_with("tls/") || lower.starts_with("http/") {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::check::shadow::Shadows;
-use crate::model::{Action, ErrorPage, Filter, HostPattern, Matcher, Part, Route, Site, Template, Var};
+use crate::model::{
+    Action, ErrorPage, Filter, HostPattern, Matcher, Part, Route, Site, Template, Var,
+};
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
 use crate::secret;
@@ -36,7 +38,10 @@ pub struct Level {
 
 impl Level {
     fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Self {
-        Self { steps: filters::steps(ctx, &item.children), patch: settings::patch(ctx, &item.children) }
+        Self {
+            steps: filters::steps(ctx, &item.children),
+            patch: settings::patch(ctx, &item.children),
+        }
     }
 }
 
@@ -52,10 +57,18 @@ impl Policies {
     pub fn read(ctx: &mut Context<'_>, items: &[Item<'_>]) -> Self {
         let mut all = Self::default();
         for item in items {
-            let Some((name, span)) = item.arg_text(0) else { continue };
+            let Some((name, span)) = item.arg_text(0) else {
+                continue;
+            };
             if let Some(first) = all.by_name.get(name).and_then(|i| all.list.get(*i)) {
                 let message = format!("two policies are called \"{name}\"");
-                ctx.problems.error_at("duplicate-name", span, message, "give each a name of its own", (first.1, "the first one"));
+                ctx.problems.error_at(
+                    "duplicate-name",
+                    span,
+                    message,
+                    "give each a name of its own",
+                    (first.1, "the first one"),
+                );
             }
             let level = Level::read(ctx, item);
             all.by_name.entry(name.to_owned()).or_insert(all.list.len());
@@ -70,7 +83,12 @@ impl Policies {
         for (name, span) in item.all("use").flat_map(|u| u.texts().collect::<Vec<_>>()) {
             match self.by_name.get(name) {
                 Some(index) if out.contains(index) => {
-                    ctx.warning("duplicate-use", span, format!("\"{name}\" is used twice here"), "keep one of them");
+                    ctx.warning(
+                        "duplicate-use",
+                        span,
+                        format!("\"{name}\" is used twice here"),
+                        "keep one of them",
+                    );
                 }
                 Some(index) => {
                     out.push(*index);
@@ -80,8 +98,16 @@ impl Policies {
                 }
                 None => {
                     let near = did_you_mean(name, self.by_name.keys().map(String::as_str));
-                    let help = near.map_or_else(|| format!("write `policy \"{name}\" {{ ... }}` at the top level"), |n| format!("did you mean \"{n}\"?"));
-                    ctx.error("unresolved-name", span, format!("no policy is called \"{name}\""), help);
+                    let help = near.map_or_else(
+                        || format!("write `policy \"{name}\" {{ ... }}` at the top level"),
+                        |n| format!("did you mean \"{n}\"?"),
+                    );
+                    ctx.error(
+                        "unresolved-name",
+                        span,
+                        format!("no policy is called \"{name}\""),
+                        help,
+                    );
                 }
             }
         }
@@ -89,14 +115,22 @@ impl Policies {
     }
 
     fn levels<'s>(&'s self, indices: &'s [usize]) -> impl Iterator<Item = &'s Level> {
-        indices.iter().filter_map(|i| self.list.get(*i)).map(|p| &p.2)
+        indices
+            .iter()
+            .filter_map(|i| self.list.get(*i))
+            .map(|p| &p.2)
     }
 
     /// Warns of policies that nobody uses.
     pub fn warn_unused(&self, ctx: &mut Context<'_>) {
         for (name, span, _, used) in &self.list {
             if !used {
-                ctx.warning("unused-policy", *span, format!("nobody uses the policy \"{name}\""), format!("write `use \"{name}\"` in a site or route, or remove it"));
+                ctx.warning(
+                    "unused-policy",
+                    *span,
+                    format!("nobody uses the policy \"{name}\""),
+                    format!("write `use \"{name}\"` in a site or route, or remove it"),
+                );
             }
         }
     }
@@ -125,7 +159,10 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
         None => shared.default_log.clone(),
     };
     let access_log = log.map(|l| shared.logs.index(&l));
-    let error_pages = item.all("error-page").filter_map(|p| error_page(ctx, p)).collect();
+    let error_pages = item
+        .all("error-page")
+        .filter_map(|p| error_page(ctx, p))
+        .collect();
     let own = Level::read(ctx, item);
     let used = shared.policies.used(ctx, item);
     let drafts = drafts(ctx, shared, item);
@@ -143,10 +180,24 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
     if wrote_listeners && listeners.is_empty() {
         return None; // every one of them is unknown, and reported
     }
-    let outer = Outer { own: &own, used: &used, policies: shared.policies };
-    Some(per_group(ctx, shared.listeners, &site, &listeners, item, |ctx, group| {
-        drafts.iter().filter_map(|d| d.merge(ctx, &outer, group)).collect()
-    }))
+    let outer = Outer {
+        own: &own,
+        used: &used,
+        policies: shared.policies,
+    };
+    Some(per_group(
+        ctx,
+        shared.listeners,
+        &site,
+        &listeners,
+        item,
+        |ctx, group| {
+            drafts
+                .iter()
+                .filter_map(|d| d.merge(ctx, &outer, group))
+                .collect()
+        },
+    ))
 }
 
 /// The levels above a route.
@@ -170,7 +221,11 @@ fn per_group(
     let mut out = Vec::new();
     let mut redirected = false;
     for (index, group) in all.groups.iter().enumerate() {
-        let members: Vec<usize> = on.iter().copied().filter(|l| all.group_of.get(*l) == Some(&index)).collect();
+        let members: Vec<usize> = on
+            .iter()
+            .copied()
+            .filter(|l| all.group_of.get(*l) == Some(&index))
+            .collect();
         if members.is_empty() {
             continue;
         }
@@ -180,7 +235,11 @@ fn per_group(
         }
         let whole = chosen.is_empty() && members.len() == all.list.len();
         let listeners = if whole { Vec::new() } else { members };
-        out.push(Site { listeners, routes: routes(ctx, group), ..site.clone() });
+        out.push(Site {
+            listeners,
+            routes: routes(ctx, group),
+            ..site.clone()
+        });
     }
     if out.is_empty() && redirected {
         ctx.warning(
@@ -193,21 +252,35 @@ fn per_group(
     out
 }
 
-/// The site that answers on listeners with `redirect-to-https`.
-pub fn redirect_site(listeners: &Listeners, access_log: Option<usize>) -> Option<Site> {
+/// The sites that answer on listeners with `redirect-to-https`: one for each group of them.
+pub fn redirect_sites(listeners: &Listeners) -> Vec<Site> {
+    let groups = listeners
+        .groups
+        .iter()
+        .enumerate()
+        .filter(|(_, g)| g.redirect);
+    groups
+        .filter_map(|(index, group)| redirect_site(listeners, index, group))
+        .collect()
+}
+
+fn redirect_site(listeners: &Listeners, index: usize, group: &Group) -> Option<Site> {
     let members: Vec<usize> = (0..listeners.list.len())
-        .filter(|l| listeners.group_of.get(*l).and_then(|g| listeners.groups.get(*g)).is_some_and(|g| g.redirect))
+        .filter(|l| listeners.group_of.get(*l) == Some(&index))
         .collect();
     let origin = listeners.list.get(*members.first()?)?.origin.clone();
-    let text = |t: &str| Part::Text(t.to_owned());
     let to = Template {
         source: "https://{host}{uri}".to_owned(),
-        parts: vec![text("https://"), Part::Var(Var::Host), Part::Var(Var::Uri)],
+        parts: vec![
+            Part::Text("https://".to_owned()),
+            Part::Var(Var::Host),
+            Part::Var(Var::Uri),
+        ],
     };
     let route = Route {
         name: "redirect-to-https".to_owned(),
         matcher: Matcher::default(),
-        filters: Vec::new(),
+        filters: group.steps.iter().map(|s| s.filter.clone()).collect(),
         action: Action::Redirect { status: 308, to },
         settings: crate::model::RouteSettings::default(),
         origin: origin.clone(),
@@ -218,7 +291,7 @@ pub fn redirect_site(listeners: &Listeners, access_log: Option<usize>) -> Option
         hosts: vec![HostPattern::Any],
         listeners: if whole { Vec::new() } else { members },
         routes: vec![route],
-        access_log,
+        access_log: None,
         merge_slashes: false,
         error_pages: Vec::new(),
         origin,
@@ -234,7 +307,12 @@ fn hosts(ctx: &mut Context<'_>, item: &Item<'_>) -> Vec<HostPattern> {
         }
     }
     if item.args.len() > MAX_HOSTS {
-        ctx.error("too-many", item.name_span, format!("a site has at most {MAX_HOSTS} hosts"), "write several sites, or a wildcard");
+        ctx.error(
+            "too-many",
+            item.name_span,
+            format!("a site has at most {MAX_HOSTS} hosts"),
+            "write several sites, or a wildcard",
+        );
     }
     out
 }
@@ -259,11 +337,20 @@ fn error_page(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<ErrorPage> {
     };
     let content_type = content_type(text).to_owned();
     let intercept = item.bool("intercept").unwrap_or(false);
-    Some(ErrorPage { statuses, body: Arc::new(body), content_type, file, intercept })
+    Some(ErrorPage {
+        statuses,
+        body: Arc::new(body),
+        content_type,
+        file,
+        intercept,
+    })
 }
 
 fn content_type(file: &str) -> &'static str {
-    let ending = file.rsplit_once('.').map_or("", |(_, e)| e).to_ascii_lowercase();
+    let ending = file
+        .rsplit_once('.')
+        .map_or("", |(_, e)| e)
+        .to_ascii_lowercase();
     match ending.as_str() {
         "html" | "htm" => "text/html; charset=utf-8",
         "json" => "application/json",
@@ -288,11 +375,16 @@ fn drafts(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> Ve
     let mut shadows = Shadows::default();
     let count = item.all("route").count();
     if count > MAX_ROUTES {
-        ctx.error("too-many", item.name_span, format!("a site has at most {MAX_ROUTES} routes"), "write captures or regular expressions, or several sites");
+        ctx.error(
+            "too-many",
+            item.name_span,
+            format!("a site has at most {MAX_ROUTES} routes"),
+            "write captures or regular expressions, or several sites",
+        );
     }
     for route in item.all("route").take(MAX_ROUTES) {
         let draft = draft(ctx, shared, route);
-        if !draft.read.broken {
+        if !draft.read.broken && !route.broken {
             shadows.check(&mut ctx.problems, &draft.read.matcher, draft.span);
         }
         if draft.written.action.is_some() {
@@ -303,8 +395,15 @@ fn drafts(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> Ve
         shadows.check(&mut ctx.problems, &Matcher::default(), written.span);
         let span = written.span;
         let read = matcher::Read::default();
-        out.push(Draft { name: "*".to_owned(), read, level: Level::default(), used: Vec::new(), written, span });
-    } else if count == 0 {
+        out.push(Draft {
+            name: "*".to_owned(),
+            read,
+            level: Level::default(),
+            used: Vec::new(),
+            written,
+            span,
+        });
+    } else if count == 0 && !item.broken {
         ctx.error(
             "no-action",
             item.name_span,
@@ -320,8 +419,16 @@ fn draft(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> Dra
     let level = Level::read(ctx, item);
     let used = shared.policies.used(ctx, item);
     let written = action::read(ctx, shared.upstreams, &item.children).unwrap_or_else(|| {
-        ctx.error("no-action", item.name_span, "this route does nothing", "write `proxy`, `redirect`, `respond` or `split` in its block");
-        Written { action: None, uses: Vec::new(), span: item.span, answers: false }
+        if !item.broken {
+            let help = "write `proxy`, `redirect`, `respond` or `split` in its block";
+            ctx.error("no-action", item.name_span, "this route does nothing", help);
+        }
+        Written {
+            action: None,
+            uses: Vec::new(),
+            span: item.span,
+            answers: false,
+        }
     });
     if written.answers {
         warn_unreachable(ctx, &level, &written);
@@ -333,31 +440,61 @@ fn draft(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> Dra
         }
         None => read.written.clone().unwrap_or_else(|| "*".to_owned()),
     };
-    Draft { name, read, level, used, written, span: item.span }
+    Draft {
+        name,
+        read,
+        level,
+        used,
+        written,
+        span: item.span,
+    }
 }
 
 /// Steps and settings that only matter to a request that is sent on.
 fn warn_unreachable(ctx: &mut Context<'_>, level: &Level, written: &Written) {
     let related = (written.span, "this route answers by itself");
     for step in &level.steps {
-        if matches!(step.filter, Filter::RequestHeaders(_) | Filter::StripPrefix(_) | Filter::AddPrefix(_)) {
+        if matches!(
+            step.filter,
+            Filter::RequestHeaders(_) | Filter::StripPrefix(_) | Filter::AddPrefix(_)
+        ) {
             let help = "leave it out, or `proxy` the request";
-            ctx.problems.warning_at("unreachable-filter", step.span, "this step never matters: nothing is sent on", help, related);
+            ctx.problems.warning_at(
+                "unreachable-filter",
+                step.span,
+                "this step never matters: nothing is sent on",
+                help,
+                related,
+            );
         }
     }
     for (name, span) in &level.patch.upstream_only {
         let message = format!("`{name}` never matters: nothing is sent on");
-        ctx.problems.warning_at("unreachable-filter", *span, message, "leave it out, or `proxy` the request", related);
+        ctx.problems.warning_at(
+            "unreachable-filter",
+            *span,
+            message,
+            "leave it out, or `proxy` the request",
+            related,
+        );
     }
 }
 
 impl Draft {
     fn merge(&self, ctx: &mut Context<'_>, outer: &Outer<'_>, group: &Group) -> Option<Route> {
         let site_used: Vec<&Level> = outer.policies.levels(outer.used).collect();
-        let own_used: Vec<&Level> =
-            outer.policies.levels(&self.used).filter(|l| !site_used.iter().any(|s| std::ptr::eq(*s, *l))).collect();
+        let own_used: Vec<&Level> = outer
+            .policies
+            .levels(&self.used)
+            .filter(|l| !site_used.iter().any(|s| std::ptr::eq(*s, *l)))
+            .collect();
         let mut steps: Vec<&[Step]> = vec![&group.steps, &outer.own.steps];
-        steps.extend(site_used.iter().chain(&own_used).map(|l| l.steps.as_slice()));
+        steps.extend(
+            site_used
+                .iter()
+                .chain(&own_used)
+                .map(|l| l.steps.as_slice()),
+        );
         steps.push(&self.level.steps);
         let steps = filters::merge(&steps);
 
@@ -366,7 +503,11 @@ impl Draft {
         patches.extend(own_used.iter().map(|l| &l.patch));
         patches.push(&self.level.patch);
 
-        let uses = steps.iter().flat_map(|s| &s.uses).chain(patches.iter().flat_map(|p| &p.uses)).chain(&self.written.uses);
+        let uses = steps
+            .iter()
+            .flat_map(|s| &s.uses)
+            .chain(patches.iter().flat_map(|p| &p.uses))
+            .chain(&self.written.uses);
         for used in uses {
             self.check_bound(ctx, used);
         }
@@ -386,18 +527,32 @@ impl Draft {
             return;
         }
         let message = if self.read.captures.is_empty() {
-            format!("`{{{}}}` is not a variable, and the path captures nothing", used.name)
+            format!(
+                "`{{{}}}` is not a variable, and the path captures nothing",
+                used.name
+            )
         } else {
-            format!("`{{{}}}` is neither a variable nor captured by the path", used.name)
+            format!(
+                "`{{{}}}` is neither a variable nor captured by the path",
+                used.name
+            )
         };
         let help = variable_help(&used.name, &self.read.captures);
-        ctx.problems.error_at("unbound-capture", used.span, message, help, (self.span, "the route"));
+        ctx.problems.error_at(
+            "unbound-capture",
+            used.span,
+            message,
+            help,
+            (self.span, "the route"),
+        );
     }
 }
 
 /// `deny` of everything, with steps behind it.
 fn warn_after_wall(ctx: &mut Context<'_>, steps: &[&Step]) {
-    let wall = steps.iter().position(|s| matches!(&s.filter, Filter::Deny(set) if covers_all(set)));
+    let wall = steps
+        .iter()
+        .position(|s| matches!(&s.filter, Filter::Deny(set) if covers_all(set)));
     let Some(wall) = wall else { return };
     if let (Some(wall), Some(next)) = (steps.get(wall), steps.get(wall + 1)) {
         ctx.problems.warning_at(
@@ -411,6 +566,10 @@ fn warn_after_wall(ctx: &mut Context<'_>, steps: &[&Step]) {
 }
 
 fn covers_all(set: &crate::model::IpSet) -> bool {
-    let whole = |v4: bool| set.0.iter().any(|n| n.prefix_len() == 0 && n.addr().is_ipv4() == v4);
+    let whole = |v4: bool| {
+        set.0
+            .iter()
+            .any(|n| n.prefix_len() == 0 && n.addr().is_ipv4() == v4)
+    };
     whole(true) && whole(false)
 }

@@ -78,7 +78,9 @@ pub fn is_variable(name: &str) -> bool {
 pub fn is_capture_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
         && !name.starts_with(|c: char| c.is_ascii_digit() || c == '-')
 }
 
@@ -91,13 +93,30 @@ pub fn parse(
     used: &mut Vec<Used>,
 ) -> Option<Template> {
     if text.len() > MAX_TEMPLATE {
-        ctx.error("too-long", span, format!("this text is longer than {MAX_TEMPLATE} bytes"), "put it in a file");
+        ctx.error(
+            "too-long",
+            span,
+            format!("this text is longer than {MAX_TEMPLATE} bytes"),
+            "put it in a file",
+        );
         return None;
     }
-    let mut parser = Parser { ctx, text, span, position, used, parts: Vec::new(), literal: String::new(), good: true };
+    let mut parser = Parser {
+        ctx,
+        text,
+        span,
+        position,
+        used,
+        parts: Vec::new(),
+        literal: String::new(),
+        good: true,
+    };
     parser.run();
     let (good, parts) = (parser.good, parser.parts);
-    good.then(|| Template { source: text.to_owned(), parts })
+    good.then(|| Template {
+        source: text.to_owned(),
+        parts,
+    })
 }
 
 struct Parser<'p, 'c> {
@@ -129,7 +148,8 @@ impl Parser<'_, '_> {
 
     fn flush(&mut self) {
         if !self.literal.is_empty() {
-            self.parts.push(Part::Text(std::mem::take(&mut self.literal)));
+            self.parts
+                .push(Part::Text(std::mem::take(&mut self.literal)));
         }
     }
 
@@ -141,7 +161,13 @@ impl Parser<'_, '_> {
             return 2;
         }
         let Some(end) = rest.find('}') else {
-            self.fail("bad-template", at, 1, "this `{` is never closed".into(), "write `{{` for a brace, or `{name}`".into());
+            self.fail(
+                "bad-template",
+                at,
+                1,
+                "this `{` is never closed".into(),
+                "write `{{` for a brace, or `{name}`".into(),
+            );
             return 1 + rest.len();
         };
         let name = rest.get(..end).unwrap_or_default();
@@ -157,7 +183,13 @@ impl Parser<'_, '_> {
             self.literal.push('}');
             return 2;
         }
-        self.fail("bad-template", at, 1, "this `}` closes nothing".into(), "write `}}` for a brace".into());
+        self.fail(
+            "bad-template",
+            at,
+            1,
+            "this `}` closes nothing".into(),
+            "write `}}` for a brace".into(),
+        );
         1
     }
 
@@ -174,25 +206,49 @@ impl Parser<'_, '_> {
         }
         if let Some((family, since)) = FAMILIES.iter().find(|(f, _)| name.starts_with(f)) {
             let key = name.get(family.len()..).unwrap_or_default();
-            return self.known(name, at, *since).then(|| self.member(family, key, at, len)).flatten();
+            return self
+                .known(name, at, *since)
+                .then(|| self.member(family, key, at, len))
+                .flatten();
         }
         if is_capture_name(name) && self.position != Position::Log {
             let span = within(self.ctx.sources, self.span, self.text, at, len);
-            self.used.push(Used { name: name.to_owned(), span });
+            self.used.push(Used {
+                name: name.to_owned(),
+                span,
+            });
             return Some(Var::Capture(name.to_owned()));
         }
         let shown: String = name.chars().take(40).collect();
-        self.fail("unknown-variable", at, len, format!("`{{{shown}}}` is not a variable"), variable_help(name, &[]));
+        self.fail(
+            "unknown-variable",
+            at,
+            len,
+            format!("`{{{shown}}}` is not a variable"),
+            variable_help(name, &[]),
+        );
         None
     }
 
     fn member(&mut self, family: &str, key: &str, at: usize, len: usize) -> Option<Var> {
         if key.is_empty() || key.contains(|c: char| c.is_control() || c == '{') {
-            self.fail("unknown-variable", at, len, format!("`{{{family}}}` needs a name"), format!("write `{{{family}NAME}}`"));
+            self.fail(
+                "unknown-variable",
+                at,
+                len,
+                format!("`{{{family}}}` needs a name"),
+                format!("write `{{{family}NAME}}`"),
+            );
             return None;
         }
         if family.ends_with("header.") && !super::headers::is_token(key) {
-            self.fail("bad-header-name", at, len, format!("\"{key}\" is not a header name"), String::new());
+            self.fail(
+                "bad-header-name",
+                at,
+                len,
+                format!("\"{key}\" is not a header name"),
+                String::new(),
+            );
             return None;
         }
         Some(match family {
@@ -207,20 +263,39 @@ impl Parser<'_, '_> {
         if since <= self.position {
             return true;
         }
-        let when = if since == Position::Log { "only when the request is over (access log)" } else { "only once there is a response" };
+        let when = if since == Position::Log {
+            "only when the request is over (access log)"
+        } else {
+            "only once there is a response"
+        };
         let message = format!("`{{{name}}}` is known {when}");
-        self.fail("variable-too-early", at, name.len() + 2, message, "leave it out here".into());
+        self.fail(
+            "variable-too-early",
+            at,
+            name.len() + 2,
+            message,
+            "leave it out here".into(),
+        );
         false
     }
 }
 
 /// What to write instead of an unknown variable.
 pub fn variable_help(name: &str, captures: &[String]) -> String {
-    let known = VARIABLES.iter().map(|(n, _, _)| *n).chain(captures.iter().map(String::as_str));
+    let known = VARIABLES
+        .iter()
+        .map(|(n, _, _)| *n)
+        .chain(captures.iter().map(String::as_str));
     if let Some(near) = did_you_mean(name, known) {
         return format!("did you mean `{{{near}}}`? (`{{{{` writes a brace)");
     }
-    if let Some((family, _)) = FAMILIES.iter().find(|(f, _)| did_you_mean(name.rsplit_once('.').map_or("", |(f, _)| f), [f.trim_end_matches('.')]).is_some()) {
+    if let Some((family, _)) = FAMILIES.iter().find(|(f, _)| {
+        did_you_mean(
+            name.rsplit_once('.').map_or("", |(f, _)| f),
+            [f.trim_end_matches('.')],
+        )
+        .is_some()
+    }) {
         return format!("did you mean `{{{family}NAME}}`?");
     }
     if captures.is_empty() {
@@ -229,10 +304,4 @@ pub fn variable_help(name: &str, captures: &[String]) -> String {
         let list: Vec<String> = captures.iter().map(|c| format!("`{{{c}}}`")).collect();
         format!("this route's path binds {}", list.join(", "))
     }
-}
-
-/// A template without variables.
-pub fn literal(text: &str) -> Template {
-    let parts = if text.is_empty() { Vec::new() } else { vec![Part::Text(text.to_owned())] };
-    Template { source: text.replace('{', "{{").replace('}', "}}"), parts }
 }

@@ -1,5 +1,6 @@
 //! Values as the language writes them.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Hundredths of a percent as a number: `9550` is `95.5`.
@@ -27,8 +28,13 @@ pub fn duration(d: Duration) -> String {
 
 /// A size in the largest unit that says it exactly.
 pub fn size(bytes: u64) -> String {
-    for (unit, scale) in [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= scale && bytes % scale == 0 {
+    for (unit, scale) in [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ] {
+        if bytes >= scale && bytes.is_multiple_of(scale) {
             return format!("{}{unit}", bytes / scale);
         }
     }
@@ -37,7 +43,12 @@ pub fn size(bytes: u64) -> String {
 
 /// A quoted string, raw when that reads better.
 pub fn quoted(text: &str) -> String {
-    if text.contains('\\') && !text.chars().any(|c| c.is_control() || is_format(c)) && !text.contains("\"#") && !text.ends_with('"') && !text.starts_with('"') {
+    if text.contains('\\')
+        && !text.chars().any(|c| c.is_control() || is_format(c))
+        && !text.contains("\"#")
+        && !text.ends_with('"')
+        && !text.starts_with('"')
+    {
         return format!("#\"{text}\"#");
     }
     let mut out = String::with_capacity(text.len() + 2);
@@ -49,7 +60,9 @@ pub fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() || is_format(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c if c.is_control() || is_format(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", c as u32);
+            }
             c => out.push(c),
         }
     }

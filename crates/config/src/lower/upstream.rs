@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::model::{Balance, HealthCheck, Retry, Server, Upstream};
 use crate::problem::did_you_mean;
-use crate::raw::value::status_range;
 use crate::raw::Item;
+use crate::raw::value::status_range;
 use crate::source::Span;
 
 use super::context::{Context, set};
@@ -29,7 +29,9 @@ impl Upstreams {
     pub fn read(ctx: &mut Context<'_>, items: &[Item<'_>]) -> Self {
         let mut all = Self::default();
         for item in items {
-            let Some((name, span)) = item.arg_text(0) else { continue };
+            let Some((name, span)) = item.arg_text(0) else {
+                continue;
+            };
             if let Some(first) = all.by_name.get(name) {
                 let first = all.written.get(*first).map(|w| w.0).unwrap_or_default();
                 ctx.problems.error_at(
@@ -52,19 +54,24 @@ impl Upstreams {
 
     /// The upstream that `proxy` or `to` means by these texts.
     pub fn resolve(&mut self, ctx: &mut Context<'_>, texts: &[(&str, Span)]) -> Option<usize> {
-        if let [(name, _)] = texts {
-            if let Some(index) = self.by_name.get(*name).copied() {
-                if let Some(written) = self.written.get_mut(index) {
-                    written.1 = true;
-                }
-                return Some(index);
+        if let [(name, _)] = texts
+            && let Some(index) = self.by_name.get(*name).copied()
+        {
+            if let Some(written) = self.written.get_mut(index) {
+                written.1 = true;
             }
+            return Some(index);
         }
         let mut servers: Vec<Server> = Vec::with_capacity(texts.len());
         let mut good = true;
         for (text, span) in texts {
             match address::server(text) {
-                Ok(address) => servers.push(Server { name: (*text).to_owned(), address, weight: 1, backup: false }),
+                Ok(address) => servers.push(Server {
+                    name: (*text).to_owned(),
+                    address,
+                    weight: 1,
+                    backup: false,
+                }),
                 Err(wrong) => {
                     good = false;
                     self.unresolved(ctx, text, *span, texts.len() > 1, wrong.1);
@@ -72,32 +79,59 @@ impl Upstreams {
             }
         }
         let first = texts.first().map(|t| t.1)?;
-        check_servers(ctx, &servers, &texts.iter().map(|t| t.1).collect::<Vec<_>>());
+        check_servers(
+            ctx,
+            &servers,
+            &texts.iter().map(|t| t.1).collect::<Vec<_>>(),
+        );
         good.then(|| self.anonymous(ctx, servers, first))
     }
 
-    fn unresolved(&self, ctx: &mut Context<'_>, text: &str, span: Span, several: bool, address_help: String) {
+    fn unresolved(
+        &self,
+        ctx: &mut Context<'_>,
+        text: &str,
+        span: Span,
+        several: bool,
+        address_help: String,
+    ) {
         if several && self.by_name.contains_key(text) {
             let message = format!("\"{text}\" is an upstream, and an upstream stands alone");
-            return ctx.error("unresolved-name", span, message, "use `split` to share between upstreams");
+            return ctx.error(
+                "unresolved-name",
+                span,
+                message,
+                "use `split` to share between upstreams",
+            );
         }
         let message = format!("\"{text}\" is neither an upstream of this file nor an address");
         let near = did_you_mean(text, self.by_name.keys().map(String::as_str));
-        let help = near.map_or_else(
-            || format!("write `upstream \"{text}\" {{ server \"address:port\" }}`, or {address_help}"),
-            |near| format!("did you mean \"{near}\"?"),
-        );
+        let help = match near {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None if text.contains(['.', ':', '/']) => address_help,
+            None => format!(
+                "write `upstream \"{text}\" {{ server \"address:port\" }}`, or {address_help}"
+            ),
+        };
         ctx.error("unresolved-name", span, message, help);
     }
 
     fn anonymous(&mut self, ctx: &Context<'_>, servers: Vec<Server>, span: Span) -> usize {
-        let name = servers.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(",");
+        let name = servers
+            .iter()
+            .map(|s| s.name.as_str())
+            .collect::<Vec<_>>()
+            .join(",");
         if let Some(index) = self.by_name.get(&name) {
             return *index;
         }
         let index = self.list.len();
         self.by_name.insert(name.clone(), index);
-        self.list.push(Upstream { servers, origin: ctx.origin(span), ..Upstream::new(name) });
+        self.list.push(Upstream {
+            servers,
+            origin: ctx.origin(span),
+            ..Upstream::new(name)
+        });
         index
     }
 
@@ -109,7 +143,10 @@ impl Upstreams {
                     "unused-upstream",
                     *span,
                     format!("nobody uses the upstream \"{}\"", upstream.name),
-                    format!("write `proxy \"{}\"` in a route, or remove it", upstream.name),
+                    format!(
+                        "write `proxy \"{}\"` in a route, or remove it",
+                        upstream.name
+                    ),
                 );
             }
         }
@@ -119,7 +156,12 @@ impl Upstreams {
 /// A name for logs and metrics: short and printable.
 pub fn check_name(ctx: &mut Context<'_>, name: &str, span: Span) {
     if name.len() > 1024 || name.chars().any(char::is_control) {
-        ctx.error("bad-name", span, "this name has control characters or is too long", "write a short printable name");
+        ctx.error(
+            "bad-name",
+            span,
+            "this name has control characters or is too long",
+            "write a short printable name",
+        );
     }
 }
 
@@ -139,20 +181,45 @@ fn check_servers(ctx: &mut Context<'_>, servers: &[Server], spans: &[Span]) {
 }
 
 fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
-    let mut up = Upstream { origin: ctx.origin(item.span), ..Upstream::new(name) };
+    let mut up = Upstream {
+        origin: ctx.origin(item.span),
+        ..Upstream::new(name)
+    };
     for child in &item.children {
         read(ctx, child, &mut up);
     }
     let lines = item.all("server").count();
-    if lines == 0 {
-        ctx.error("no-server", item.name_span, format!("the upstream \"{name}\" has no server"), "write `server \"address:port\"` in its block");
-    } else if !up.servers.is_empty() && up.servers.iter().all(|s| s.backup) && up.servers.len() == lines {
-        ctx.warning("only-backups", item.name_span, "every server of this upstream is a backup", "leave `backup` out on one of them");
+    if lines == 0 && !item.broken {
+        ctx.error(
+            "no-server",
+            item.name_span,
+            format!("the upstream \"{name}\" has no server"),
+            "write `server \"address:port\"` in its block",
+        );
+    } else if !up.servers.is_empty()
+        && up.servers.iter().all(|s| s.backup)
+        && up.servers.len() == lines
+    {
+        ctx.warning(
+            "only-backups",
+            item.name_span,
+            "every server of this upstream is a backup",
+            "leave `backup` out on one of them",
+        );
     }
     if lines > MAX_SERVERS {
-        ctx.error("too-many", item.name_span, format!("an upstream has at most {MAX_SERVERS} servers"), "split it");
+        ctx.error(
+            "too-many",
+            item.name_span,
+            format!("an upstream has at most {MAX_SERVERS} servers"),
+            "split it",
+        );
     }
-    let spans: Vec<Span> = item.all("server").filter_map(|s| s.arg(0)).map(|a| a.span).collect();
+    let spans: Vec<Span> = item
+        .all("server")
+        .filter_map(|s| s.arg(0))
+        .map(|a| a.span)
+        .collect();
     if spans.len() == up.servers.len() {
         check_servers(ctx, &up.servers, &spans);
     }
@@ -163,7 +230,11 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
     match item.name() {
         "balance" => {
             if let Some((policy, _)) = item.arg_text(0) {
-                up.balance = if policy == "round-robin" { Balance::RoundRobin } else { Balance::LeastRequests };
+                up.balance = if policy == "round-robin" {
+                    Balance::RoundRobin
+                } else {
+                    Balance::LeastRequests
+                };
             }
         }
         "server" => up.servers.extend(server(ctx, item)),
@@ -172,7 +243,10 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
         "connections" => {
             set(&mut up.connections.max, item.int("max"));
             set(&mut up.connections.queue, item.int("queue"));
-            set(&mut up.connections.queue_timeout, item.duration("queue-timeout"));
+            set(
+                &mut up.connections.queue_timeout,
+                item.duration("queue-timeout"),
+            );
             set(&mut up.connections.idle, item.int("idle"));
         }
         "retry" => retry(ctx, item, &mut up.retry),
@@ -187,7 +261,12 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
             if let Some((text, span)) = item.arg_text(0) {
                 match text.parse() {
                     Ok(ip) => up.source = Some(ip),
-                    Err(_) => ctx.error("bad-address", span, format!("\"{text}\" is not an IP address"), "write an address of this machine, such as \"10.0.0.5\""),
+                    Err(_) => ctx.error(
+                        "bad-address",
+                        span,
+                        format!("\"{text}\" is not an IP address"),
+                        "write an address of this machine, such as \"10.0.0.5\"",
+                    ),
                 }
             }
         }
@@ -211,7 +290,12 @@ fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
             return None;
         }
     };
-    let mut server = Server { name: text.to_owned(), address, weight: 1, backup: false };
+    let mut server = Server {
+        name: text.to_owned(),
+        address,
+        weight: 1,
+        backup: false,
+    };
     set(&mut server.weight, item.int("weight"));
     set(&mut server.backup, item.bool("backup"));
     Some(server)
@@ -219,8 +303,17 @@ fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
 
 fn health(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck> {
     let (text, span) = item.arg_text(0)?;
-    if !text.starts_with('/') || text.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '#') {
-        ctx.error("bad-path", span, format!("\"{}\" is not a path to ask for", text.escape_default()), "write a path such as \"/healthz\"");
+    if !text.starts_with('/')
+        || text
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '#')
+    {
+        ctx.error(
+            "bad-path",
+            span,
+            format!("\"{}\" is not a path to ask for", text.escape_default()),
+            "write a path such as \"/healthz\"",
+        );
         return None;
     }
     let mut check = HealthCheck::new(text);
@@ -231,12 +324,25 @@ fn health(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck> {
     if let Some((text, span)) = item.text("status") {
         match status_range(text) {
             Some((from, to)) if from >= 200 && to <= 599 && from <= to => check.status = (from, to),
-            _ => ctx.error("not-a-status", span, format!("\"{text}\" is not a range of statuses"), "write \"200-399\" or \"200\""),
+            _ => ctx.error(
+                "not-a-status",
+                span,
+                format!("\"{text}\" is not a range of statuses"),
+                "write \"200-399\" or \"200\"",
+            ),
         }
     }
     if let Some((host, span)) = item.text("host") {
-        if host.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '/') {
-            ctx.error("bad-host", span, format!("\"{}\" is not a host", host.escape_default()), "write a name such as \"example.com\"");
+        if host
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '/')
+        {
+            ctx.error(
+                "bad-host",
+                span,
+                format!("\"{}\" is not a host", host.escape_default()),
+                "write a name such as \"example.com\"",
+            );
         } else {
             check.host = Some(host.to_owned());
         }
@@ -251,7 +357,12 @@ fn eject(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
     set(&mut up.eject.at_most, item.percent("at-most"));
     if !item.switch() {
         if let Some((name, given)) = item.props.first() {
-            ctx.warning("unused-key", given.span, format!("`{name}=` does nothing: `eject #false` never ejects"), "leave it out");
+            ctx.warning(
+                "unused-key",
+                given.span,
+                format!("`{name}=` does nothing: `eject #false` never ejects"),
+                "leave it out",
+            );
         }
         up.eject.errors = 0;
     }
@@ -261,7 +372,9 @@ fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
     set(&mut retry.attempts, item.int("attempts"));
     set(&mut retry.budget, item.percent("budget"));
     set(&mut retry.body_max, item.bytes("body-max"));
-    let Some((text, span)) = item.text("on") else { return };
+    let Some((text, span)) = item.text("on") else {
+        return;
+    };
     (retry.on_connect, retry.on_reset) = (false, false);
     retry.on_status.clear();
     if text == "none" {
@@ -273,11 +386,22 @@ fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
             ("reset", _) => retry.on_reset = true,
             (_, Ok(status)) if (500..=599).contains(&status) => retry.on_status.push(status),
             _ => {
-                let help = did_you_mean(word, ["connect", "reset"])
-                    .map_or_else(|| "write `connect`, `reset` or statuses from 500 to 599, with commas between".to_owned(), |w| format!("did you mean `{w}`?"));
+                let help = did_you_mean(word, ["connect", "reset"]).map_or_else(
+                    || {
+                        "write `connect`, `reset` or statuses from 500 to 599, with commas between"
+                            .to_owned()
+                    },
+                    |w| format!("did you mean `{w}`?"),
+                );
                 let offset = word.as_ptr() as usize - text.as_ptr() as usize;
-                let place = super::place::within(ctx.sources, span, text, offset, word.len().max(1));
-                ctx.error("bad-retry", place, format!("\"{word}\" is nothing to retry on"), help);
+                let place =
+                    super::place::within(ctx.sources, span, text, offset, word.len().max(1));
+                ctx.error(
+                    "bad-retry",
+                    place,
+                    format!("\"{word}\" is nothing to retry on"),
+                    help,
+                );
             }
         }
     }

@@ -132,7 +132,7 @@ impl Default for ClientTimeouts {
             header: Duration::from_secs(10),
             body_idle: Duration::from_secs(30),
             send_idle: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(60),
+            keep_alive: Duration::from_mins(1),
             min_rate: 240,
             min_rate_after: Duration::from_secs(30),
             linger: Duration::from_secs(2),
@@ -184,12 +184,20 @@ impl Listener {
 
 impl Default for ListenerConnections {
     fn default() -> Self {
-        Self { max: 0, per_client: 0, requests: 10_000, max_age: Duration::ZERO }
+        Self {
+            max: 0,
+            per_client: 0,
+            requests: 10_000,
+            max_age: Duration::ZERO,
+        }
     }
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { keepalive: Duration::from_secs(60), user_timeout: Duration::from_secs(30) }
+        Self {
+            keepalive: Duration::from_mins(1),
+            user_timeout: Duration::from_secs(30),
+        }
     }
 }

@@ -17,7 +17,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use filter::{Filter, HeaderAction, HeaderOp};
-pub use listener::{Address, Limits, Listener, ListenerConnections, ProxyProtocolIn, TcpOptions, ClientTimeouts};
+pub use listener::{
+    Address, ClientTimeouts, Limits, Listener, ListenerConnections, ProxyProtocolIn, TcpOptions,
+};
 pub use site::*;
 pub use template::{Part, Template, Var};
 pub use upstream::*;
@@ -151,7 +153,10 @@ pub struct Secret {
 impl Secret {
     /// `reference` is what the file says (`env:X`, `file:/p`), `value` what it resolves to.
     pub fn new(reference: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { reference: reference.into(), value: value.into() }
+        Self {
+            reference: reference.into(),
+            value: value.into(),
+        }
     }
     /// Where it came from, as the file says it. Safe to print.
     pub fn reference(&self) -> &str {
@@ -223,13 +228,20 @@ impl Default for Config {
 
 impl Default for RequestId {
     fn default() -> Self {
-        Self { enabled: true, header: "X-Request-Id".to_owned(), trust: false }
+        Self {
+            enabled: true,
+            header: "X-Request-Id".to_owned(),
+            trust: false,
+        }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), json: false }
+        Self {
+            level: "info".to_owned(),
+            json: false,
+        }
     }
 }
 

@@ -251,7 +251,7 @@ impl Default for RouteSettings {
             hide_origin: true,
             underscore_headers: false,
             reject_body_on_get: false,
-            tunnel_idle: Duration::from_secs(3600),
+            tunnel_idle: Duration::from_hours(1),
         }
     }
 }

@@ -168,7 +168,7 @@ impl Upstream {
             connections: UpstreamConnections::default(),
             proxy_protocol: None,
             source: None,
-            tcp_keepalive: Duration::from_secs(60),
+            tcp_keepalive: Duration::from_mins(1),
             tcp_user_timeout: Duration::from_secs(30),
             mark: None,
             origin: Origin::default(),
@@ -193,13 +193,25 @@ impl HealthCheck {
 
 impl Default for Eject {
     fn default() -> Self {
-        Self { errors: 5, within: Duration::from_secs(10), for_: Duration::from_secs(30), at_most: 50 }
+        Self {
+            errors: 5,
+            within: Duration::from_secs(10),
+            for_: Duration::from_secs(30),
+            at_most: 50,
+        }
     }
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 2, budget: 20, on_connect: true, on_reset: true, on_status: Vec::new(), body_max: 64 << 10 }
+        Self {
+            attempts: 2,
+            budget: 20,
+            on_connect: true,
+            on_reset: true,
+            on_status: Vec::new(),
+            body_max: 64 << 10,
+        }
     }
 }
 
@@ -207,7 +219,7 @@ impl Default for UpstreamTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
-            response: Duration::from_secs(60),
+            response: Duration::from_mins(1),
             body_idle: Duration::from_secs(30),
             idle: Duration::from_secs(30),
         }
@@ -216,6 +228,11 @@ impl Default for UpstreamTimeouts {
 
 impl Default for UpstreamConnections {
     fn default() -> Self {
-        Self { max: 0, queue: 1000, queue_timeout: Duration::from_secs(2), idle: 256 }
+        Self {
+            max: 0,
+            queue: 1000,
+            queue_timeout: Duration::from_secs(2),
+            idle: 256,
+        }
     }
 }

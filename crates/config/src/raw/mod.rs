@@ -43,6 +43,8 @@ pub struct Item<'a> {
     pub children: Vec<Item<'a>>,
     /// Whether there is a block.
     pub block: bool,
+    /// Something in it was wrong (and reported): what is missing may be what was misspelt.
+    pub broken: bool,
 }
 
 impl<'a> Item<'a> {
@@ -54,7 +56,10 @@ impl<'a> Item<'a> {
     /// The property, unless it is wrong.
     pub fn prop(&self, name: &str) -> Option<&Given<'a>> {
         debug_assert!(self.spec.prop(name).is_some(), "{name} is not in the table");
-        self.props.iter().find(|(n, g)| *n == name && g.val != Val::Bad).map(|(_, g)| g)
+        self.props
+            .iter()
+            .find(|(n, g)| *n == name && g.val != Val::Bad)
+            .map(|(_, g)| g)
     }
 
     /// The argument, unless it is wrong.
@@ -99,6 +104,7 @@ impl<'a> Item<'a> {
     }
 
     /// A size that may be unlimited: `Some(None)`.
+    #[allow(clippy::option_option)] // silence and `none` are different words
     pub fn bytes_or_none(&self, name: &str) -> Option<Option<u64>> {
         match self.prop(name)?.val {
             Val::Bytes(n) => Some(Some(n)),
@@ -125,12 +131,21 @@ impl<'a> Item<'a> {
 
     /// A key that is a switch: its argument, `#true` without one.
     pub fn switch(&self) -> bool {
-        !matches!(self.args.first(), Some(Given { val: Val::Bool(false), .. }))
+        !matches!(
+            self.args.first(),
+            Some(Given {
+                val: Val::Bool(false),
+                ..
+            })
+        )
     }
 
     /// The first child of this name.
     pub fn child(&self, name: &str) -> Option<&Item<'a>> {
-        debug_assert!(schema::find(self.spec.children, name).is_some(), "{name} is not in the table");
+        debug_assert!(
+            schema::find(self.spec.children, name).is_some(),
+            "{name} is not in the table"
+        );
         self.children.iter().find(|c| c.name() == name)
     }
 
@@ -168,7 +183,10 @@ pub struct Block {
 }
 
 /// The top level.
-pub const TOP: Block = Block { name: "", groups: schema::TOP };
+pub const TOP: Block = Block {
+    name: "",
+    groups: schema::TOP,
+};
 
 /// Reads one node of a block, and everything in it.
 pub fn read<'a>(node: &'a Node, block: Block, problems: &mut Problems) -> Option<Item<'a>> {
@@ -176,6 +194,7 @@ pub fn read<'a>(node: &'a Node, block: Block, problems: &mut Problems) -> Option
         unknown_key(node, block, problems);
         return None;
     };
+    let errors = problems.errors();
     let mut item = Item {
         spec,
         span: node.span,
@@ -184,13 +203,22 @@ pub fn read<'a>(node: &'a Node, block: Block, problems: &mut Problems) -> Option
         props: read_props(node, spec, problems),
         children: Vec::new(),
         block: node.children.is_some(),
+        broken: false,
     };
     read_children(node, spec, &mut item, problems);
+    item.broken = problems.errors() != errors;
     Some(item)
 }
 
-fn read_children<'a>(node: &'a Node, spec: &'static NodeSpec, item: &mut Item<'a>, problems: &mut Problems) {
-    let Some(children) = &node.children else { return };
+fn read_children<'a>(
+    node: &'a Node,
+    spec: &'static NodeSpec,
+    item: &mut Item<'a>,
+    problems: &mut Problems,
+) {
+    let Some(children) = &node.children else {
+        return;
+    };
     if spec.children.is_empty() {
         problems.error(
             "no-block-here",
@@ -200,7 +228,10 @@ fn read_children<'a>(node: &'a Node, spec: &'static NodeSpec, item: &mut Item<'a
         );
         return;
     }
-    let block = Block { name: spec.name, groups: spec.children };
+    let block = Block {
+        name: spec.name,
+        groups: spec.children,
+    };
     let mut seen = Duplicates::default();
     for child in children {
         if let Some(child) = read(child, block, problems) {
@@ -234,7 +265,11 @@ impl Duplicates {
     }
 }
 
-fn read_args<'a>(node: &'a Node, spec: &'static NodeSpec, problems: &mut Problems) -> Vec<Given<'a>> {
+fn read_args<'a>(
+    node: &'a Node,
+    spec: &'static NodeSpec,
+    problems: &mut Problems,
+) -> Vec<Given<'a>> {
     let mut out = Vec::with_capacity(node.args.len());
     for (index, value) in node.args.iter().enumerate() {
         let Some(arg) = arg_at(spec, index) else {
@@ -257,24 +292,35 @@ fn read_args<'a>(node: &'a Node, spec: &'static NodeSpec, problems: &mut Problem
 
 /// `status=404` where `404` is an argument: the property is reported, the argument is not missed.
 fn given_otherwise(node: &Node, spec: &NodeSpec) -> bool {
-    node.props.iter().any(|(key, _)| spec.args.iter().any(|a| a.name == key.text))
+    node.props
+        .iter()
+        .any(|(key, _)| spec.args.iter().any(|a| a.name == key.text))
 }
 
 fn arg_at(spec: &'static NodeSpec, index: usize) -> Option<&'static ArgSpec> {
-    spec.args.get(index).or_else(|| spec.args.last().filter(|a| a.many))
+    spec.args
+        .get(index)
+        .or_else(|| spec.args.last().filter(|a| a.many))
 }
 
 fn too_many(span: Span, scalar: &Scalar, spec: &NodeSpec, problems: &mut Problems) {
     let written = shown(scalar);
     let message = format!("`{}` takes no {} here", spec.name, written);
     let help = match spec.props.first() {
-        Some(prop) if spec.args.is_empty() => format!("write {}={written}, or another of its properties", prop.name),
+        Some(prop) if spec.args.is_empty() => format!(
+            "write {}={written}, or another of its properties",
+            prop.name
+        ),
         _ => format!("for example: {}", spec.example),
     };
     problems.error("unexpected-value", span, message, help);
 }
 
-fn read_props<'a>(node: &'a Node, spec: &'static NodeSpec, problems: &mut Problems) -> Vec<(&'static str, Given<'a>)> {
+fn read_props<'a>(
+    node: &'a Node,
+    spec: &'static NodeSpec,
+    problems: &mut Problems,
+) -> Vec<(&'static str, Given<'a>)> {
     let mut out: Vec<(&'static str, Given<'a>)> = Vec::with_capacity(node.props.len());
     for (key, value) in &node.props {
         let Some(prop) = spec.prop(&key.text) else {
@@ -306,11 +352,21 @@ fn read_value<'a>(
     problems: &mut Problems,
 ) -> Given<'a> {
     match value::read(value, kind) {
-        Ok(val) => Given { val, span: value.span },
+        Ok(val) => Given {
+            val,
+            span: value.span,
+        },
         Err(wrong) => {
-            let help = if wrong.help.is_empty() { format!("for example: {}", spec.example) } else { wrong.help };
+            let help = if wrong.help.is_empty() {
+                format!("for example: {}", spec.example)
+            } else {
+                wrong.help
+            };
             problems.error(wrong.code, value.span, wrong.message, help);
-            Given { val: Val::Bad, span: value.span }
+            Given {
+                val: Val::Bad,
+                span: value.span,
+            }
         }
     }
 }
@@ -318,35 +374,68 @@ fn read_value<'a>(
 fn unknown_prop(key: &Text, value: &Scalar, spec: &NodeSpec, problems: &mut Problems) {
     let name = &key.text;
     if let Some(remedy) = schema::later(name) {
-        return problems.error("not-built-yet", key.span, format!("`{name}=` is not built yet in this version"), remedy);
+        return problems.error(
+            "not-built-yet",
+            key.span,
+            format!("`{name}=` is not built yet in this version"),
+            remedy,
+        );
     }
     let help = if let Some(near) = did_you_mean(name, spec.props.iter().map(|p| p.name)) {
         format!("did you mean `{near}=`?")
     } else if spec.args.iter().any(|a| a.name == *name) {
         format!("write it without a name: {}", spec.example)
     } else if schema::find(spec.children, name).is_some() {
-        format!("`{name}` is a line of its own in the block: {{ {name} {} }}", shown(value))
+        format!(
+            "`{name}` is a line of its own in the block: {{ {name} {} }}",
+            shown(value)
+        )
     } else if spec.props.is_empty() {
-        format!("`{}` takes no properties; for example: {}", spec.name, spec.example)
+        format!(
+            "`{}` takes no properties; for example: {}",
+            spec.name, spec.example
+        )
     } else {
         format!("it takes {}", listed(spec.props.iter().map(|p| p.name)))
     };
-    problems.error("unknown-key", key.span, format!("`{}` has no property `{name}`", spec.name), help);
+    problems.error(
+        "unknown-key",
+        key.span,
+        format!("`{}` has no property `{name}`", spec.name),
+        help,
+    );
 }
 
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    names
+        .map(|n| format!("`{n}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn unknown_key(node: &Node, block: Block, problems: &mut Problems) {
     let name = node.name.text.as_str();
     let span = node.name.span;
     if let Some(remedy) = schema::later(name) {
-        return problems.error("not-built-yet", span, format!("`{name}` is not built yet in this version"), remedy);
+        return problems.error(
+            "not-built-yet",
+            span,
+            format!("`{name}` is not built yet in this version"),
+            remedy,
+        );
     }
-    let place = if block.name.is_empty() { "at the top level".to_owned() } else { format!("in `{}`", block.name) };
+    let place = if block.name.is_empty() {
+        "at the top level".to_owned()
+    } else {
+        format!("in `{}`", block.name)
+    };
     let shown: String = name.chars().take(60).collect();
-    problems.error("unknown-key", span, format!("`{shown}` is not known {place}"), remedy(name, block));
+    problems.error(
+        "unknown-key",
+        span,
+        format!("`{shown}` is not known {place}"),
+        remedy(name, block),
+    );
 }
 
 fn remedy(name: &str, block: Block) -> String {
@@ -357,7 +446,13 @@ fn remedy(name: &str, block: Block) -> String {
     if !homes.is_empty() {
         let homes: Vec<String> = homes
             .iter()
-            .map(|h| if h.is_empty() { "at the top level".to_owned() } else { format!("in `{h}`") })
+            .map(|h| {
+                if h.is_empty() {
+                    "at the top level".to_owned()
+                } else {
+                    format!("in `{h}`")
+                }
+            })
             .collect();
         return format!("`{name}` belongs {}", homes.join(" or "));
     }

@@ -1,5 +1,6 @@
 //! One value: what was written, checked against what it must be.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::schema::Kind;
@@ -40,8 +41,16 @@ pub struct Wrong {
 
 type Read<'a> = Result<Val<'a>, Wrong>;
 
-fn wrong<T>(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Result<T, Wrong> {
-    Err(Wrong { code, message: message.into(), help: help.into() })
+fn wrong<T>(
+    code: &'static str,
+    message: impl Into<String>,
+    help: impl Into<String>,
+) -> Result<T, Wrong> {
+    Err(Wrong {
+        code,
+        message: message.into(),
+        help: help.into(),
+    })
 }
 
 /// The value as text for a message.
@@ -49,7 +58,11 @@ pub fn shown(scalar: &Scalar) -> String {
     match scalar {
         Scalar::String(s) => {
             let cut: String = s.chars().take(60).collect();
-            if cut.len() < s.len() { format!("\"{cut}...\"") } else { format!("\"{cut}\"") }
+            if cut.len() < s.len() {
+                format!("\"{cut}...\"")
+            } else {
+                format!("\"{cut}\"")
+            }
         }
         Scalar::Integer(n) => n.to_string(),
         Scalar::Float(f) => f.to_string(),
@@ -59,7 +72,7 @@ pub fn shown(scalar: &Scalar) -> String {
 }
 
 /// Reads one value.
-pub fn read<'a>(value: &'a Value, kind: Kind) -> Read<'a> {
+pub fn read(value: &Value, kind: Kind) -> Read<'_> {
     let scalar = &value.scalar;
     match kind {
         Kind::Bool => boolean(scalar),
@@ -89,11 +102,19 @@ fn is_text(scalar: &Scalar, text: &str) -> bool {
 
 fn text(scalar: &Scalar, empty: bool) -> Read<'_> {
     match scalar {
-        Scalar::String(s) if s.is_empty() && !empty => wrong("empty", "this text is empty", "write something between the quotes"),
+        Scalar::String(s) if s.is_empty() && !empty => wrong(
+            "empty",
+            "this text is empty",
+            "write something between the quotes",
+        ),
         Scalar::String(s) => Ok(Val::Text(s)),
         other => {
             let shown = shown(other);
-            wrong("not-text", format!("{shown} is not text"), format!("write \"{}\"", shown.trim_start_matches('#')))
+            wrong(
+                "not-text",
+                format!("{shown} is not text"),
+                format!("write \"{}\"", shown.trim_start_matches('#')),
+            )
         }
     }
 }
@@ -120,7 +141,11 @@ fn boolean(scalar: &Scalar) -> Read<'_> {
                 "false" | "off" | "no" | "0" => "write #false",
                 _ => "write #true or #false",
             };
-            wrong("not-a-switch", format!("{shown} is neither #true nor #false"), help)
+            wrong(
+                "not-a-switch",
+                format!("{shown} is neither #true nor #false"),
+                help,
+            )
         }
     }
 }
@@ -130,42 +155,84 @@ fn integer(scalar: &Scalar, min: i64, max: i64) -> Read<'_> {
         Scalar::Integer(n) => match i64::try_from(*n) {
             Ok(n) if n >= min && n <= max => Ok(Val::Int(n)),
             _ => {
-                let range = if max == i64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
-                wrong("out-of-range", format!("{n} is out of range"), format!("write a number {range}"))
+                let range = if max == i64::MAX {
+                    format!("at least {min}")
+                } else {
+                    format!("from {min} to {max}")
+                };
+                wrong(
+                    "out-of-range",
+                    format!("{n} is out of range"),
+                    format!("write a number {range}"),
+                )
             }
         },
-        Scalar::String(s) if s.parse::<i64>().is_ok() => {
-            wrong("not-a-number", format!("\"{s}\" is text, not a number"), format!("write {} without quotes", s.trim_start_matches('+')))
-        }
-        other => wrong("not-a-number", format!("{} is not a whole number", shown(other)), "write a number without quotes and without a unit"),
+        Scalar::String(s) if s.parse::<i64>().is_ok() => wrong(
+            "not-a-number",
+            format!("\"{s}\" is text, not a number"),
+            format!("write {} without quotes", s.trim_start_matches('+')),
+        ),
+        other => wrong(
+            "not-a-number",
+            format!("{} is not a whole number", shown(other)),
+            "write a number without quotes and without a unit",
+        ),
     }
+}
+
+/// Why a text with a unit is refused.
+enum Refused {
+    /// This was surely meant.
+    Write(String),
+    /// It is one, and too much or too little.
+    Beyond(&'static str),
+    /// It is none.
+    Plain,
 }
 
 fn with_unit<'a>(
     scalar: &'a Scalar,
     what: &str,
     unit: &str,
-    parse: impl Fn(&'a str) -> Result<Val<'a>, Option<String>>,
+    parse: impl Fn(&'a str) -> Result<Val<'a>, Refused>,
 ) -> Read<'a> {
     match scalar {
         Scalar::String(s) => match parse(s) {
             Ok(v) => Ok(v),
-            Err(fix) => {
-                let help = fix.unwrap_or_else(|| example(what).to_owned());
+            Err(refused) => {
                 let s = shown(scalar);
-                if help.starts_with('!') {
-                    return wrong("out-of-range", format!("{s} {}", &help[1..]), "leave it out for the default");
+                match refused {
+                    Refused::Beyond(why) => wrong(
+                        "out-of-range",
+                        format!("{s} {why}"),
+                        "leave it out for the default",
+                    ),
+                    Refused::Write(right) => wrong(
+                        "wrong-unit",
+                        format!("{s} is not a {what}"),
+                        format!("write \"{right}\""),
+                    ),
+                    Refused::Plain => {
+                        wrong("wrong-unit", format!("{s} is not a {what}"), example(what))
+                    }
                 }
-                wrong("wrong-unit", format!("{s} is not a {what}"), help)
             }
         },
-        Scalar::Integer(n) => {
-            wrong("missing-unit", format!("{n} has no unit; a {what} needs one"), format!("write \"{n}{unit}\""))
-        }
-        Scalar::Float(n) => {
-            wrong("missing-unit", format!("{n} has no unit; a {what} needs one"), example(what))
-        }
-        other => wrong("wrong-unit", format!("{} is not a {what}", shown(other)), example(what)),
+        Scalar::Integer(n) => wrong(
+            "missing-unit",
+            format!("{n} has no unit; a {what} needs one"),
+            format!("write \"{n}{unit}\""),
+        ),
+        Scalar::Float(n) => wrong(
+            "missing-unit",
+            format!("{n} has no unit; a {what} needs one"),
+            example(what),
+        ),
+        other => wrong(
+            "wrong-unit",
+            format!("{} is not a {what}", shown(other)),
+            example(what),
+        ),
     }
 }
 
@@ -186,7 +253,9 @@ fn pairs(text: &str) -> Option<Vec<(&str, &str)>> {
     while !rest.is_empty() && out.len() < 8 {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at_checked(digits)?;
-        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at_checked(unit)?;
         if number.is_empty() {
             return None;
@@ -211,7 +280,7 @@ fn unit_millis(unit: &str) -> Option<u64> {
     })
 }
 
-fn duration(text: &str, zero: bool) -> Result<Val<'_>, Option<String>> {
+fn duration(text: &str, zero: bool) -> Result<Val<'_>, Refused> {
     let Some(pairs) = pairs(text) else {
         return Err(bare_number(text, "s"));
     };
@@ -219,26 +288,33 @@ fn duration(text: &str, zero: bool) -> Result<Val<'_>, Option<String>> {
     let mut last = u64::MAX;
     for (number, unit) in &pairs {
         let (Some(scale), Ok(number)) = (unit_millis(unit), number.parse::<u64>()) else {
-            return Err(fix_duration(&pairs));
+            return Err(fix_duration(&pairs).map_or(Refused::Plain, Refused::Write));
         };
         if scale >= last {
-            return Err(None);
+            return Err(Refused::Plain);
         }
         last = scale;
-        total = number.checked_mul(scale).and_then(|n| n.checked_add(total)).unwrap_or(u64::MAX);
+        total = number
+            .checked_mul(scale)
+            .and_then(|n| n.checked_add(total))
+            .unwrap_or(u64::MAX);
     }
     if total > MAX_MILLIS {
-        return Err(Some("!is longer than ten years".to_owned()));
+        return Err(Refused::Beyond("is longer than ten years"));
     }
     if total == 0 && !zero {
-        return Err(Some("!would end everything at once".to_owned()));
+        return Err(Refused::Beyond("would end everything at once"));
     }
     Ok(Val::Duration(Duration::from_millis(total)))
 }
 
-fn bare_number(text: &str, unit: &str) -> Option<String> {
+fn bare_number(text: &str, unit: &str) -> Refused {
     let digits = text.trim();
-    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| format!("write \"{digits}{unit}\""))
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        Refused::Write(format!("{digits}{unit}"))
+    } else {
+        Refused::Plain
+    }
 }
 
 fn fix_duration(pairs: &[(&str, &str)]) -> Option<String> {
@@ -253,18 +329,20 @@ fn fix_duration(pairs: &[(&str, &str)]) -> Option<String> {
             _ => return None,
         };
         match number.parse::<u64>() {
-            Ok(number) => fixed.push_str(&format!("{number}{unit}")),
+            Ok(number) => {
+                let _ = write!(fixed, "{number}{unit}");
+            }
             Err(_) => fixed.push_str(&whole_millis(number, unit)?),
         }
     }
-    Some(format!("write \"{fixed}\""))
+    Some(fixed)
 }
 
 /// `1.5s` as `1500ms`.
 fn whole_millis(number: &str, unit: &str) -> Option<String> {
     let number: f64 = number.parse().ok()?;
     let millis = number * unit_millis(unit)? as f64;
-    (millis >= 1.0 && millis < 1e12 && millis.fract() == 0.0).then(|| format!("{}ms", millis as u64))
+    ((1.0..1e12).contains(&millis) && millis.fract() == 0.0).then(|| format!("{}ms", millis as u64))
 }
 
 fn unit_bytes(unit: &str) -> Option<u64> {
@@ -278,19 +356,19 @@ fn unit_bytes(unit: &str) -> Option<u64> {
     })
 }
 
-fn size(text: &str) -> Result<u64, Option<String>> {
+fn size(text: &str) -> Result<u64, Refused> {
     let Some(pairs) = pairs(text) else {
         return Err(bare_number(text, "B"));
     };
     let [(number, unit)] = pairs.as_slice() else {
-        return Err(None);
+        return Err(Refused::Plain);
     };
     match (unit_bytes(unit), number.parse::<u64>()) {
         (Some(scale), Ok(number)) => match number.checked_mul(scale) {
             Some(bytes) if bytes <= 1 << 50 => Ok(bytes),
-            _ => Err(Some("!is more than 1024TiB".to_owned())),
+            _ => Err(Refused::Beyond("is more than 1024TiB")),
         },
-        _ => Err(fix_size(number, unit)),
+        _ => Err(fix_size(number, unit).map_or(Refused::Plain, Refused::Write)),
     }
 }
 
@@ -304,56 +382,65 @@ fn fix_size(number: &str, unit: &str) -> Option<String> {
         _ => return None,
     };
     let number: u64 = number.parse().ok()?;
-    Some(format!("write \"{number}{unit}\""))
+    Some(format!("{number}{unit}"))
 }
 
-fn rate(text: &str) -> Result<Val<'_>, Option<String>> {
+fn rate(text: &str) -> Result<Val<'_>, Refused> {
     let Some(size_text) = text.strip_suffix("/s") else {
-        let bare = size(text).ok().map(|_| format!("write \"{text}/s\""));
-        return Err(bare.or_else(|| bare_number(text, "B/s")));
+        return Err(match size(text) {
+            Ok(_) => Refused::Write(format!("{text}/s")),
+            Err(_) => bare_number(text, "B/s"),
+        });
     };
     match size(size_text) {
         Ok(bytes) => Ok(Val::Bytes(bytes)),
-        Err(Some(fix)) if fix.starts_with('!') => Err(Some(fix)),
-        Err(fix) => Err(fix.map(|f| format!("{}/s\"", f.trim_end_matches('"')))),
+        Err(Refused::Write(size)) => Err(Refused::Write(format!("{size}/s"))),
+        Err(other) => Err(other),
     }
 }
 
-fn share(text: &str) -> Result<u32, Option<String>> {
+fn share(text: &str) -> Result<u32, Refused> {
     let Some(number) = text.strip_suffix('%') else {
         return Err(bare_number(text, "%"));
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let digits = |s: &str, max: usize| !s.is_empty() && s.len() <= max && s.bytes().all(|b| b.is_ascii_digit());
+    let digits = |s: &str, max: usize| {
+        !s.is_empty() && s.len() <= max && s.bytes().all(|b| b.is_ascii_digit())
+    };
     if !digits(whole, 3) || !digits(fraction, 2) {
-        return Err(None);
+        return Err(Refused::Plain);
     }
-    let (Ok(whole), Ok(hundredths)) = (whole.parse::<u32>(), format!("{fraction:0<2}").parse::<u32>()) else {
-        return Err(None);
+    let (Ok(whole), Ok(hundredths)) = (
+        whole.parse::<u32>(),
+        format!("{fraction:0<2}").parse::<u32>(),
+    ) else {
+        return Err(Refused::Plain);
     };
     let total = whole * 100 + hundredths;
     if total > 10_000 {
-        return Err(Some("!is more than 100%".to_owned()));
+        return Err(Refused::Beyond("is more than 100%"));
     }
     Ok(total)
 }
 
-fn whole_percent(text: &str) -> Result<Val<'_>, Option<String>> {
+fn whole_percent(text: &str) -> Result<Val<'_>, Refused> {
     match share(text)? {
         n if n % 100 == 0 => Ok(Val::Share(n)),
-        _ => Err(Some("write a whole number of percent".to_owned())),
+        _ => Err(Refused::Beyond("is not a whole number of percent")),
     }
 }
 
-fn memory(text: &str) -> Result<Val<'_>, Option<String>> {
+fn memory(text: &str) -> Result<Val<'_>, Refused> {
     if text.ends_with('%') {
         return match whole_percent(text)? {
-            Val::Share(0) => Err(Some("!is no memory at all".to_owned())),
+            Val::Share(0) => Err(Refused::Beyond("is no memory at all")),
             v => Ok(v),
         };
     }
     match size(text)? {
-        n if n < 16 << 20 => Err(Some("!is less than 16MiB, too little to serve with".to_owned())),
+        n if n < 16 << 20 => Err(Refused::Beyond(
+            "is less than 16MiB, too little to serve with",
+        )),
         n => Ok(Val::Bytes(n)),
     }
 }
@@ -382,18 +469,41 @@ pub fn status_range(text: &str) -> Option<(u16, u16)> {
 }
 
 fn word<'a>(scalar: &'a Scalar, words: &[&str]) -> Read<'a> {
-    let listed = || words.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ");
+    let listed = || {
+        words
+            .iter()
+            .map(|w| format!("\"{w}\""))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     match scalar {
         Scalar::String(s) if words.contains(&s.as_str()) => Ok(Val::Text(s)),
-        Scalar::String(s) if crate::schema::LATER_BALANCE.contains(&s.as_str()) && words.contains(&"round-robin") => {
-            wrong("not-built-yet", format!("\"{s}\" is not built yet in this version"), format!("write one of {}", listed()))
+        Scalar::String(s)
+            if crate::schema::LATER_BALANCE.contains(&s.as_str())
+                && words.contains(&"round-robin") =>
+        {
+            wrong(
+                "not-built-yet",
+                format!("\"{s}\" is not built yet in this version"),
+                format!("write one of {}", listed()),
+            )
         }
         Scalar::String(s) => {
-            let help = crate::problem::did_you_mean(s, words.iter().copied())
-                .map_or_else(|| format!("write one of {}", listed()), |w| format!("did you mean \"{w}\"?"));
-            wrong("unknown-word", format!("{} is not known here", shown(scalar)), help)
+            let help = crate::problem::did_you_mean(s, words.iter().copied()).map_or_else(
+                || format!("write one of {}", listed()),
+                |w| format!("did you mean \"{w}\"?"),
+            );
+            wrong(
+                "unknown-word",
+                format!("{} is not known here", shown(scalar)),
+                help,
+            )
         }
-        other => wrong("unknown-word", format!("{} is not known here", shown(other)), format!("write one of {}", listed())),
+        other => wrong(
+            "unknown-word",
+            format!("{} is not known here", shown(other)),
+            format!("write one of {}", listed()),
+        ),
     }
 }
 

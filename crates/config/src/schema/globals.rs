@@ -1,9 +1,17 @@
 //! Keys of the top level.
 
-use super::{Groups, Kind::*, NODE, NodeSpec, arg, listen, prop, site, upstream};
+use super::{
+    Groups,
+    Kind::{Bool, Duration, DurationOrZero, Int, Memory, Of, Secret, Size, Template, Text, Word},
+    NODE, NodeSpec, arg, listen, prop, site, upstream,
+};
 
 /// The top level of a file.
-pub static TOP: Groups = &[&PROCESS, &LOGS, &[listen::LISTEN, upstream::UPSTREAM, site::POLICY, site::SITE]];
+pub static TOP: Groups = &[
+    &PROCESS,
+    &LOGS,
+    &[listen::LISTEN, upstream::UPSTREAM, site::POLICY, site::SITE],
+];
 
 /// `access-log`, at the top level and in a site.
 pub(crate) const ACCESS_LOG: NodeSpec = NodeSpec {
@@ -11,9 +19,24 @@ pub(crate) const ACCESS_LOG: NodeSpec = NodeSpec {
     doc: "One record per request, whatever became of it. At the top level: the default of every site.",
     args: &[arg("format", Word(&["json", "combined", "off"])).optional("\"json\"")],
     props: &[
-        prop("template", Template, "", "A record of your own instead of a format: text with variables."),
-        prop("path", Of("log target"), "\"stdout\"", "`stdout`, `stderr`, or a file (reopened on SIGUSR1)."),
-        prop("buffer", Size, "\"1MiB\"", "Records that may wait for the writer; beyond it they are dropped and counted."),
+        prop(
+            "template",
+            Template,
+            "",
+            "A record of your own instead of a format: text with variables.",
+        ),
+        prop(
+            "path",
+            Of("log target"),
+            "\"stdout\"",
+            "`stdout`, `stderr`, or a file (reopened on SIGUSR1).",
+        ),
+        prop(
+            "buffer",
+            Size,
+            "\"1MiB\"",
+            "Records that may wait for the writer; beyond it they are dropped and counted.",
+        ),
         prop("flush", Duration, "\"1s\"", "Longest time a record waits."),
     ],
     example: r#"access-log "json" path="/var/log/narthex/access.log""#,
@@ -25,8 +48,18 @@ static LOGS: [NodeSpec; 2] = [
         name: "log",
         doc: "Diagnostics on standard error.",
         props: &[
-            prop("level", Of("log filter"), "\"info\"", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `narthex_upstream=debug,info`."),
-            prop("format", Word(&["text", "json"]), "\"text\"", "Lines for people or for machines."),
+            prop(
+                "level",
+                Of("log filter"),
+                "\"info\"",
+                "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `narthex_upstream=debug,info`.",
+            ),
+            prop(
+                "format",
+                Word(&["text", "json"]),
+                "\"text\"",
+                "Lines for people or for machines.",
+            ),
         ],
         example: r#"log level="info" format="json""#,
         ..NODE
@@ -60,7 +93,12 @@ static PROCESS: [NodeSpec; 11] = [
     NodeSpec {
         name: "memory",
         doc: "Cap on buffers and queues. At the cap the proxy sheds in order: new connections, idle ones, the largest consumer.",
-        props: &[prop("max", Memory, "\"75%\"", "Percent of the cgroup's (else the machine's) memory, or a size.")],
+        props: &[prop(
+            "max",
+            Memory,
+            "\"75%\"",
+            "Percent of the cgroup's (else the machine's) memory, or a size.",
+        )],
         example: r#"memory max="512MiB""#,
         ..NODE
     },
@@ -68,8 +106,18 @@ static PROCESS: [NodeSpec; 11] = [
         name: "connections",
         doc: "Client connections in the whole process.",
         props: &[
-            prop("max", Int(0, 100_000_000), "0", "0: 80% of half the open-file limit."),
-            prop("per-client", Int(0, 100_000_000), "1000", "Per client address (per /64 for IPv6); 0: no limit."),
+            prop(
+                "max",
+                Int(0, 100_000_000),
+                "0",
+                "0: 80% of half the open-file limit.",
+            ),
+            prop(
+                "per-client",
+                Int(0, 100_000_000),
+                "1000",
+                "Per client address (per /64 for IPv6); 0: no limit.",
+            ),
         ],
         example: "connections max=20000 per-client=1000",
         ..NODE
@@ -77,7 +125,12 @@ static PROCESS: [NodeSpec; 11] = [
     NodeSpec {
         name: "shutdown",
         doc: "How a stop behaves.",
-        props: &[prop("grace", DurationOrZero, "\"30s\"", "Longest wait for what is in flight.")],
+        props: &[prop(
+            "grace",
+            DurationOrZero,
+            "\"30s\"",
+            "Longest wait for what is in flight.",
+        )],
         example: r#"shutdown grace="30s""#,
         ..NODE
     },
@@ -94,8 +147,18 @@ static PROCESS: [NodeSpec; 11] = [
         doc: "A name for every request, sent to the origin and to the client. On by default; `request-id #false` switches it off.",
         args: &[arg("on", Bool).optional("#true")],
         props: &[
-            prop("header", Of("header name"), "\"X-Request-Id\"", "The field that carries it."),
-            prop("trust", Bool, "#false", "Keep the one a trusted proxy sent; all others are replaced."),
+            prop(
+                "header",
+                Of("header name"),
+                "\"X-Request-Id\"",
+                "The field that carries it.",
+            ),
+            prop(
+                "trust",
+                Bool,
+                "#false",
+                "Keep the one a trusted proxy sent; all others are replaced.",
+            ),
         ],
         example: r#"request-id header="X-Request-Id" trust=#true"#,
         ..NODE
@@ -113,7 +176,12 @@ static PROCESS: [NodeSpec; 11] = [
               without one the socket must be on loopback and is read-only.",
         args: &[arg("address", Of("listen address"))],
         props: &[
-            prop("mode", Of("file mode"), "\"0600\"", "Mode of a unix socket."),
+            prop(
+                "mode",
+                Of("file mode"),
+                "\"0600\"",
+                "Mode of a unix socket.",
+            ),
             prop("token", Secret, "", "Bearer token for calls over TCP."),
         ],
         repeat: true,

@@ -9,14 +9,19 @@ pub fn later(name: &str) -> Option<&'static str> {
         "http2" | "http3" | "h2" | "h3" | "quic" => "leave it out; this version speaks HTTP/1.1",
         "cache" => "leave it out; every request goes to the origin",
         "compress" => "leave it out; let the origin compress",
-        "auth" | "forward-auth" | "basic-auth" | "oidc" | "jwt" => "leave it out; let the origin authenticate, or use `allow`",
-        "rate-limit" | "concurrency" => "leave it out; `connections` bounds clients and servers",
-        "slow-start" | "sticky" | "adaptive" | "hedge" | "discover" | "breaker" | "panic-threshold" => {
-            "leave it out; the other keys of `upstream` work without it"
+        "auth" | "forward-auth" | "basic-auth" | "oidc" | "jwt" => {
+            "leave it out; let the origin authenticate, or use `allow`"
         }
+        "rate-limit" | "concurrency" => "leave it out; `connections` bounds clients and servers",
+        "slow-start" | "sticky" | "adaptive" | "hedge" | "discover" | "breaker"
+        | "panic-threshold" => "leave it out; the other keys of `upstream` work without it",
         "resolve" => "leave it out; a name is resolved to all its addresses (A and AAAA)",
-        "mirror" | "cors" | "waf" | "wasm" | "fault" | "plugin" | "grpc" | "static" | "files" => "leave it out",
-        "stream" | "tcp-site" | "udp" | "sni" | "dns" | "metrics" | "trace" | "tracing" => "leave it out",
+        "mirror" | "cors" | "waf" | "wasm" | "fault" | "plugin" | "grpc" | "static" | "files" => {
+            "leave it out"
+        }
+        "stream" | "tcp-site" | "udp" | "sni" | "dns" | "metrics" | "trace" | "tracing" => {
+            "leave it out"
+        }
         _ => return None,
     })
 }
@@ -39,7 +44,8 @@ pub(crate) const LATER_BALANCE: &[&str] = &[
 pub fn foreign(name: &str) -> Option<&'static str> {
     Some(match name {
         "location" | "handle" | "path" => "route",
-        "proxy_pass" | "reverse_proxy" | "reverse-proxy" | "proxy-pass" | "use_backend" | "forward" => "proxy",
+        "proxy_pass" | "reverse_proxy" | "reverse-proxy" | "proxy-pass" | "use_backend"
+        | "forward" => "proxy",
         "backend" | "cluster" | "upstreams" | "pool" => "upstream",
         "frontend" | "bind" | "listener" | "port" => "listen",
         "server_name" | "host_name" | "vhost" | "virtual-host" | "virtualhost" => "site",

@@ -1,6 +1,7 @@
 //! Keys of `listen`.
 
-use super::{Kind::*, NODE, NodeSpec, arg, prop, site};
+use super::Kind::{Bool, Duration, DurationOrZero, Int, Of, Rate, Size};
+use super::{NODE, NodeSpec, arg, prop, site};
 
 pub(crate) const LISTEN: NodeSpec = NodeSpec {
     name: "listen",
@@ -39,9 +40,25 @@ static KEYS: [NodeSpec; 11] = [
         name: "proxy-protocol",
         doc: "Read a PROXY protocol header (version 1 or 2) first. Peers outside `from` are refused unless `optional`.",
         props: &[
-            prop("from", Of("networks"), "", "Peers that send it; several with commas between.").required(),
-            prop("optional", Bool, "#false", "Serve other peers as plain clients."),
-            prop("timeout", Duration, "\"1s\"", "Longest wait for the header."),
+            prop(
+                "from",
+                Of("networks"),
+                "",
+                "Peers that send it; several with commas between.",
+            )
+            .required(),
+            prop(
+                "optional",
+                Bool,
+                "#false",
+                "Serve other peers as plain clients.",
+            ),
+            prop(
+                "timeout",
+                Duration,
+                "\"1s\"",
+                "Longest wait for the header.",
+            ),
         ],
         example: r#"proxy-protocol from="10.0.0.0/8""#,
         ..NODE
@@ -50,10 +67,30 @@ static KEYS: [NodeSpec; 11] = [
         name: "connections",
         doc: "Connections of this listener.",
         props: &[
-            prop("max", Int(0, 100_000_000), "0", "0: only the process's limit."),
-            prop("per-client", Int(0, 100_000_000), "0", "Per client address (per /64 for IPv6); 0: only the process's limit."),
-            prop("requests", Int(1, 4_000_000_000), "10000", "Requests before the connection is closed."),
-            prop("max-age", DurationOrZero, "\"0s\"", "The answer after it says `Connection: close`; `0s`: none."),
+            prop(
+                "max",
+                Int(0, 100_000_000),
+                "0",
+                "0: only the process's limit.",
+            ),
+            prop(
+                "per-client",
+                Int(0, 100_000_000),
+                "0",
+                "Per client address (per /64 for IPv6); 0: only the process's limit.",
+            ),
+            prop(
+                "requests",
+                Int(1, 4_000_000_000),
+                "10000",
+                "Requests before the connection is closed.",
+            ),
+            prop(
+                "max-age",
+                DurationOrZero,
+                "\"0s\"",
+                "The answer after it says `Connection: close`; `0s`: none.",
+            ),
         ],
         example: r#"connections max=10000 max-age="1h""#,
         ..NODE
@@ -62,12 +99,37 @@ static KEYS: [NodeSpec; 11] = [
         name: "timeout",
         doc: "Time bounds on a client connection.",
         props: &[
-            prop("header", Duration, "\"10s\"", "From the first byte to the end of the head; then 408."),
-            prop("body", Duration, "\"30s\"", "Longest pause inside a request body; then 408."),
-            prop("send", Duration, "\"30s\"", "Longest pause of a client that does not read."),
+            prop(
+                "header",
+                Duration,
+                "\"10s\"",
+                "From the first byte to the end of the head; then 408.",
+            ),
+            prop(
+                "body",
+                Duration,
+                "\"30s\"",
+                "Longest pause inside a request body; then 408.",
+            ),
+            prop(
+                "send",
+                Duration,
+                "\"30s\"",
+                "Longest pause of a client that does not read.",
+            ),
             prop("keep-alive", Duration, "\"60s\"", "Idle connection."),
-            prop("linger", DurationOrZero, "\"2s\"", "Lingering close: at most this long."),
-            prop("linger-bytes", Size, "\"64KiB\"", "Lingering close: at most this much."),
+            prop(
+                "linger",
+                DurationOrZero,
+                "\"2s\"",
+                "Lingering close: at most this long.",
+            ),
+            prop(
+                "linger-bytes",
+                Size,
+                "\"64KiB\"",
+                "Lingering close: at most this much.",
+            ),
         ],
         example: r#"timeout header="10s" keep-alive="60s""#,
         ..NODE
@@ -84,8 +146,18 @@ static KEYS: [NodeSpec; 11] = [
         name: "tcp",
         doc: "Socket options of client connections.",
         props: &[
-            prop("keepalive", DurationOrZero, "\"60s\"", "Probes after this idle time; `0s`: off."),
-            prop("user-timeout", DurationOrZero, "\"30s\"", "`TCP_USER_TIMEOUT`; `0s`: the kernel's."),
+            prop(
+                "keepalive",
+                DurationOrZero,
+                "\"60s\"",
+                "Probes after this idle time; `0s`: off.",
+            ),
+            prop(
+                "user-timeout",
+                DurationOrZero,
+                "\"30s\"",
+                "`TCP_USER_TIMEOUT`; `0s`: the kernel's.",
+            ),
         ],
         example: r#"tcp keepalive="60s" user-timeout="30s""#,
         ..NODE
@@ -95,7 +167,12 @@ static KEYS: [NodeSpec; 11] = [
         doc: "Endpoints for an orchestrator, answered before any site. Default: none.",
         props: &[
             prop("live", Of("url path"), "", "200 while the process lives."),
-            prop("ready", Of("url path"), "", "200 while ready, 503 while draining or shedding."),
+            prop(
+                "ready",
+                Of("url path"),
+                "",
+                "200 while ready, 503 while draining or shedding.",
+            ),
         ],
         example: r#"health live="/livez" ready="/readyz""#,
         ..NODE
@@ -106,14 +183,49 @@ static KEYS: [NodeSpec; 11] = [
         props: &[
             prop("request-line", Size, "\"8KiB\"", "Then 414."),
             prop("field", Size, "\"8KiB\"", "One field line; then 431."),
-            prop("head", Size, "\"32KiB\"", "The whole head, 32 bytes added per field; then 431."),
-            prop("fields", Int(1, 10_000), "100", "Number of fields; then 431."),
+            prop(
+                "head",
+                Size,
+                "\"32KiB\"",
+                "The whole head, 32 bytes added per field; then 431.",
+            ),
+            prop(
+                "fields",
+                Int(1, 10_000),
+                "100",
+                "Number of fields; then 431.",
+            ),
             prop("trailers", Size, "\"8KiB\"", "The trailer section."),
-            prop("trailer-fields", Int(0, 10_000), "32", "Number of trailer fields."),
-            prop("chunk-extension", Size, "\"256B\"", "Chunk extensions, per chunk."),
-            prop("response-head", Size, "\"64KiB\"", "An origin's head; then 502."),
-            prop("response-fields", Int(1, 10_000), "200", "An origin's fields; then 502."),
-            prop("informational", Int(0, 1_000), "16", "1xx answers passed on per request; then 502."),
+            prop(
+                "trailer-fields",
+                Int(0, 10_000),
+                "32",
+                "Number of trailer fields.",
+            ),
+            prop(
+                "chunk-extension",
+                Size,
+                "\"256B\"",
+                "Chunk extensions, per chunk.",
+            ),
+            prop(
+                "response-head",
+                Size,
+                "\"64KiB\"",
+                "An origin's head; then 502.",
+            ),
+            prop(
+                "response-fields",
+                Int(1, 10_000),
+                "200",
+                "An origin's fields; then 502.",
+            ),
+            prop(
+                "informational",
+                Int(0, 1_000),
+                "16",
+                "1xx answers passed on per request; then 502.",
+            ),
         ],
         example: r#"limits head="64KiB" fields=200"#,
         ..NODE

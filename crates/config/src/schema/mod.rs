@@ -115,15 +115,39 @@ pub enum Kind {
 }
 
 /// Defaults of a [`NodeSpec`].
-pub(crate) const NODE: NodeSpec =
-    NodeSpec { name: "", doc: "", args: &[], props: &[], children: &[], repeat: false, example: "" };
+pub(crate) const NODE: NodeSpec = NodeSpec {
+    name: "",
+    doc: "",
+    args: &[],
+    props: &[],
+    children: &[],
+    repeat: false,
+    example: "",
+};
 
 pub(crate) const fn arg(name: &'static str, kind: Kind) -> ArgSpec {
-    ArgSpec { name, kind, optional: false, many: false, default: "" }
+    ArgSpec {
+        name,
+        kind,
+        optional: false,
+        many: false,
+        default: "",
+    }
 }
 
-pub(crate) const fn prop(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> PropSpec {
-    PropSpec { name, kind, doc, default, required: false }
+pub(crate) const fn prop(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> PropSpec {
+    PropSpec {
+        name,
+        kind,
+        doc,
+        default,
+        required: false,
+    }
 }
 
 impl ArgSpec {
@@ -154,7 +178,10 @@ impl NodeSpec {
 
 /// The key of this name in a block of these groups.
 pub fn find(groups: Groups, name: &str) -> Option<&'static NodeSpec> {
-    groups.iter().flat_map(|g| g.iter()).find(|s| s.name == name)
+    groups
+        .iter()
+        .flat_map(|g| g.iter())
+        .find(|s| s.name == name)
 }
 
 /// Every key a block of these groups takes.

@@ -1,6 +1,10 @@
 //! Keys of `site`, `policy` and `route`: the filters, the settings, the actions, the conditions.
 
-use super::{Kind::*, NODE, NodeSpec, arg, globals, prop};
+use super::Kind::{
+    AnyText, Bool, Duration, Int, Of, Regex, Share, SizeOrNone, Status, Template, Text,
+    TextOrFalse, Word,
+};
+use super::{NODE, NodeSpec, arg, globals, prop};
 
 pub(crate) const SITE: NodeSpec = NodeSpec {
     name: "site",
@@ -54,8 +58,19 @@ static SITE_KEYS: [NodeSpec; 5] = [
         doc: "A page instead of the proxy's own error, read when the file is loaded.",
         args: &[arg("status", Status).many()],
         props: &[
-            prop("file", Of("file"), "", "The page, from the configuration file's directory.").required(),
-            prop("intercept", Bool, "#false", "Also instead of the origin's body with such a status."),
+            prop(
+                "file",
+                Of("file"),
+                "",
+                "The page, from the configuration file's directory.",
+            )
+            .required(),
+            prop(
+                "intercept",
+                Bool,
+                "#false",
+                "Also instead of the origin's body with such a status.",
+            ),
         ],
         repeat: true,
         example: r#"error-page 502 503 "500-599" file="pages/5xx.html" intercept=#true"#,
@@ -65,10 +80,30 @@ static SITE_KEYS: [NodeSpec; 5] = [
         name: "route",
         doc: "A condition and what happens. Routes are tried in the order written; the first that matches wins.",
         props: &[
-            prop("path", Of("path pattern"), "", "`/exact`, `/under/*`, `/u/{id}/x`, `/old/{rest*}`, on the canonical path. Default: every path."),
-            prop("path-regex", Regex, "", "The whole canonical path, instead of `path`; named groups are captures."),
-            prop("method", Of("methods"), "", "With commas between. Default: any."),
-            prop("name", Text, "", "In logs, metrics and `explain`. Default: the path as written, else `*`."),
+            prop(
+                "path",
+                Of("path pattern"),
+                "",
+                "`/exact`, `/under/*`, `/u/{id}/x`, `/old/{rest*}`, on the canonical path. Default: every path.",
+            ),
+            prop(
+                "path-regex",
+                Regex,
+                "",
+                "The whole canonical path, instead of `path`; named groups are captures.",
+            ),
+            prop(
+                "method",
+                Of("methods"),
+                "",
+                "With commas between. Default: any.",
+            ),
+            prop(
+                "name",
+                Text,
+                "",
+                "In logs, metrics and `explain`. Default: the path as written, else `*`.",
+            ),
         ],
         children: &[&WHEN, &USE, &FILTERS, &SETTINGS, &ACTIONS],
         repeat: true,
@@ -88,14 +123,22 @@ static WHEN: [NodeSpec; 1] = [NodeSpec {
 
 const PREFIX: super::PropSpec = prop("prefix", Text, "", "Starts with this.");
 const REGEX: super::PropSpec = prop("regex", Regex, "", "The whole value matches.");
-const PRESENT: super::PropSpec = prop("present", Bool, "", "`#true`: there, whatever it says (as without a value).");
+const PRESENT: super::PropSpec = prop(
+    "present",
+    Bool,
+    "",
+    "`#true`: there, whatever it says (as without a value).",
+);
 
 /// What `when`, `not` and `any` take.
 pub static CONDITIONS: [NodeSpec; 6] = [
     NodeSpec {
         name: "header",
         doc: "Some value of this field.",
-        args: &[arg("name", Of("header name")), arg("value", AnyText).optional("")],
+        args: &[
+            arg("name", Of("header name")),
+            arg("value", AnyText).optional(""),
+        ],
         props: &[PREFIX, REGEX, PRESENT],
         repeat: true,
         example: r#"header "X-Beta" "1""#,
@@ -180,8 +223,12 @@ static HEADER_OPS: [NodeSpec; 4] = [
     },
 ];
 
-const REPLACE: super::PropSpec =
-    prop("replace", Bool, "#false", "Drop the rules of this kind that the levels above wrote.");
+const REPLACE: super::PropSpec = prop(
+    "replace",
+    Bool,
+    "#false",
+    "Drop the rules of this kind that the levels above wrote.",
+);
 
 pub(crate) const HEADER: NodeSpec = NodeSpec {
     name: "header",
@@ -258,7 +305,12 @@ pub static SETTINGS: [NodeSpec; 10] = [
     NodeSpec {
         name: "body",
         doc: "The request body.",
-        props: &[prop("max", SizeOrNone, "\"none\"", "Largest; then 413. `none`: unlimited, streamed.")],
+        props: &[prop(
+            "max",
+            SizeOrNone,
+            "\"none\"",
+            "Largest; then 413. `none`: unlimited, streamed.",
+        )],
         example: r#"body max="1MiB""#,
         ..NODE
     },
@@ -266,7 +318,10 @@ pub static SETTINGS: [NodeSpec; 10] = [
         name: "forwarded",
         doc: "Which forwarding headers are written. The client's own copies are removed unless the peer is trusted. \
               Default: `x-forwarded`.",
-        args: &[arg("style", Word(&["x-forwarded", "forwarded", "both", "off"]))],
+        args: &[arg(
+            "style",
+            Word(&["x-forwarded", "forwarded", "both", "off"]),
+        )],
         example: r#"forwarded "both""#,
         ..NODE
     },
@@ -282,10 +337,30 @@ pub static SETTINGS: [NodeSpec; 10] = [
         doc: "Take a whole request before an attempt starts, or an answer at once, and feed the slow side from the buffer. \
               Default: neither, streaming.",
         props: &[
-            prop("request", SizeOrNone, "\"none\"", "Memory for a request body."),
-            prop("response", SizeOrNone, "\"none\"", "Memory for a response body."),
-            prop("disk", SizeOrNone, "\"none\"", "Then up to this much in an unlinked file."),
-            prop("directory", Of("file"), "\"/var/tmp\"", "Directory of that file."),
+            prop(
+                "request",
+                SizeOrNone,
+                "\"none\"",
+                "Memory for a request body.",
+            ),
+            prop(
+                "response",
+                SizeOrNone,
+                "\"none\"",
+                "Memory for a response body.",
+            ),
+            prop(
+                "disk",
+                SizeOrNone,
+                "\"none\"",
+                "Then up to this much in an unlinked file.",
+            ),
+            prop(
+                "directory",
+                Of("file"),
+                "\"/var/tmp\"",
+                "Directory of that file.",
+            ),
         ],
         example: r#"buffer request="64KiB" response="256KiB" disk="1GiB""#,
         ..NODE
@@ -328,7 +403,12 @@ pub static SETTINGS: [NodeSpec; 10] = [
     NodeSpec {
         name: "tunnel",
         doc: "An upgraded connection.",
-        props: &[prop("idle", Duration, "\"1h\"", "Ends without a byte in either direction for this long.")],
+        props: &[prop(
+            "idle",
+            Duration,
+            "\"1h\"",
+            "Ends without a byte in either direction for this long.",
+        )],
         example: r#"tunnel idle="1h""#,
         ..NODE
     },
@@ -347,22 +427,40 @@ pub static ACTIONS: [NodeSpec; 4] = [
         name: "redirect",
         doc: "Answer with a redirect.",
         args: &[arg("to", Template)],
-        props: &[prop("status", Int(301, 308), "308", "301, 302, 303, 307 or 308.")],
+        props: &[prop(
+            "status",
+            Int(301, 308),
+            "308",
+            "301, 302, 303, 307 or 308.",
+        )],
         example: r#"redirect "/new/{rest}" status=308"#,
         ..NODE
     },
     NodeSpec {
         name: "respond",
         doc: "A fixed answer.",
-        args: &[arg("status", Int(200, 599)), arg("body", Template).optional("\"\"")],
-        props: &[prop("type", Text, "\"text/plain; charset=utf-8\"", "`Content-Type`.")],
+        args: &[
+            arg("status", Int(200, 599)),
+            arg("body", Template).optional("\"\""),
+        ],
+        props: &[prop(
+            "type",
+            Text,
+            "\"text/plain; charset=utf-8\"",
+            "`Content-Type`.",
+        )],
         example: r#"respond 200 "hello {client.ip}""#,
         ..NODE
     },
     NodeSpec {
         name: "split",
         doc: "Forward to one of several, by share.",
-        props: &[prop("by", Of("split key"), "", "Sticky by `client-ip`, `cookie:NAME`, `header:NAME`, `query:NAME` or a template. Default: at random.")],
+        props: &[prop(
+            "by",
+            Of("split key"),
+            "",
+            "Sticky by `client-ip`, `cookie:NAME`, `header:NAME`, `query:NAME` or a template. Default: at random.",
+        )],
         children: &[&SPLIT_KEYS],
         example: r#"split by="cookie:visitor" { to "web" "95%"; to "web-next" "5%" }"#,
         ..NODE
@@ -372,7 +470,10 @@ pub static ACTIONS: [NodeSpec; 4] = [
 static SPLIT_KEYS: [NodeSpec; 1] = [NodeSpec {
     name: "to",
     doc: "An upstream (or address) and its share; the shares make 100%.",
-    args: &[arg("upstream", Of("upstream or address")), arg("share", Share)],
+    args: &[
+        arg("upstream", Of("upstream or address")),
+        arg("share", Share),
+    ],
     repeat: true,
     example: r#"to "web" "95%""#,
     ..NODE

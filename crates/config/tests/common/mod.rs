@@ -25,7 +25,12 @@ impl FileSystem for Files {
 
     fn list(&self, directory: &Path) -> std::io::Result<Vec<Entry>> {
         match directory.to_str() {
-            Some("sites") => Ok(["a.kdl", "broken.kdl"].map(|n| Entry { name: n.to_owned(), is_dir: false }).to_vec()),
+            Some("sites") => Ok(["a.kdl", "broken.kdl"]
+                .map(|n| Entry {
+                    name: n.to_owned(),
+                    is_dir: false,
+                })
+                .to_vec()),
             _ => Err(std::io::ErrorKind::NotFound.into()),
         }
     }
@@ -34,7 +39,11 @@ impl FileSystem for Files {
 /// Four cores, `TOKEN` set, the files above.
 pub fn environment<R>(run: impl FnOnce(&Environment<'_>) -> R) -> R {
     let var = |name: &str| (name == "TOKEN").then(|| "hunter2-from-env".to_owned());
-    run(&Environment { cores: 4, var: &var, files: &Files })
+    run(&Environment {
+        cores: 4,
+        var: &var,
+        files: &Files,
+    })
 }
 
 /// Loads a text.
@@ -47,6 +56,14 @@ pub fn lines(loaded: &Loaded) -> String {
     loaded
         .problems
         .iter()
-        .map(|p| format!("{} {}: {} ({})\n", loaded.sources.place(p.span), p.code, p.message, p.help.clone().unwrap_or_default()))
+        .map(|p| {
+            format!(
+                "{} {}: {} ({})\n",
+                loaded.sources.place(p.span),
+                p.code,
+                p.message,
+                p.help.clone().unwrap_or_default()
+            )
+        })
         .collect()
 }
