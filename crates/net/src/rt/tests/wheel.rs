@@ -97,11 +97,11 @@ fn far_deadlines_neither_wrap_nor_spin() {
     timers.insert(task(1), Timers::tick_of(u64::MAX));
     // More than the 2.2 years that 32 bits of ticks hold.
     let years = 5 * 365 * 24 * 3_600 * 1_000_000;
-    assert_eq!(fired(&timers, years), []);
+    assert!(fired(&timers, years).is_empty());
     let mut now = years;
     for _ in 0..10 {
         now += timers.until_next_ms() as u64 * 1_000;
-        assert_eq!(fired(&timers, now), []);
+        assert!(fired(&timers, now).is_empty());
     }
     assert!(
         now - years > 60_000_000,
