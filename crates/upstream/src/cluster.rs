@@ -189,11 +189,6 @@ impl Cluster {
         names(&self.source().servers).collect()
     }
 
-    /// Has this name been answered for?
-    pub(crate) fn is_resolved(&self, name: &(String, u16)) -> bool {
-        self.source().resolved.contains_key(name)
-    }
-
     /// Takes over what a name resolves to.
     pub(crate) fn resolved(&self, host: &str, port: u16, mut addresses: Vec<IpAddr>) {
         // A source address cannot reach the other family.

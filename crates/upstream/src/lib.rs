@@ -20,12 +20,14 @@ pub mod fleet;
 pub mod health;
 pub mod local;
 pub mod sockets;
+#[cfg(test)]
+mod testkit;
 
 pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
+pub use crate::discover::{Discovery, NameServers};
+pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
+pub use crate::fleet::Fleet;
+pub use crate::health::run_checks;
 pub use crate::local::{
     ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError, Tried,
 };
-// pub use crate::discover::Discovery;
-pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
-pub use crate::fleet::Fleet;
-// pub use crate::health::run_checks;

@@ -270,7 +270,7 @@ impl Future for Wait {
                 let mut queue = self.sockets.lock();
                 match queue.entries.iter_mut().find(|e| e.ticket == ticket) {
                     Some(entry) if !entry.waker.will_wake(cx.waker()) => {
-                        entry.waker = cx.waker().clone()
+                        entry.waker.clone_from(cx.waker());
                     }
                     Some(_) => {}
                     // Ended between the two looks.
@@ -286,5 +286,147 @@ impl Drop for Wait {
     fn drop(&mut self) {
         let left = self.abandoned();
         debug_assert!(left.is_none(), "a connection was handed over to nobody");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn poll(wait: &mut Wait) -> Option<Result<Turn, QueueFull>> {
+        match Pin::new(wait).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn first_come_first_served() {
+        let sockets = Sockets::new(1, 10);
+        let held = sockets.try_acquire().unwrap();
+        let (mut a, mut b) = (sockets.wait(0), sockets.wait(1));
+        assert!(poll(&mut a).is_none() && poll(&mut b).is_none());
+        drop(held);
+        assert!(sockets.try_acquire().is_none(), "newcomers do not push in");
+        assert!(poll(&mut b).is_none());
+        let Some(Ok(Turn::Permit(held))) = poll(&mut a) else {
+            panic!("the first has its turn")
+        };
+        drop(held);
+        assert!(matches!(poll(&mut b), Some(Ok(Turn::Permit(_)))));
+        assert_eq!((sockets.used(), sockets.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_higher_limit_lets_those_in_who_wait() {
+        let sockets = Sockets::new(1, 10);
+        let _held = sockets.try_acquire().unwrap();
+        let mut a = sockets.wait(0);
+        assert!(poll(&mut a).is_none());
+        sockets.set_limits(0, 10);
+        assert!(matches!(poll(&mut a), Some(Ok(Turn::Permit(_)))));
+    }
+
+    #[test]
+    fn idle_connections_go_to_their_own_core() {
+        let sockets = Sockets::new(1, 10);
+        let _held = sockets.try_acquire().unwrap();
+        assert_eq!(sockets.next(3), Next::Nobody);
+        let mut a = sockets.wait(3);
+        assert!(poll(&mut a).is_none());
+        assert_eq!(sockets.next(2), Next::Elsewhere);
+        let Next::Here(ticket) = sockets.next(3) else {
+            panic!("it is the first")
+        };
+        assert!(matches!(poll(&mut a), Some(Ok(Turn::Handed(t))) if t == ticket));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Acquire,
+        Drop(usize),
+        Wait(usize),
+        Poll(usize),
+        Leave(usize),
+        Release(usize),
+        Limit(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            Just(Step::Acquire),
+            any::<usize>().prop_map(Step::Drop),
+            (0usize..3).prop_map(Step::Wait),
+            any::<usize>().prop_map(Step::Poll),
+            any::<usize>().prop_map(Step::Leave),
+            (0usize..3).prop_map(Step::Release),
+            (1usize..5).prop_map(Step::Limit),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn permits_never_leak_and_nobody_waits_beside_a_free_one(steps in steps()) {
+            let sockets = Sockets::new(3, 5);
+            let mut max = 3;
+            let mut permits = Vec::new();
+            let mut waits: Vec<Wait> = Vec::new();
+            let pick = |at: usize, n: usize| (n > 0).then(|| at % n.max(1));
+            for step in steps {
+                match step {
+                    Step::Acquire => permits.extend(sockets.try_acquire()),
+                    Step::Drop(at) => drop(pick(at, permits.len()).map(|at| permits.swap_remove(at))),
+                    Step::Wait(core) => {
+                        let mut wait = sockets.wait(core);
+                        match poll(&mut wait) {
+                            None => waits.push(wait),
+                            Some(Ok(Turn::Permit(permit))) => permits.push(permit),
+                            Some(Ok(Turn::Handed(_))) => prop_assert!(false, "nothing was handed over"),
+                            Some(Err(QueueFull)) => prop_assert!(sockets.waiting() == 5),
+                        }
+                    }
+                    Step::Poll(at) => {
+                        if let Some(at) = pick(at, waits.len()) {
+                            match poll(&mut waits[at]) {
+                                None => {}
+                                Some(Ok(Turn::Permit(permit))) => {
+                                    permits.push(permit);
+                                    waits.swap_remove(at);
+                                }
+                                // The connection's permit went with it: it is still in `permits`.
+                                Some(Ok(Turn::Handed(_))) => drop(waits.swap_remove(at)),
+                                Some(Err(QueueFull)) => prop_assert!(false, "it is in the queue"),
+                            }
+                        }
+                    }
+                    Step::Leave(at) => {
+                        if let Some(at) = pick(at, waits.len()) {
+                            waits.swap_remove(at).abandoned();
+                        }
+                    }
+                    Step::Release(core) => {
+                        if !permits.is_empty() && sockets.next(core) == Next::Elsewhere {
+                            permits.pop();
+                        }
+                    }
+                    Step::Limit(new) => {
+                        max = new;
+                        sockets.set_limits(max, 5);
+                    }
+                }
+                if sockets.waiting() > 0 {
+                    prop_assert!(sockets.used() >= max, "somebody waits beside a free permit");
+                }
+                prop_assert!(sockets.used() >= permits.len());
+            }
+            for mut wait in waits {
+                wait.abandoned();
+            }
+            drop(permits);
+            prop_assert_eq!((sockets.used(), sockets.waiting()), (0, 0));
+        }
     }
 }

@@ -155,9 +155,9 @@ impl CoreEndpoint {
             let mut kept = VecDeque::with_capacity(idle.len());
             for connection in idle.drain(..) {
                 if connection.is_fit(now) {
-                    kept.push_back(connection)
+                    kept.push_back(connection);
                 } else {
-                    unfit.push(connection)
+                    unfit.push(connection);
                 }
             }
             *idle = kept;

@@ -1,0 +1,255 @@
+//! Discovery against a small name server of our own.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use narthex_config::model::{Server, ServerAddress, Upstream};
+
+use super::{Discovery, NameServers};
+use crate::cluster::Cluster;
+use crate::fleet::Fleet;
+use crate::testkit::LONGEST;
+
+/// What the name server does with a question.
+#[derive(Clone)]
+enum Behaviour {
+    /// Answers with these addresses, by their family, and this time to live.
+    Addresses(Vec<IpAddr>, u32),
+    /// Answers with this code: 2 is SERVFAIL, 3 is NXDOMAIN.
+    Code(u8),
+    /// Answers one family, fails on the other.
+    OnlyFour(Vec<IpAddr>),
+    Silence,
+}
+
+struct NameServer {
+    address: SocketAddr,
+    behaviour: Arc<Mutex<Behaviour>>,
+    questions: Arc<Mutex<usize>>,
+}
+
+const A: u16 = 1;
+const AAAA: u16 = 28;
+
+impl NameServer {
+    fn start(behaviour: Behaviour) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let behaviour = Arc::new(Mutex::new(behaviour));
+        let questions = Arc::new(Mutex::new(0));
+        let (now, count) = (Arc::clone(&behaviour), Arc::clone(&questions));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+                let behaviour = now.lock().unwrap().clone();
+                *count.lock().unwrap() += 1;
+                if let Some(answer) = answer(&buffer[..n], &behaviour) {
+                    let _ = socket.send_to(&answer, from);
+                }
+            }
+        });
+        Self {
+            address,
+            behaviour,
+            questions,
+        }
+    }
+
+    fn does(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
+    }
+
+    fn questions(&self) -> usize {
+        *self.questions.lock().unwrap()
+    }
+}
+
+fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
+    let mut end = 12;
+    while question[end] != 0 {
+        end += 1 + usize::from(question[end]);
+    }
+    end += 5;
+    let kind = u16::from_be_bytes([question[end - 4], question[end - 3]]);
+    let (code, addresses, ttl): (u8, &[IpAddr], u32) = match behaviour {
+        Behaviour::Silence => return None,
+        Behaviour::Code(code) => (*code, &[], 0),
+        Behaviour::Addresses(addresses, ttl) => (0, addresses, *ttl),
+        Behaviour::OnlyFour(addresses) if kind == A => (0, addresses, 1),
+        Behaviour::OnlyFour(_) => (2, &[], 0),
+    };
+    let records: Vec<Vec<u8>> = addresses
+        .iter()
+        .filter(|ip| ip.is_ipv4() == (kind == A) && (kind == A || kind == AAAA))
+        .map(|ip| match ip {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        })
+        .collect();
+    let mut message = question[..2].to_vec();
+    message.extend([0x81, 0x80 | code, 0, 1]);
+    message.extend((records.len() as u16).to_be_bytes());
+    message.extend([0, 0, 0, 0]);
+    message.extend(&question[12..end]);
+    for data in records {
+        message.extend([0xc0, 12]);
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message.extend(ttl.to_be_bytes());
+        message.extend((data.len() as u16).to_be_bytes());
+        message.extend(data);
+    }
+    Some(message)
+}
+
+fn ips(text: &str) -> Vec<IpAddr> {
+    text.split_whitespace()
+        .map(|ip| ip.parse().unwrap())
+        .collect()
+}
+
+fn named(name: &str, hosts: &[&str]) -> Upstream {
+    let mut upstream = Upstream::new(name);
+    upstream.servers = hosts
+        .iter()
+        .map(|host| Server {
+            name: format!("{host}:80"),
+            address: ServerAddress::Dns {
+                host: (*host).to_owned(),
+                port: 80,
+            },
+            weight: 1,
+            backup: false,
+        })
+        .collect();
+    upstream
+}
+
+fn servers(cluster: &Cluster) -> Vec<String> {
+    cluster
+        .set()
+        .members
+        .iter()
+        .map(|m| m.endpoint.target().to_string())
+        .collect()
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONGEST;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn start(
+    upstreams: &[Upstream],
+    behaviour: Behaviour,
+) -> (Arc<Fleet>, Vec<Arc<Cluster>>, NameServer, Discovery) {
+    let fleet = Fleet::new(1);
+    let clusters = fleet.reconcile(upstreams);
+    let name_server = NameServer::start(behaviour);
+    let discovery = Discovery::start(&fleet, NameServers::At(vec![name_server.address])).unwrap();
+    (fleet, clusters, name_server, discovery)
+}
+
+#[test]
+fn every_address_is_a_server_and_changes_are_followed() {
+    let (_fleet, clusters, dns, discovery) = start(
+        &[named("u", &["api.test"])],
+        Behaviour::Addresses(ips("127.0.0.2 127.0.0.1"), 1),
+    );
+    assert!(discovery.wait_for_answers(LONGEST));
+    assert_eq!(servers(&clusters[0]), ["127.0.0.1:80", "127.0.0.2:80"]);
+    let kept = Arc::clone(&clusters[0].set().members[1].endpoint);
+    let version = clusters[0].version();
+    dns.does(Behaviour::Addresses(ips("127.0.0.2 127.0.0.3"), 1));
+    until("the set has changed", || clusters[0].version() != version);
+    assert_eq!(servers(&clusters[0]), ["127.0.0.2:80", "127.0.0.3:80"]);
+    assert!(
+        Arc::ptr_eq(&kept, &clusters[0].set().members[0].endpoint),
+        "a server that stays is the same server"
+    );
+    assert!(kept.name().contains("api.test:80"), "{}", kept.name());
+}
+
+#[test]
+fn op_05_a_failing_name_server_takes_no_server_away() {
+    let (_fleet, clusters, dns, discovery) = start(
+        &[named("u", &["api.test"])],
+        Behaviour::Addresses(ips("127.0.0.1 127.0.0.2"), 1),
+    );
+    assert!(discovery.wait_for_answers(LONGEST));
+    let version = clusters[0].version();
+    for behaviour in [
+        Behaviour::Code(2),
+        Behaviour::Code(3),
+        Behaviour::OnlyFour(ips("127.0.0.1 127.0.0.2")),
+    ] {
+        dns.does(behaviour);
+        let asked = dns.questions();
+        until("it was asked again", || dns.questions() >= asked + 2);
+        assert_eq!(servers(&clusters[0]).len(), 2);
+    }
+    assert_eq!(clusters[0].version(), version);
+}
+
+#[test]
+fn op_05_a_name_that_cannot_be_resolved_holds_nobody_up() {
+    for behaviour in [Behaviour::Code(3), Behaviour::Code(2)] {
+        let (_fleet, clusters, _dns, discovery) = start(&[named("u", &["gone.test"])], behaviour);
+        assert!(
+            discovery.wait_for_answers(LONGEST),
+            "a bad answer is an answer"
+        );
+        assert!(servers(&clusters[0]).is_empty());
+    }
+    let (_fleet, clusters, dns, discovery) =
+        start(&[named("u", &["slow.test"])], Behaviour::Silence);
+    assert!(!discovery.wait_for_answers(Duration::from_millis(100)));
+    dns.does(Behaviour::Addresses(ips("127.0.0.9"), 60));
+    until("it resolves later", || {
+        servers(&clusters[0]) == ["127.0.0.9:80"]
+    });
+}
+
+#[test]
+fn names_may_come_later_and_be_shared() {
+    let (fleet, first, _dns, discovery) = start(
+        &[named("a", &["one.test"])],
+        Behaviour::Addresses(ips("127.0.0.4"), 60),
+    );
+    assert!(discovery.wait_for_answers(LONGEST));
+    let both = fleet.reconcile(&[
+        named("a", &["one.test"]),
+        named("b", &["one.test", "two.test"]),
+    ]);
+    assert!(Arc::ptr_eq(&first[0], &both[0]));
+    assert!(discovery.wait_for_answers(LONGEST));
+    until("both names are there", || {
+        servers(&both[1]) == ["127.0.0.4:80", "127.0.0.4:80"]
+    });
+}
+
+#[test]
+fn the_source_address_decides_the_family() {
+    let mut config = named("u", &["api.test"]);
+    config.source = Some("127.0.0.1".parse().unwrap());
+    let (_fleet, clusters, _dns, discovery) =
+        start(&[config], Behaviour::Addresses(ips("127.0.0.1 ::1"), 60));
+    assert!(discovery.wait_for_answers(LONGEST));
+    assert_eq!(servers(&clusters[0]), ["127.0.0.1:80"]);
+}
+
+#[test]
+fn localhost_needs_no_name_server() {
+    let fleet = Fleet::new(1);
+    let clusters = fleet.reconcile(&[named("u", &["localhost"])]);
+    let _discovery = fleet.start_discovery().unwrap();
+    assert!(
+        servers(&clusters[0]).contains(&"127.0.0.1:80".to_owned()),
+        "{:?}",
+        servers(&clusters[0])
+    );
+}

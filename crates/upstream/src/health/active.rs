@@ -1,0 +1,178 @@
+//! The checks: one task per server on the control core, started and ended as the fleet changes.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use narthex_config::model::{HealthCheck, ServerAddress};
+use narthex_net::rt;
+
+use super::probe::{Question, ask};
+use super::tally::{Failure, Tally};
+use crate::clock::millis;
+use crate::cluster::{Cluster, Settings};
+use crate::endpoint::{Active, Endpoint};
+use crate::fleet::Fleet;
+
+/// No check runs more often, in milliseconds.
+const INTERVAL_MIN_MS: u64 = 10;
+
+struct Check {
+    endpoint: Arc<Endpoint>,
+    stop: Rc<Cell<bool>>,
+}
+
+/// Keeps a check running for every server of every upstream that asks for one. Runs on one core, for ever.
+pub async fn run_checks(fleet: Arc<Fleet>) {
+    let mut running: HashMap<u64, Check> = HashMap::new();
+    loop {
+        let seen = fleet.changes.version();
+        let mut wanted = HashMap::new();
+        for cluster in fleet.clusters() {
+            if cluster.settings().health.is_none() {
+                continue;
+            }
+            for member in &cluster.set().members {
+                wanted.insert(
+                    member.endpoint.id(),
+                    (Arc::clone(&cluster), Arc::clone(&member.endpoint)),
+                );
+            }
+        }
+        running.retain(|id, check| wanted.contains_key(id) || check.end());
+        for (id, (cluster, endpoint)) in wanted {
+            running
+                .entry(id)
+                .or_insert_with(|| Check::start(cluster, endpoint));
+        }
+        fleet.changes.after(seen).await;
+    }
+}
+
+impl Check {
+    fn start(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>) -> Self {
+        let stop = Rc::new(Cell::new(false));
+        endpoint.set_active(Active::Unknown, None);
+        rt::spawn(check(cluster, Arc::clone(&endpoint), Rc::clone(&stop)));
+        Self { endpoint, stop }
+    }
+
+    /// Ends the check; its last verdict no longer counts. Always false: it is not kept.
+    fn end(&self) -> bool {
+        self.stop.set(true);
+        self.endpoint.set_active(Active::Unchecked, None);
+        false
+    }
+}
+
+async fn check(cluster: Arc<Cluster>, endpoint: Arc<Endpoint>, stop: Rc<Cell<bool>>) {
+    let mut tally = Tally::new();
+    let randomness = RandomState::new();
+    let mut round = 0u64;
+    while !stop.get() {
+        let settings = cluster.settings();
+        let Some(health) = &settings.health else {
+            return;
+        };
+        let answer = ask_in_time(&settings, health, &endpoint).await;
+        if stop.get() {
+            return;
+        }
+        judge(&cluster, &endpoint, &mut tally, answer, health);
+        round = round.wrapping_add(1);
+        let pause = jittered(
+            millis(health.interval).max(INTERVAL_MIN_MS),
+            randomness.hash_one(round),
+        );
+        rt::sleep_until(rt::now_ms().saturating_add(pause)).await;
+    }
+}
+
+/// `interval`, a tenth more or less.
+fn jittered(interval: u64, random: u64) -> u64 {
+    let tenth = interval / 10;
+    interval - tenth + random % (2 * tenth + 1)
+}
+
+async fn ask_in_time(
+    settings: &Settings,
+    health: &HealthCheck,
+    endpoint: &Endpoint,
+) -> Result<(), Failure> {
+    let question = Question {
+        path: health.path.clone(),
+        host: health.host.clone().unwrap_or_else(|| host_of(endpoint)),
+        status: health.status,
+        proxy_protocol: settings.proxy_protocol,
+    };
+    let connected = Cell::new(false);
+    let deadline = rt::now_ms().saturating_add(millis(health.timeout).max(1));
+    let answer = ask(endpoint.target(), &settings.dial, &question, || {
+        connected.set(true)
+    });
+    match rt::timeout_at(deadline, answer).await {
+        Ok(answer) => answer,
+        Err(rt::Elapsed) if connected.get() => Err(Failure::Unwell("no answer in time".to_owned())),
+        Err(rt::Elapsed) => Err(Failure::Unreachable(
+            "connect: no answer in time".to_owned(),
+        )),
+    }
+}
+
+/// The server's name in the configuration.
+fn host_of(endpoint: &Endpoint) -> String {
+    match &endpoint.identity().address {
+        ServerAddress::Ip(address) => address.to_string(),
+        ServerAddress::Dns { host, port } => format!("{host}:{port}"),
+        ServerAddress::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+fn judge(
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    tally: &mut Tally,
+    answer: Result<(), Failure>,
+    health: &HealthCheck,
+) {
+    let before = endpoint.active();
+    let verdict = tally.note(answer.as_ref().copied(), health.healthy, health.unhealthy);
+    let reason = answer.as_ref().err().map(Failure::words);
+    if !endpoint.set_active(verdict, reason) {
+        return;
+    }
+    let was_down = matches!(before, Active::Unwell | Active::Gone);
+    let (upstream, server) = (cluster.name(), endpoint.name());
+    match verdict {
+        Active::Up if was_down => tracing::info!(
+            upstream,
+            server,
+            "server is up: its health check succeeds again"
+        ),
+        Active::Up => tracing::debug!(upstream, server, "server is up: its health check succeeds"),
+        Active::Unwell | Active::Gone if !was_down => {
+            tracing::warn!(
+                upstream,
+                server,
+                reason = reason.unwrap_or_default(),
+                "server is down: its health check fails"
+            );
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_a_tenth() {
+        let all: Vec<_> = (0..1000).map(|random| jittered(2_000, random)).collect();
+        assert_eq!(all.iter().min(), Some(&1_800));
+        assert_eq!(all.iter().max(), Some(&2_200));
+        assert_eq!(jittered(5, 7), 5);
+    }
+}
