@@ -298,6 +298,12 @@ impl Endpoint {
         self.out_until.load(Ordering::Relaxed) > now
     }
 
+    /// Out, and the time has come to try it?
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        let until = self.out_until.load(Ordering::Relaxed);
+        until != 0 && until <= now
+    }
+
     /// The share this server takes part with, for a configured `weight`; 0 if it is out.
     pub(crate) fn share(&self, weight: u32, now: u64) -> u32 {
         if matches!(self.active(), Active::Unwell | Active::Gone) || self.is_ejected(now) {

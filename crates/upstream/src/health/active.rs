@@ -110,7 +110,7 @@ async fn ask_in_time(
     let connected = Cell::new(false);
     let deadline = rt::now_ms().saturating_add(millis(health.timeout).max(1));
     let answer = ask(endpoint.target(), &settings.dial, &question, || {
-        connected.set(true)
+        connected.set(true);
     });
     match rt::timeout_at(deadline, answer).await {
         Ok(answer) => answer,

@@ -185,9 +185,20 @@ impl CoreCluster {
     ) -> Option<(usize, bool)> {
         let mut shares = view.shares.borrow_mut();
         shares.clear();
-        shares.extend(view.members.iter().map(|m| m.share(round, tried, now)));
+        let mut due = None;
+        for (i, member) in view.members.iter().enumerate() {
+            let share = member.share(round, tried, now);
+            shares.push(share);
+            if share > 0 && due.is_none() && member.endpoint.shared().is_due(now) {
+                due = Some(i);
+            }
+        }
         loop {
-            let index = self.decide(view, &shares, random)?;
+            // A trial that is due comes first: requests that hang at the server must not keep it from being tried.
+            let index = match due.take() {
+                Some(due) => due,
+                None => self.decide(view, &shares, random)?,
+            };
             let endpoint = view.members.get(index)?.endpoint.shared();
             if matches!(round, Round::LastResort | Round::LastResortAgain) {
                 return Some((index, endpoint.is_out()));

@@ -32,6 +32,8 @@ pub struct CoreFleet {
     reaper: Cell<TaskKey>,
     /// Idle connections of this core, all servers together.
     idle: Cell<usize>,
+    /// The reaper will look by itself.
+    watched: Cell<bool>,
 }
 
 impl CoreFleet {
@@ -44,6 +46,7 @@ impl CoreFleet {
             clusters: RefCell::default(),
             reaper: Cell::new(TaskKey::NONE),
             idle: Cell::new(0),
+            watched: Cell::new(true),
         });
         FLEET.with(|f| *f.borrow_mut() = Rc::downgrade(&this));
         this.reaper
@@ -73,10 +76,10 @@ impl CoreFleet {
     }
 
     fn count_idle(&self, by: isize) {
-        let before = self.idle.get();
-        self.idle.set(before.saturating_add_signed(by));
-        if before == 0 && by > 0 {
-            // The reaper sleeps without a timer while there is nothing to reap.
+        self.idle.set(self.idle.get().saturating_add_signed(by));
+        if by > 0 && !self.watched.replace(true) {
+            // The reaper sleeps without a timer while there is nothing to reap. One wake-up serves for a second or so: a
+            // connection that is taken and put back for every request does not wake it for every request.
             rt::current_core().wake(self.reaper.get());
         }
     }

@@ -17,6 +17,7 @@ pub(super) async fn run(fleet: Weak<CoreFleet>) {
         let Some(core) = fleet.upgrade() else { return };
         let closed = core.sweep();
         let idle = core.idle() > 0;
+        core.watched.set(idle || closed > 0);
         drop(core);
         if closed > 0 {
             // Wake-ups during the pause are lost, so another sweep follows it.

@@ -399,9 +399,9 @@ fn many_workers_on_many_cores_share_few_sockets() {
                             rt::yield_now().await;
                             // Some end badly.
                             if (round + worker) % 7 == 0 {
-                                drop(connection)
+                                drop(connection);
                             } else {
-                                lease.release(connection, None)
+                                lease.release(connection, None);
                             }
                         }
                         finished.set(finished.get() + 1);
