@@ -184,6 +184,13 @@ fn depth_and_number_are_bounded() {
         ("d.kdl", &("b { ".repeat(30) + &"}".repeat(30))),
     ]);
     assert_eq!(loaded.problems[0].code, "too-deep");
+
+    let again = format!("include \"d.kdl\"\n{deep}");
+    let loaded = load(&[
+        ("main.kdl", &again),
+        ("d.kdl", &("b { ".repeat(30) + &"}".repeat(30))),
+    ]);
+    assert_eq!(problems(&loaded), ["too-deep at d.kdl:1:99"]);
 }
 
 #[test]

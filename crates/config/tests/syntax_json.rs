@@ -143,5 +143,5 @@ fn depth_is_bounded() {
     let nested =
         |depth: usize| "[{\"a\":{\"children\":".repeat(depth) + "[]" + &"}}]".repeat(depth);
     assert!(read(&nested(64)).1.is_empty());
-    assert_eq!(read(&nested(65)).1[0].code, "json-form");
+    assert_eq!(read(&nested(65)).1[0].code, "too-deep");
 }

@@ -43,13 +43,14 @@ fn matches(pattern: &str, name: &str) -> bool {
     pattern.iter().skip(p).all(|rest| *rest == '*')
 }
 
-/// Every file that fits, sorted by path; at most `limit + 1` of them, so that the caller sees that there are too many.
+/// Every file below `directory` that fits, sorted by path; at most `limit + 1` of them, so that the caller sees that there are too many.
 pub(super) fn expand(
     files: &dyn FileSystem,
+    directory: &Path,
     pattern: &Path,
     limit: usize,
 ) -> io::Result<Vec<PathBuf>> {
-    let mut found = vec![PathBuf::new()];
+    let mut found = vec![directory.to_owned()];
     let parts: Vec<Component<'_>> = pattern.components().collect();
     for (index, part) in parts.iter().enumerate() {
         let last = index + 1 == parts.len();
@@ -117,6 +118,13 @@ mod tests {
     }
 
     #[test]
+    fn stars_in_the_directory_itself_are_names() {
+        let files = MemoryFiles::new([("a*/x.kdl", ""), ("ab/y.kdl", "")]);
+        let found = expand(&files, Path::new("a*"), Path::new("?.kdl"), 10).unwrap();
+        assert_eq!(found, [PathBuf::from("a*/x.kdl")]);
+    }
+
+    #[test]
     fn patterns_in_directories() {
         let files = MemoryFiles::new([
             ("b/x/s.kdl", ""),
@@ -124,18 +132,23 @@ mod tests {
             ("a/y/t.kdl", ""),
             ("a/s.kdl", ""),
         ]);
-        let found = expand(&files, Path::new("*/x/s.kdl"), 10).unwrap();
+        let found = expand(&files, Path::new(""), Path::new("*/x/s.kdl"), 10).unwrap();
         assert_eq!(
             found,
             [PathBuf::from("a/x/s.kdl"), PathBuf::from("b/x/s.kdl")]
         );
-        assert_eq!(expand(&files, Path::new("a/*/*.kdl"), 10).unwrap().len(), 2);
         assert_eq!(
-            expand(&files, Path::new("a/*"), 10).unwrap(),
+            expand(&files, Path::new(""), Path::new("a/*/*.kdl"), 10)
+                .unwrap()
+                .len(),
+            2
+        );
+        assert_eq!(
+            expand(&files, Path::new(""), Path::new("a/*"), 10).unwrap(),
             [PathBuf::from("a/s.kdl")]
         );
         assert!(
-            expand(&files, Path::new("none/*.kdl"), 10)
+            expand(&files, Path::new(""), Path::new("none/*.kdl"), 10)
                 .unwrap()
                 .is_empty()
         );

@@ -131,7 +131,7 @@ impl<'f> Run<'f> {
         self.bytes += content.text.len();
         let identity = normal(path);
         let mut document = match self.known.get(&identity).copied() {
-            Some(file) => parse(file, path, &content.text, depth, &mut Vec::new()),
+            Some(file) => self.again(file, path, &content, depth),
             None => self.first_time(path, &identity, content, depth),
         };
         self.open.push(identity);
@@ -162,6 +162,18 @@ impl<'f> Run<'f> {
         }
         if self.loaded.problems.len() > MAX_PROBLEMS {
             self.exhausted = true;
+        }
+        document
+    }
+
+    /// A file that has been read before, somewhere else. Only what depends on the place is news.
+    fn again(&mut self, file: FileId, path: &Path, content: &Content, depth: usize) -> Document {
+        let mut problems = Vec::new();
+        let document = parse(file, path, &content.text, depth, &mut problems);
+        for problem in problems {
+            if problem.code == syntax::TOO_DEEP && !self.loaded.problems.contains(&problem) {
+                self.problem(problem);
+            }
         }
         document
     }
@@ -245,7 +257,7 @@ impl<'f> Run<'f> {
             self.problem(Problem::error("include", value.span, message).with_help(help));
             return;
         }
-        match glob::expand(self.files, &joined, MAX_FILES) {
+        match glob::expand(self.files, directory, Path::new(path), MAX_FILES) {
             Ok(found) if found.is_empty() => self.problem(
                 Problem::warning("include-nothing", value.span, format!("no file matches {}", joined.display()))
                     .with_help("paths are relative to the file that includes; remove the line if this is meant"),

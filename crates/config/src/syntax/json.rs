@@ -17,9 +17,9 @@ mod reader;
 use serde_json::{Map, Value as Plain, json};
 
 use self::reader::{Json, Spanned};
-use super::MAX_DEPTH;
 use super::numbers;
 use super::tree::{Document, Node, Scalar, Text, Value};
+use super::{MAX_DEPTH, TOO_DEEP};
 use crate::problem::Problem;
 use crate::source::{FileId, Span};
 
@@ -65,20 +65,21 @@ struct Mapper<'p> {
 
 impl Mapper<'_> {
     fn wrong(&mut self, span: Span, message: impl Into<String>, help: &str) {
+        self.report("json-form", span, message, help);
+    }
+
+    fn report(&mut self, code: &'static str, span: Span, message: impl Into<String>, help: &str) {
         self.reported += 1;
         if self.reported <= super::MAX_PROBLEMS {
             self.problems
-                .push(Problem::error("json-form", span, message).with_help(help));
+                .push(Problem::error(code, span, message).with_help(help));
         }
     }
 
     fn nodes(&mut self, list: Spanned, depth: usize) -> Vec<Node> {
         if depth > MAX_DEPTH {
-            self.wrong(
-                list.span,
-                format!("blocks are nested more than {MAX_DEPTH} deep"),
-                "move inner parts out",
-            );
+            let message = format!("blocks are nested more than {MAX_DEPTH} deep");
+            self.report(TOO_DEEP, list.span, message, "move inner parts out");
             return Vec::new();
         }
         match list.json {

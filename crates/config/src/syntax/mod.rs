@@ -20,7 +20,7 @@ mod values;
 mod words;
 
 pub use format::format;
-pub use nodes::MAX_DEPTH;
+pub use nodes::{MAX_DEPTH, TOO_DEEP};
 pub use parser::MAX_PROBLEMS;
 pub use tree::Document;
 

@@ -11,6 +11,9 @@ use crate::source::Span;
 /// Blocks within blocks.
 pub const MAX_DEPTH: usize = 64;
 
+/// The code of the problem that a block is deeper.
+pub const TOO_DEEP: &str = "too-deep";
+
 /// From this many properties on, repeated keys are found by a table instead of by looking at all.
 const MANY_PROPS: usize = 16;
 
@@ -216,7 +219,7 @@ impl Parser<'_, '_> {
             return self.nodes(depth + 1, Some(opener));
         }
         self.error(
-            "too-deep",
+            TOO_DEEP,
             opener.span,
             format!("blocks are nested more than {MAX_DEPTH} deep"),
         )
