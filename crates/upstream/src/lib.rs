@@ -29,5 +29,6 @@ pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
 pub use crate::health::run_checks;
 pub use crate::local::{
-    ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError, Tried,
+    ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError,
+    ServerHandle, Tried,
 };

@@ -139,7 +139,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + LONGEST;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(2));
     }
 }
 

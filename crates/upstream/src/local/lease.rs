@@ -150,6 +150,11 @@ impl Lease {
         self.endpoint.shared()
     }
 
+    /// The server, to remember after the lease has ended (for the access log): no reference count that cores share.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle(Rc::clone(&self.endpoint))
+    }
+
     /// The server's name, for logs.
     pub fn name(&self) -> &str {
         self.endpoint.shared().name()
@@ -307,6 +312,28 @@ impl std::fmt::Debug for Lease {
             .field("server", &self.name())
             .field("trial", &self.trial)
             .finish_non_exhaustive()
+    }
+}
+
+/// A server, on its core. Cheap to clone; does not count as a request.
+#[derive(Clone)]
+pub struct ServerHandle(Rc<CoreEndpoint>);
+
+impl ServerHandle {
+    /// The server's name, for logs.
+    pub fn name(&self) -> &str {
+        self.0.shared().name()
+    }
+
+    /// The server.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        self.0.shared()
+    }
+}
+
+impl std::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ServerHandle").field(&self.name()).finish()
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use narthex_net::rt::{self, TaskKey};
 
 pub use cluster::{CoreCluster, PickError, Tried};
-pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease};
+pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;

@@ -86,6 +86,14 @@ fn a_connection_is_used_again() {
         drop(again);
         let status = lease.endpoint().status();
         assert_eq!((status.idle, status.sockets), (0, 0));
+        let handle = lease.handle();
+        drop(lease);
+        assert_eq!(handle.name(), origin.address.to_string());
+        assert_eq!(
+            handle.endpoint().in_flight(),
+            0,
+            "a handle is not a request"
+        );
     });
 }
 
@@ -367,9 +375,9 @@ fn an_idle_connection_of_another_core_makes_room() {
 
 #[test]
 fn many_workers_on_many_cores_share_few_sockets() {
-    const CORES: usize = 4;
-    const WORKERS: usize = 4;
-    const ROUNDS: usize = 100;
+    const CORES: usize = 16;
+    const WORKERS: usize = 2;
+    const ROUNDS: usize = 50;
     const MAX: usize = 4;
     let origin = Origin::start();
     let (fleet, clusters) = fleet_of(&[limited(origin.address, MAX)], CORES);
