@@ -1,0 +1,122 @@
+//! The paths, and the guard before every one of them.
+
+mod calls;
+mod text;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use narthex_engine::Handle;
+
+use crate::auth::{self, Door, Facts, Kind};
+
+/// Largest request body.
+const BODY: usize = 1 << 20;
+
+/// Every path of the admin API behind `door`.
+pub(crate) fn router(handle: Handle, door: Door) -> Router {
+    Router::new()
+        .route("/", get(calls::page))
+        .route("/metrics", get(calls::metrics))
+        .route("/status", get(calls::status))
+        .route("/upstreams", get(calls::upstreams))
+        .route("/health/live", get(calls::live))
+        .route("/health/ready", get(calls::ready))
+        .route("/config", get(calls::config))
+        .route("/reload", post(calls::reload))
+        .route("/reopen-logs", post(calls::reopen_logs))
+        .route("/stop", post(calls::stop))
+        .route("/explain", post(calls::explain))
+        .fallback(|| async { text::problem(StatusCode::NOT_FOUND, "there is no such path; GET / lists them") })
+        .method_not_allowed_fallback(|| async {
+            text::problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method; GET / lists them")
+        })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn_with_state(Arc::new(door), guard))
+        .with_state(handle)
+}
+
+async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let facts = Facts {
+        host: only(headers, &header::HOST),
+        origin: only(headers, &header::ORIGIN),
+        content_type: only(headers, &header::CONTENT_TYPE),
+        authorization: only(headers, &header::AUTHORIZATION),
+    };
+    let kind = kind(request.method(), request.uri().path());
+    let mut response = match auth::decide(&door, kind, &facts) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => {
+            let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::FORBIDDEN);
+            let mut response = text::problem(status, denied.remedy());
+            if status == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            }
+            response
+        }
+    };
+    harden(response.headers_mut());
+    response.into_response()
+}
+
+/// A page of ours is nothing to frame, guess types of or keep.
+fn harden(headers: &mut HeaderMap) {
+    let fixed = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+}
+
+fn kind(method: &Method, path: &str) -> Kind {
+    match *method {
+        Method::GET | Method::HEAD => Kind::Read,
+        Method::POST if path == "/explain" => Kind::Ask,
+        _ => Kind::Change,
+    }
+}
+
+/// The only value of a field; an empty text if it is there more than once or is no text.
+fn only<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    Some(match values.next() {
+        None => first.to_str().unwrap_or_default(),
+        Some(_) => "",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_occurs_twice_says_nothing() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(only(&headers, &header::HOST), None);
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        assert_eq!(only(&headers, &header::HOST), Some("localhost"));
+        headers.append(header::HOST, "localhost".parse().unwrap());
+        assert_eq!(only(&headers, &header::HOST), Some(""));
+    }
+
+    #[test]
+    fn only_explain_asks_with_a_body() {
+        assert_eq!(kind(&Method::POST, "/explain"), Kind::Ask);
+        for path in ["/reload", "/explain/", "/explain/../reload", "//explain"] {
+            assert_eq!(kind(&Method::POST, path), Kind::Change, "{path}");
+        }
+        assert_eq!(kind(&Method::DELETE, "/explain"), Kind::Change);
+        assert_eq!(kind(&Method::HEAD, "/config"), Kind::Read);
+    }
+}

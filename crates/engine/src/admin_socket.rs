@@ -1,0 +1,160 @@
+//! Admin sockets: bound by the engine with all the others (before privileges are dropped, before anything changes),
+//! served by the admin room.
+
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use narthex_config::model::{Address, Admin, Identity, Listener};
+use narthex_net::inherited::Inherited;
+use narthex_net::listen::{self, Bound, ListenError};
+
+/// Connections that may wait to be served; admin clients are few.
+const BACKLOG: u32 = 64;
+
+/// A bound admin socket. The file of a unix socket is removed when it is dropped.
+#[derive(Debug)]
+pub struct AdminSocket {
+    /// As configured.
+    pub config: Admin,
+    /// The socket, non-blocking.
+    pub listener: AdminListener,
+    bound: Bound,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum AdminListener {
+    /// On a TCP address.
+    Tcp(TcpListener),
+    /// In the file system.
+    Unix(UnixListener),
+}
+
+/// Why an admin socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminSocketError {
+    /// It could not be bound.
+    #[error("the admin socket: {0}")]
+    Listen(#[from] ListenError),
+    /// It was bound and gave no descriptor.
+    #[error("the admin socket {0} could not be taken over; report this")]
+    Missing(String),
+}
+
+impl AdminSocket {
+    /// Opens it. The file belongs to `identity` afterwards, so that it still works when privileges are gone.
+    pub fn bind(config: &Admin, identity: Option<&Identity>, inherited: &mut Inherited) -> Result<Self, AdminSocketError> {
+        let name = describe(&config.address);
+        let mut listener = Listener::new(&*name, config.address.clone());
+        listener.mode = config.mode;
+        listener.backlog = BACKLOG;
+        let mut bound = listen::bind(&listener, 1, inherited)?;
+        let fd: OwnedFd = bound.take_sockets().pop().ok_or(AdminSocketError::Missing(name))?;
+        let listener = match bound.address() {
+            Address::Tcp(_) => AdminListener::Tcp(fd.into()),
+            Address::Unix(path) => {
+                give_to(path, identity);
+                AdminListener::Unix(fd.into())
+            }
+            Address::Inherited(_) => AdminListener::Unix(fd.into()),
+        };
+        Ok(Self { config: config.clone(), listener, bound })
+    }
+
+    /// Where it is, as a client writes it after `--admin`.
+    pub fn describe(&self) -> String {
+        describe(self.bound.address())
+    }
+}
+
+/// Keeps the sockets that stay, opens the new ones; what is not returned is closed by dropping it.
+pub(crate) fn reconcile(
+    open: &[Arc<AdminSocket>],
+    wanted: &[Admin],
+    identity: Option<&Identity>,
+    inherited: &mut Inherited,
+) -> Result<Vec<Arc<AdminSocket>>, AdminSocketError> {
+    wanted
+        .iter()
+        .map(|admin| match open.iter().find(|socket| socket.config == *admin) {
+            Some(socket) => Ok(Arc::clone(socket)),
+            None => AdminSocket::bind(admin, identity, inherited).map(Arc::new),
+        })
+        .collect()
+}
+
+fn give_to(path: &Path, identity: Option<&Identity>) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    // An identity that cannot be resolved is reported where it is assumed.
+    if let Some(Ok(ids)) = identity.map(crate::privileges::resolve)
+        && let Err(error) = std::os::unix::fs::chown(path, Some(ids.uid), Some(ids.gid))
+    {
+        tracing::warn!(path = %path.display(), %error, "the admin socket stays root's");
+    }
+}
+
+/// An address as a client writes it.
+pub(crate) fn describe(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Inherited(name) => name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn unix(path: &Path) -> Admin {
+        Admin { address: Address::Unix(path.to_owned()), mode: 0o600, token: None }
+    }
+
+    #[test]
+    fn a_unix_socket_has_its_mode_and_goes_with_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let socket = AdminSocket::bind(&unix(&path), None, &mut Inherited::none()).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_sockets_file_is_replaced_a_live_one_respected() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let _first = AdminSocket::bind(&unix(&path), None, &mut Inherited::none()).unwrap();
+        let error = AdminSocket::bind(&unix(&path), None, &mut Inherited::none()).unwrap_err();
+        assert!(error.to_string().contains("is in use"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = AdminSocket::bind(&unix(&dir.path().join("none/admin.sock")), None, &mut Inherited::none()).unwrap_err();
+        assert!(error.to_string().contains("/none does not exist"), "{error}");
+    }
+
+    #[test]
+    fn what_stays_is_the_very_same_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let (a, b) = (unix(&dir.path().join("a")), unix(&dir.path().join("b")));
+        let first = reconcile(&[], std::slice::from_ref(&a), None, &mut Inherited::none()).unwrap();
+        let second = reconcile(&first, &[b, a], None, &mut Inherited::none()).unwrap();
+        assert!(Arc::ptr_eq(&first[0], &second[1]));
+        let failed = reconcile(&second, &[unix(&dir.path().join("none/c"))], None, &mut Inherited::none());
+        assert!(failed.is_err());
+        assert!(dir.path().join("a").exists());
+    }
+}

@@ -1,0 +1,211 @@
+//! What can be asked of the engine, and what it answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use narthex_config::model::Config;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::changes::Changes;
+use crate::supervise::Entry;
+
+/// Where an answer goes. Nobody waiting for it is fine.
+pub type Reply<T> = oneshot::Sender<T>;
+
+/// One thing to do. Commands are done one at a time, in the order they came.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the files again and serve what they say.
+    Reload {
+        /// Who asked, for the log.
+        why: &'static str,
+        /// What changed, or why nothing did.
+        reply: Option<Reply<Result<ReloadReport, Refused>>>,
+    },
+    /// Stop gracefully; the second time, at once.
+    Stop {
+        /// Who asked, for the log.
+        why: &'static str,
+        /// Instead of the configured grace.
+        grace: Option<Duration>,
+    },
+    /// How are you?
+    Status(Reply<Status>),
+    /// What would happen to this request?
+    Explain(ExplainRequest, Reply<Result<Explanation, String>>),
+    /// Open the access logs anew (after a rotation).
+    ReopenLogs {
+        /// Who asked, for the log.
+        why: &'static str,
+    },
+    /// The configuration that serves.
+    Config(Reply<Arc<Config>>),
+}
+
+/// A reload that took effect.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReloadReport {
+    /// What differs from before.
+    pub changes: Changes,
+    /// Warnings of the check, as a person reads them; may be empty.
+    pub warnings: String,
+    /// From the request to the moment every core had adopted it.
+    pub milliseconds: u64,
+}
+
+/// A reload that did not. What served before serves on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refused {
+    /// Every problem, as a person reads it.
+    pub problems: String,
+    /// The same for machines, when they are problems of the files; else null.
+    pub details: serde_json::Value,
+}
+
+impl Refused {
+    /// One problem that is not in the files.
+    pub fn new(problem: impl std::fmt::Display) -> Self {
+        Self { problems: problem.to_string(), details: serde_json::Value::Null }
+    }
+}
+
+/// Where the process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Not serving yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Finishing what is in flight.
+    Draining,
+}
+
+impl Phase {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// How the process is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: &'static str,
+    /// Process number.
+    pub pid: u32,
+    /// Phase of life.
+    pub phase: Phase,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Where the configuration comes from.
+    pub source: String,
+    /// Reloads since the start.
+    pub reloads: ReloadStats,
+    /// Data cores.
+    pub workers: usize,
+    /// Client connections per core.
+    pub connections: Vec<usize>,
+    /// Sockets that accept clients, as `name address`.
+    pub listeners: Vec<ListenerStatus>,
+    /// Sites and routes.
+    pub sites: usize,
+    /// All routes of all sites.
+    pub routes: usize,
+    /// Named groups of servers.
+    pub upstreams: Vec<UpstreamStatus>,
+    /// Everything long-lived that runs.
+    pub tasks: Vec<Entry>,
+}
+
+/// Reloads since the start.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ReloadStats {
+    /// That took effect.
+    pub applied: u64,
+    /// That were refused.
+    pub refused: u64,
+    /// Did the last one take effect? True before the first.
+    pub last_applied: bool,
+    /// Seconds since 1970 of the configuration that serves.
+    pub loaded_at: u64,
+    /// Problems of the last one, when it was refused.
+    pub last_problems: Option<String>,
+}
+
+/// A socket that accepts clients.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListenerStatus {
+    /// As written.
+    pub name: String,
+    /// Where it is bound.
+    pub address: String,
+}
+
+/// A named group of servers.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpstreamStatus {
+    /// Name.
+    pub name: String,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// One server.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerStatus {
+    /// As written.
+    pub name: String,
+    /// Where it is.
+    pub address: String,
+    /// In one word.
+    pub state: String,
+    /// Seconds since 1970 of the last change of state.
+    pub since: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Requests that wait for a connection.
+    pub waiting: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Failures among them.
+    pub failures: u64,
+    /// The last failure.
+    pub last_error: Option<String>,
+}
+
+/// A request to explain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// Method.
+    pub method: String,
+    /// Absolute URL.
+    pub url: String,
+    /// Header lines.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// The client's address; 127.0.0.1 if absent.
+    #[serde(default)]
+    pub client: Option<std::net::IpAddr>,
+    /// Name of the listener it arrives on; the one with the URL's port if absent.
+    #[serde(default)]
+    pub listener: Option<String>,
+}
+
+/// What would happen to it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// As a person reads it.
+    pub text: String,
+    /// For machines.
+    pub details: serde_json::Value,
+}

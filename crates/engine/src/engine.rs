@@ -1,0 +1,243 @@
+//! The one task that applies commands, in the order they came.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use narthex_config::model::Config;
+use narthex_net::inherited::Inherited;
+use narthex_upstream::Discovery;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::accepting::Cores;
+use crate::admin_socket::AdminSocket;
+use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
+use crate::drain::{Drained, drain};
+use crate::handle::PhaseCell;
+use crate::limits::watch_memory;
+use crate::listeners::{Listeners, Prepared};
+use crate::notify::Notifier;
+use crate::pid_file::PidFile;
+use crate::plane::{self, Runtime, Shared};
+use crate::reload::ReloadMetrics;
+use crate::start::Options;
+use crate::supervise::{Fatal, Policy, Supervisor};
+use crate::workers::{CoreGone, Worker, Workers};
+
+/// Longest wait for the access logs to be written at the end.
+const LAST_LOGS: Duration = Duration::from_secs(2);
+
+/// What serves now.
+pub(crate) struct Active {
+    pub(crate) config: Arc<Config>,
+    pub(crate) runtime: Arc<Runtime>,
+}
+
+/// The process, as its one task of control sees it.
+pub struct Engine {
+    pub(crate) active: Active,
+    pub(crate) cores: Cores,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) metrics: ReloadMetrics,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listeners: Listeners,
+    /// Sockets that are open and wait for [`Engine::run`].
+    pub(crate) prepared: Option<Prepared>,
+    pub(crate) inherited: Inherited,
+    pub(crate) admin: watch::Sender<Vec<Arc<AdminSocket>>>,
+    pub(crate) options: Options,
+    pub(crate) notifier: Notifier,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) fatal: Fatal,
+    pub(crate) phase: Arc<PhaseCell>,
+    pub(crate) reloads: ReloadStats,
+    pub(crate) started: Instant,
+    pub(crate) draining: Option<JoinHandle<Drained>>,
+    pub(crate) open_files: u64,
+    /// The memory cap in bytes, as the watch over it reads it.
+    pub(crate) memory: Arc<AtomicU64>,
+    /// Resolves names until dropped.
+    pub(crate) _discovery: Discovery,
+    pub(crate) supervisor: Supervisor,
+    /// Removed with us.
+    pub(crate) _pid_file: Option<PidFile>,
+}
+
+/// How the process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything in flight was finished, or the grace was over.
+    Stopped,
+    /// A second signal cut it short.
+    Forced,
+    /// Something that the process needs has ended.
+    Failed(String),
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::Forced => 130,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl Engine {
+    /// Serves until the process is told to stop. Runs on a current-thread tokio runtime.
+    pub async fn run(mut self) -> Exit {
+        if let Err(gone) = self.begin().await {
+            return Exit::Failed(gone.to_string());
+        }
+        let mut watchdog = self.notifier.watchdog().map(tokio::time::interval);
+        loop {
+            tokio::select! {
+                biased;
+                why = self.fatal.next() => return Exit::Failed(why),
+                drained = drained(self.draining.as_mut()) => return self.stopped(drained).await,
+                Some(command) = self.commands.recv() => {
+                    if let Some(exit) = self.apply(command).await {
+                        return exit;
+                    }
+                }
+                () = tick(watchdog.as_mut()) => self.reassure().await,
+            }
+        }
+    }
+
+    /// The first swap: from accepting nothing to serving.
+    async fn begin(&mut self) -> Result<(), CoreGone> {
+        if let Some(prepared) = self.prepared.take() {
+            self.listeners.commit(prepared, &self.active.runtime, &self.workers, &self.cores).await?;
+        }
+        let (shared, memory) = (Arc::clone(&self.shared), Arc::clone(&self.memory));
+        self.supervisor.task("memory", Policy::Restart, move || watch_memory(Arc::clone(&shared), Arc::clone(&memory)));
+        self.phase.set(Phase::Ready);
+        self.shared.set_ready(true);
+        self.notifier.ready(&self.headline());
+        for (listener, address) in self.active.config.listeners.iter().zip(self.listeners.addresses()) {
+            tracing::info!(listener = listener.name, address, "listening");
+        }
+        for admin in self.admin.borrow().iter() {
+            tracing::info!(address = admin.describe(), "admin");
+        }
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = self.workers.count(), "ready");
+        Ok(())
+    }
+
+    async fn apply(&mut self, command: Command) -> Option<Exit> {
+        // An answer that nobody waits for any more is dropped, throughout.
+        match command {
+            Command::Reload { why, reply } => {
+                let result = self.reload(why).await;
+                if let Some(reply) = reply {
+                    drop(reply.send(result));
+                }
+            }
+            Command::Stop { why, grace } => return self.stop(why, grace),
+            Command::Status(reply) => drop(reply.send(self.status().await)),
+            Command::Explain(request, reply) => drop(reply.send(plane::explain(&self.active.runtime, &request))),
+            Command::ReopenLogs { why } => {
+                tracing::info!(why, "access logs are opened anew");
+                self.shared.reopen_logs();
+            }
+            Command::Config(reply) => drop(reply.send(Arc::clone(&self.active.config))),
+        }
+        None
+    }
+
+    fn stop(&mut self, why: &'static str, grace: Option<Duration>) -> Option<Exit> {
+        if self.draining.is_some() {
+            tracing::warn!(why, "stopping at once; what was in flight is cut");
+            return Some(Exit::Forced);
+        }
+        let grace = grace.unwrap_or(self.active.config.shutdown_grace);
+        tracing::info!(why, grace_seconds = grace.as_secs(), "stopping: finishing what is in flight");
+        self.phase.set(Phase::Draining);
+        self.shared.set_ready(false);
+        self.notifier.stopping("finishing what is in flight");
+        let sockets = self.listeners.closing();
+        self.draining = Some(tokio::spawn(drain(Arc::clone(&self.workers), sockets, grace)));
+        None
+    }
+
+    async fn stopped(&mut self, drained: Drained) -> Exit {
+        match drained {
+            Drained::Done => tracing::info!("stopped"),
+            Drained::GraceOver(connections) => tracing::warn!(connections, "stopped: the grace was over"),
+        }
+        let flushed = self.workers.each(|_| |worker: &Rc<Worker>| worker.proxy.flush_logs());
+        if tokio::time::timeout(LAST_LOGS, flushed).await.is_err() {
+            tracing::warn!("a core does not answer; its last access-log records are lost");
+        }
+        self.shared.flush_logs(LAST_LOGS);
+        Exit::Stopped
+    }
+
+    /// Tells the service manager that we live, if every core answers.
+    async fn reassure(&mut self) {
+        let answers = self.workers.each(|_| |_: &_| ());
+        let patience = self.notifier.watchdog().unwrap_or(Duration::from_secs(1));
+        match tokio::time::timeout(patience, answers).await {
+            Ok(Ok(_)) => self.notifier.alive(),
+            Ok(Err(_)) | Err(_) => tracing::error!("a core does not answer; the service manager is not told that we live"),
+        }
+    }
+
+    /// One line about what serves.
+    pub(crate) fn headline(&self) -> String {
+        let config = &self.active.config;
+        format!(
+            "serving {} on {}, {} from {}",
+            count(config.sites.len(), "site"),
+            count(config.listeners.len(), "listener"),
+            count(config.upstreams.len(), "upstream"),
+            self.options.source
+        )
+    }
+
+    async fn status(&self) -> Status {
+        let config = &self.active.config;
+        let connections =
+            self.workers.each(|_| |worker: &Rc<Worker>| worker.proxy.connections());
+        let listeners = config.listeners.iter().zip(self.listeners.addresses());
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            phase: self.phase.get(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            source: self.options.source.to_string(),
+            reloads: self.reloads.clone(),
+            workers: self.workers.count(),
+            connections: connections.await.unwrap_or_default(),
+            listeners: listeners.map(|(l, address)| ListenerStatus { name: l.name.clone(), address }).collect(),
+            sites: config.sites.len(),
+            routes: config.sites.iter().map(|site| site.routes.len()).sum(),
+            upstreams: plane::upstreams(&self.shared),
+            tasks: self.supervisor.list(),
+        }
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+async fn drained(drain: Option<&mut JoinHandle<Drained>>) -> Drained {
+    match drain {
+        // A drain that panics is one that found nothing to wait for.
+        Some(drain) => drain.await.unwrap_or(Drained::Done),
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(watchdog: Option<&mut tokio::time::Interval>) {
+    match watchdog {
+        Some(watchdog) => drop(watchdog.tick().await),
+        None => std::future::pending().await,
+    }
+}

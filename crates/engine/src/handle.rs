@@ -1,0 +1,148 @@
+//! The way to the engine: a bounded channel of commands, and what may be read without asking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use narthex_config::model::Config;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin_socket::AdminSocket;
+use crate::command::{Command, ExplainRequest, Explanation, Phase, Refused, ReloadReport, Status, UpstreamStatus};
+use crate::plane::Shared;
+use crate::supervise::Supervisor;
+
+/// Commands that may wait.
+pub(crate) const COMMANDS: usize = 64;
+
+/// The engine has ended; nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the engine has stopped")]
+pub struct Stopped;
+
+/// Why a reload did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The new configuration cannot be used; the old one serves on.
+    #[error("{}", .0.problems)]
+    Refused(Refused),
+    /// Too late.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// Where the process is in its life, for all to read.
+#[derive(Debug, Default)]
+pub(crate) struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+}
+
+/// A way to the engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) phase: Arc<PhaseCell>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) admin: watch::Receiver<Vec<Arc<AdminSocket>>>,
+    pub(crate) supervisor: Supervisor,
+}
+
+impl Handle {
+    /// Queues a command, waiting for room.
+    pub async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+
+    /// Reads the files again and serves what they say; returns when every core does.
+    pub async fn reload(&self, why: &'static str) -> Result<ReloadReport, ReloadError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Reload { why, reply: Some(reply) }).await?;
+        answer.await.map_err(|_| Stopped)?.map_err(ReloadError::Refused)
+    }
+
+    /// Begins a graceful stop. The second time, the process ends at once.
+    pub async fn stop(&self, why: &'static str, grace: Option<Duration>) -> Result<(), Stopped> {
+        self.send(Command::Stop { why, grace }).await
+    }
+
+    /// How the process is.
+    pub async fn status(&self) -> Result<Status, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Status(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What would happen to a request; the inner error says what is wrong with the question.
+    pub async fn explain(&self, request: ExplainRequest) -> Result<Result<Explanation, String>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Explain(request, reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// The configuration that serves.
+    pub async fn config(&self) -> Result<Arc<Config>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Config(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Where the process is in its life.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// What outlives reloads: metrics and servers.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The servers of every upstream.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        crate::plane::upstreams(&self.shared)
+    }
+
+    /// The admin sockets that shall be served now.
+    pub fn admin_sockets(&self) -> watch::Receiver<Vec<Arc<AdminSocket>>> {
+        self.admin.clone()
+    }
+
+    /// The list of everything long-lived.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Returns when the engine has ended.
+    pub async fn closed(&self) {
+        self.commands.closed().await;
+    }
+
+    pub(crate) fn request_reload(&self, why: &'static str) {
+        self.request(Command::Reload { why, reply: None });
+    }
+
+    pub(crate) fn request_stop(&self, why: &'static str) {
+        self.request(Command::Stop { why, grace: None });
+    }
+
+    pub(crate) fn request_reopen_logs(&self, why: &'static str) {
+        self.request(Command::ReopenLogs { why });
+    }
+
+    fn request(&self, command: Command) {
+        if let Err(error) = self.commands.try_send(command) {
+            tracing::warn!(%error, "the engine has too much to do to hear a signal; send it again");
+        }
+    }
+}

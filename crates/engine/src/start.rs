@@ -1,0 +1,168 @@
+//! The start, in the order that lets nothing half-done remain: sockets, pid file, privileges, runtime, cores.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use narthex_config::model::{Address, Admin, Config};
+use narthex_net::inherited::Inherited;
+use narthex_net::limits::raise_nofile;
+use narthex_net::listen::ListenError;
+use narthex_observe::log::LogControl;
+use tokio::sync::{mpsc, watch};
+
+use crate::accepting::Cores;
+use crate::admin_socket::{AdminSocket, AdminSocketError, reconcile};
+use crate::command::{Phase, ReloadStats};
+use crate::engine::{Active, Engine};
+use crate::handle::{COMMANDS, Handle, PhaseCell};
+use crate::limits::memory_cap;
+use crate::listeners::Listeners;
+use crate::notify::Notifier;
+use crate::pid_file::{PidFile, PidFileError};
+use crate::plane::{BuildError, Runtime, Shared};
+use crate::privileges::IdentityError;
+use crate::reload::ReloadMetrics;
+use crate::source::Source;
+use crate::supervise::Supervisor;
+use crate::workers::Workers;
+use crate::{control, limits, privileges};
+
+/// How to start.
+pub struct Options {
+    /// Where the configuration came from; read again at a reload.
+    pub source: Source,
+    /// The running diagnostics log, whose level a reload may change.
+    pub log: Option<LogControl>,
+    /// Open the usual control socket when the configuration names none.
+    pub default_admin: bool,
+}
+
+/// Why the process does not start. `Display` is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An admin socket could not be opened.
+    #[error(transparent)]
+    Admin(#[from] AdminSocketError),
+    /// The pid file.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// Privileges could not be dropped.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data plane refused the configuration.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The system refused a thread or a descriptor.
+    #[error("the system refuses what the cores need ({0}); raise the limits of processes and open files")]
+    Thread(io::Error),
+}
+
+impl Engine {
+    /// Opens the sockets, becomes who the configuration says, and starts the cores. Nothing is accepted before
+    /// [`Engine::run`]. An error leaves nothing behind.
+    ///
+    /// To be called before any other thread exists: privileges belong to threads, and new ones inherit.
+    pub fn start(mut config: Config, options: Options) -> Result<(Self, Handle), StartError> {
+        let (open_files, _) = raise_nofile();
+        let memory = Arc::new(AtomicU64::new(memory_cap(config.memory)));
+        limits::decide(&mut config, open_files);
+        let cores = config.workers.max(1);
+        let mut inherited = Inherited::from_env();
+        let mut listeners = Listeners::default();
+        let prepared = listeners.prepare(&config.listeners, cores, &mut inherited)?;
+        let admin = open_admin(&config, &[], options.default_admin, &mut inherited)?;
+        let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+        if let Some(identity) = &config.identity {
+            privileges::drop_to(identity)?;
+        }
+
+        let config = Arc::new(config);
+        let shared = Shared::new(cores);
+        let runtime = Runtime::build(Arc::clone(&config), &shared)?;
+        let discovery = shared.fleet().start_discovery().map_err(StartError::Thread)?;
+        let (supervisor, fatal) = Supervisor::new();
+        let workers = Workers::start(cores, &shared, &runtime, &supervisor).map_err(StartError::Thread)?;
+        control::start(cores, &shared, &supervisor).map_err(StartError::Thread)?;
+
+        let (commands, queue) = mpsc::channel(COMMANDS);
+        let (admin, admin_watch) = watch::channel(admin);
+        let phase = Arc::new(PhaseCell::default());
+        let handle =
+            Handle { commands, phase: Arc::clone(&phase), shared: Arc::clone(&shared), admin: admin_watch, supervisor };
+        let engine = Self {
+            active: Active { config, runtime },
+            cores: Cores { balance: Arc::clone(shared.balance()), remotes: Arc::clone(workers.remotes()) },
+            workers: Arc::new(workers),
+            metrics: ReloadMetrics::new(&shared),
+            shared,
+            listeners,
+            prepared: Some(prepared),
+            inherited,
+            admin,
+            options,
+            notifier: Notifier::from_env(),
+            commands: queue,
+            fatal,
+            phase,
+            reloads: ReloadStats { last_applied: true, loaded_at: unix_now(), ..ReloadStats::default() },
+            started: Instant::now(),
+            draining: None,
+            open_files,
+            memory,
+            _discovery: discovery,
+            supervisor: handle.supervisor.clone(),
+            _pid_file: pid_file,
+        };
+        engine.phase.set(Phase::Starting);
+        Ok((engine, handle))
+    }
+}
+
+/// The admin sockets of a configuration; without any the usual one, if it can be had.
+pub(crate) fn open_admin(
+    config: &Config,
+    open: &[Arc<AdminSocket>],
+    default_admin: bool,
+    inherited: &mut Inherited,
+) -> Result<Vec<Arc<AdminSocket>>, AdminSocketError> {
+    let identity = config.identity.as_ref();
+    if !config.admin.is_empty() || !default_admin {
+        return reconcile(open, &config.admin, identity, inherited);
+    }
+    let Some(path) = usual_admin_paths().into_iter().find(|path| path.parent().is_some_and(prepare_directory)) else {
+        return Ok(Vec::new());
+    };
+    let usual = Admin { address: Address::Unix(path), mode: 0o600, token: None };
+    match reconcile(open, &[usual], identity, inherited) {
+        Ok(sockets) => Ok(sockets),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: reload by SIGHUP, or name one with `admin`");
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// Where the control socket is when the configuration does not say, most likely first.
+pub fn usual_admin_paths() -> Vec<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let root = rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
+    [given("RUNTIME_DIRECTORY"), root.map(|r| r.join("narthex")), given("XDG_RUNTIME_DIR").map(|d| d.join("narthex"))]
+        .into_iter()
+        .flatten()
+        .map(|directory| directory.join("admin.sock"))
+        .collect()
+}
+
+fn prepare_directory(directory: &std::path::Path) -> bool {
+    directory.is_dir() || std::fs::create_dir(directory).is_ok()
+}
+
+pub(crate) fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

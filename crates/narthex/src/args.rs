@@ -1,0 +1,359 @@
+//! What may be written after `narthex`, and the help that teaches it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+First steps:
+  narthex demo                                       see it work: three origins, a proxy, what to try
+  narthex proxy --listen :8080 --to 127.0.0.1:3000   put it in front of an application, without a file
+  narthex check narthex.kdl                          is this file right? says where not, and what to write
+  narthex run --config narthex.kdl                   serve it
+
+Exit codes:
+  0    done, and well (`run`: stopped gracefully)
+  1    the answer is no: problems in the configuration, a refused reload, a start that failed
+  2    the question was wrong: bad arguments, a file that cannot be read, no process that answers
+  130  `run`, `proxy`, `demo`: a second signal stopped it at once; what was in flight was cut
+
+Signals to a running process:
+  SIGHUP            reload            SIGTERM, SIGINT   stop gracefully; the second time at once
+  SIGUSR1           reopen access logs";
+
+/// A reverse proxy: it decides where each request goes, protects, observes, and explains what it did.
+#[derive(Debug, Parser)]
+#[command(name = "narthex", version, after_help = AFTER_HELP, max_term_width = 100, disable_help_subcommand = false)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a configuration
+    Run(RunArgs),
+    /// Serve without a file: one address in front of one or more servers
+    Proxy(ProxyArgs),
+    /// See it work: three small origins, a proxy in front of them, and what to try
+    Demo(DemoArgs),
+    /// Check a configuration and show every problem at once
+    Check(CheckArgs),
+    /// Format, show, describe and migrate configurations
+    Config(ConfigArgs),
+    /// Make the running process read its files again; says what changed, or why nothing did
+    Reload(ReloadArgs),
+    /// How is the running process?
+    Status(StatusArgs),
+    /// Which route takes a request, and why the others don't
+    Explain(ExplainArgs),
+    /// Completions for a shell
+    Completions(CompletionsArgs),
+    /// Manual pages
+    #[command(hide = true)]
+    Man(ManArgs),
+    /// The version
+    Version,
+}
+
+/// Serve a configuration.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Without --config, ./narthex.kdl is served if it exists, else /etc/narthex/narthex.kdl.
+
+Examples:
+  narthex run --config narthex.kdl
+  sudo narthex run --config /etc/narthex/narthex.kdl     binds port 80, then becomes the `user` of the file
+
+As a service: packaging/narthex.service (systemd, Type=notify-reload). In a container it runs as PID 1.
+Exit codes: 0 stopped gracefully, 1 it could not start or has failed, 2 the file cannot be read, 130 a second signal.")]
+pub struct RunArgs {
+    /// The file (KDL, or JSON with the ending .json)
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Serve without a file.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  narthex proxy --listen :8080 --to 127.0.0.1:3000
+  narthex proxy --listen :8080 --to 127.0.0.1:3000 --to 127.0.0.1:3001 --access-log json
+  narthex proxy --listen 127.0.0.1:8080 --to unix:/run/app.sock --admin 127.0.0.1:9180
+
+The file that says the same: add --print. Exit codes as for `run`.")]
+pub struct ProxyArgs {
+    /// Where clients connect: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub listen: String,
+    /// A server; once or more. Requests go to the one with the fewest in flight
+    #[arg(short, long = "to", value_name = "SERVER", required = true)]
+    pub to: Vec<String>,
+    /// Threads that serve [default: one for each core of this machine]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// One line per request, on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "off")]
+    pub access_log: AccessLogArg,
+    /// Also answer `status`, `explain` and /metrics here: `127.0.0.1:9180` or `unix:/path`
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// Print the configuration file that says the same, and do nothing else
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Shape of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogArg {
+    /// One JSON object a line
+    Json,
+    /// NCSA combined
+    Combined,
+    /// None
+    Off,
+}
+
+/// See it work.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Ctrl-C stops it. Exit codes: 0 stopped, 1 it could not start, 130 a second Ctrl-C.")]
+pub struct DemoArgs {
+    /// Port of the proxy; a free one if it is taken
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// Port of the admin address; a free one if it is taken
+    #[arg(long, default_value_t = 9180)]
+    pub admin_port: u16,
+    /// Show every request
+    #[arg(long)]
+    pub access_log: bool,
+}
+
+/// Check a configuration.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Every problem is shown at once, with its place and what to write instead. Nothing is bound, nothing is changed.
+
+Exit codes: 0 the file can be served (warnings included), 1 it has problems, 2 it cannot be read.")]
+pub struct CheckArgs {
+    /// The file; as for `run` when it is left out
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The same as FILE
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true)]
+    pub config: Option<PathBuf>,
+    /// A JSON array of problems, for editors and pipelines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Work with configurations.
+#[derive(Debug, ClapArgs)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Put files into the one common shape
+    #[command(after_help = "Exit codes: 0 done (--check: nothing to do), 1 --check found a difference, 2 a file cannot be read or parsed.")]
+    Fmt {
+        /// Files to rewrite; `-` reads standard input and writes standard output
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        /// Change nothing; exit 1 if something would change
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print a configuration
+    #[command(after_help = "Secrets are shown by reference, never by value. Exit codes: 0, 1 problems, 2 it cannot be read.")]
+    Show {
+        /// The file; as for `run` when it is left out
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The same as FILE
+        #[arg(short, long, value_name = "FILE", conflicts_with = "file", hide = true)]
+        config: Option<PathBuf>,
+        /// With every default that applies
+        #[arg(long)]
+        effective: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the JSON form
+    Schema,
+    /// Bring a file to the current version of the language
+    #[command(after_help = "Exit codes: 0 done or nothing to do, 2 the file cannot be read or names a version that is not known.")]
+    Migrate {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Rewrite the file instead of printing
+        #[arg(long)]
+        write: bool,
+    },
+    /// Print the reference manual of the language
+    Docs,
+}
+
+/// Where the running process answers.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct AdminArgs {
+    /// Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`
+    ///
+    /// Left out: $NARTHEX_ADMIN, then the first `admin` of the configuration, then the usual places. A token for a TCP
+    /// address is taken from $NARTHEX_ADMIN_TOKEN.
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+}
+
+/// Reload the running process.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Returns when every core serves the new configuration. What is in flight finishes on the old one. A file with problems
+changes nothing.
+
+Exit codes: 0 reloaded, 1 refused (the old configuration serves on), 2 no process answers.")]
+pub struct ReloadArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Find the admin address in this file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How is the running process?
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exit codes: 0 it is ready, 1 it answers and is not ready, 2 no process answers.")]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Find the admin address in this file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which route takes a request.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Asks the running process, whose answer includes the health of servers; with --config it asks a file and no process.
+Both use the matcher of the data path.
+
+Examples:
+  narthex explain GET http://shop.example.com/api/x -H 'X-Beta: 1'
+  narthex explain POST http://shop.example.com/login --client 203.0.113.9 --config narthex.kdl
+
+Exit codes: 0 explained, 1 the request cannot be explained or the file has problems, 2 no process answers.")]
+pub struct ExplainArgs {
+    /// Method, such as GET
+    #[arg(value_name = "METHOD")]
+    pub method: String,
+    /// The URL, such as http://shop.example.com/api/x?y=1
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A header line `Name: value`; once or more
+    #[arg(short = 'H', long = "header", value_name = "LINE")]
+    pub headers: Vec<String>,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    pub client: Option<IpAddr>,
+    /// The listener's name, such as `:8080`
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Ask this file instead of the running process
+    #[arg(short, long, value_name = "FILE", conflicts_with = "admin")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Completions for a shell.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example: narthex completions bash > /etc/bash_completion.d/narthex")]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Manual pages.
+#[derive(Debug, ClapArgs)]
+pub struct ManArgs {
+    /// Write one page per command here; without it the main page goes to standard output
+    #[arg(long, value_name = "DIRECTORY")]
+    pub out: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["narthex"], args].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_manual_parse() {
+        for args in [
+            &["run", "--config", "narthex.kdl"][..],
+            &["run"],
+            &["proxy", "--listen", ":8080", "--to", "127.0.0.1:3000", "--workers", "2", "--access-log", "json"],
+            &["check", "narthex.kdl", "--json"],
+            &["check", "--config", "narthex.kdl"],
+            &["config", "fmt", "--check", "a.kdl", "b.kdl"],
+            &["config", "show", "--effective", "--json"],
+            &["config", "schema"],
+            &["config", "migrate", "a.kdl"],
+            &["config", "docs"],
+            &["reload", "--admin", "unix:/run/narthex/admin.sock"],
+            &["status", "--json"],
+            &["explain", "GET", "http://a/b", "-H", "X: 1", "-H", "Y: 2", "--client", "::1"],
+            &["completions", "bash"],
+            &["man"],
+            &["version"],
+            &["demo"],
+        ] {
+            assert!(parse(args).is_ok(), "{args:?}: {}", parse(args).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_exit_2() {
+        for args in [
+            &["proxy", "--listen", ":80"][..],
+            &["proxy", "--listen", ":80", "--to", "x", "--workers", "0"],
+            &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],
+            &["explain", "GET"],
+            &["explain", "GET", "http://a", "--config", "f", "--admin", "unix:/x"],
+            &["runn"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_typo_is_met_with_a_suggestion() {
+        let text = parse(&["chekc"]).unwrap_err().to_string();
+        assert!(text.contains("'check'"), "{text}");
+    }
+}

@@ -1,0 +1,10 @@
+//! One file per command (or family of them).
+
+pub mod check;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod explain;
+pub mod meta;
+pub mod proxy;
+pub mod run;
