@@ -6,6 +6,7 @@ use narthex_config::model::{Filter, HeaderOp, IpSet};
 use narthex_message::Edits;
 
 use crate::header::{self, Side};
+use crate::path::PathStep;
 use crate::template::View;
 use crate::values::Values;
 
@@ -23,6 +24,7 @@ enum RequestStep {
     Headers(Vec<HeaderOp>),
     Allow(IpSet),
     Deny(IpSet),
+    Path(PathStep),
 }
 
 /// The current path and query as filters have left them; `None` is unchanged.
@@ -62,22 +64,45 @@ impl fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+impl Target {
+    /// What `new` changes is changed.
+    fn merge(&mut self, new: Self) {
+        if new.path.is_some() {
+            self.path = new.path;
+        }
+        if new.query.is_some() {
+            self.query = new.query;
+        }
+    }
+}
+
+impl RequestStep {
+    /// `None` for a filter on the response.
+    fn build(filter: &Filter) -> Result<Option<Self>, String> {
+        Ok(Some(match filter {
+            Filter::RequestHeaders(ops) => Self::Headers(header::checked(ops, Side::Request)),
+            Filter::ResponseHeaders(_) => return Ok(None),
+            Filter::StripPrefix(prefix) => Self::Path(PathStep::Strip(prefix.clone())),
+            Filter::AddPrefix(prefix) => Self::Path(PathStep::Add(prefix.clone())),
+            Filter::Rewrite(template) => Self::Path(PathStep::rewrite(template)?),
+            Filter::RewriteRegex { pattern, with } => Self::Path(PathStep::regex(pattern, with)?),
+            Filter::Allow(set) => Self::Allow(set.clone()),
+            Filter::Deny(set) => Self::Deny(set.clone()),
+        }))
+    }
+}
+
 impl Chain {
     /// Checks and compiles the filters of a route, in written order.
     pub fn build(filters: &[Filter]) -> Result<Self, BuildError> {
         let mut chain = Self::default();
-        for filter in filters {
-            match filter {
-                Filter::RequestHeaders(ops) => {
-                    let ops = header::checked(ops, Side::Request);
-                    chain.request.push(RequestStep::Headers(ops));
-                }
-                Filter::ResponseHeaders(ops) => {
-                    chain.response.push(header::checked(ops, Side::Response));
-                }
-                Filter::Allow(set) => chain.request.push(RequestStep::Allow(set.clone())),
-                Filter::Deny(set) => chain.request.push(RequestStep::Deny(set.clone())),
-                _ => {}
+        for (filter, written) in filters.iter().enumerate() {
+            if let Filter::ResponseHeaders(ops) = written {
+                chain.response.push(header::checked(ops, Side::Response));
+            } else if let Some(step) =
+                RequestStep::build(written).map_err(|reason| BuildError { filter, reason })?
+            {
+                chain.request.push(step);
             }
         }
         chain.response.reverse();
@@ -101,10 +126,16 @@ impl Chain {
 
     /// Runs the filters on a request, in written order. Each sees the headers, path and query that those before it left.
     pub fn request(&self, values: &Values<'_>, edits: &mut Edits, target: &mut Target) -> Verdict {
-        let _ = target;
-        let head = values.request.map(|(head, _)| head);
         for step in &self.request {
+            let mut view = View::of(values);
+            if let Some(path) = &target.path {
+                view.path = path;
+            }
+            if let Some(query) = &target.query {
+                view.query = query.as_deref();
+            }
             match step {
+                RequestStep::Headers(ops) => header::apply(ops, Side::Request, &view, edits),
                 RequestStep::Allow(set) if !values.client_ip.is_some_and(|ip| set.contains(ip)) => {
                     return Verdict::Refused;
                 }
@@ -112,8 +143,12 @@ impl Chain {
                     return Verdict::Refused;
                 }
                 RequestStep::Allow(_) | RequestStep::Deny(_) => {}
-                RequestStep::Headers(ops) => {
-                    header::apply(ops, Side::Request, &View::of(values), head, edits);
+                RequestStep::Path(step) => {
+                    view.request = view.request.map(|(head, _)| (head, &*edits));
+                    match step.apply(&view) {
+                        Ok(new) => target.merge(new),
+                        Err(_) => return Verdict::Broken,
+                    }
                 }
             }
         }
@@ -122,9 +157,11 @@ impl Chain {
 
     /// Runs the filters on a response, in reverse order; the operations of one filter run as written.
     pub fn response(&self, values: &Values<'_>, edits: &mut Edits) {
-        let head = values.response.map(|(_, head, _)| head);
         for ops in &self.response {
-            header::apply(ops, Side::Response, &View::of(values), head, edits);
+            header::apply(ops, Side::Response, &View::of(values), edits);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

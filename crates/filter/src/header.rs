@@ -52,13 +52,11 @@ pub(crate) fn checked(ops: &[HeaderOp], side: Side) -> Vec<HeaderOp> {
 }
 
 /// Runs `ops` in order; each sees what those before it did.
-pub(crate) fn apply<'v>(
-    ops: &[HeaderOp],
-    side: Side,
-    view: &View<'v, '_>,
-    head: Option<Head<'v>>,
-    edits: &mut Edits,
-) {
+pub(crate) fn apply(ops: &[HeaderOp], side: Side, view: &View<'_, '_>, edits: &mut Edits) {
+    let head = match side {
+        Side::Request => view.request.map(|(head, _)| head),
+        Side::Response => view.response.map(|(_, head, _)| head),
+    };
     let mut value = Vec::new();
     for op in ops {
         if op.action == HeaderAction::Remove {
@@ -85,10 +83,7 @@ fn live<'e, 'a>(view: &View<'e, 'a>, side: Side, edits: &'e Edits) -> View<'e, '
 }
 
 fn is_present(head: Option<Head<'_>>, edits: &Edits, name: &str) -> bool {
-    match head {
-        Some(head) => edits.get(head, name.as_bytes()).is_some(),
-        None => false,
-    }
+    head.is_some_and(|head| edits.get(head, name.as_bytes()).is_some())
 }
 
 /// A value that no field may have never reaches the wire; `set` still removes what was there, so that a client can't
@@ -109,4 +104,69 @@ fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_rule_may_touch() {
+        for name in [
+            "Content-Length",
+            "transfer-encoding",
+            "CONNECTION",
+            "Upgrade",
+            "TE",
+            "Trailer",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "HTTP2-Settings",
+            "Proxy-Authorization",
+            "Proxy-Authenticate",
+        ] {
+            assert!(!may_touch(name, Side::Request), "{name}");
+            assert!(!may_touch(name, Side::Response), "{name}");
+        }
+        for name in [
+            "Host",
+            "Expect",
+            "X-Forwarded-For",
+            "x-real-ip",
+            "Forwarded",
+            "X-Forwarded-Port",
+        ] {
+            assert!(!may_touch(name, Side::Request), "{name}");
+            assert!(may_touch(name, Side::Response), "{name}");
+        }
+        for name in [
+            "X-Frame-Options",
+            "Cookie",
+            "Set-Cookie",
+            "Server",
+            "X-Forwarded-Prefix",
+            "Authorization",
+        ] {
+            assert!(may_touch(name, Side::Request), "{name}");
+            assert!(may_touch(name, Side::Response), "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, should_panic(expected = "no rule touch"))]
+    fn the_second_lock() {
+        let op = HeaderOp {
+            action: HeaderAction::Set,
+            name: "Content-Length".into(),
+            value: narthex_config::model::Template::default(),
+        };
+        assert!(checked(&[op], Side::Request).is_empty());
+    }
+
+    #[test]
+    fn trimming_leaves_line_breaks() {
+        assert_eq!(trim(b" \t a b\t "), b"a b");
+        assert_eq!(trim(b" \t "), b"");
+        assert_eq!(trim(b"a\r\n"), b"a\r\n");
+    }
 }

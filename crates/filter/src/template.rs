@@ -168,3 +168,6 @@ fn number(n: u64, out: &mut Vec<u8>) {
 fn seconds(ms: u64, out: &mut Vec<u8>) {
     let _ = write!(out, "{}.{:03}", ms / 1000, ms % 1000);
 }
+
+#[cfg(test)]
+mod tests;
