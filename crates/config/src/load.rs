@@ -67,10 +67,29 @@ fn finish(read: crate::source::Loaded, env: &Environment<'_>) -> Loaded {
     let config = lower::lower(&mut ctx, &read.document);
     let errors = ctx.problems.errors();
     let problems = ctx.problems.finish();
+    let mut sources = read.sources;
+    mask_secrets(&problems, &mut sources);
     Loaded {
         config: (errors == 0).then_some(config),
         problems,
-        sources: read.sources,
+        sources,
+    }
+}
+
+/// Problems are shown with their line, and a secret that was written itself must not be.
+fn mask_secrets(problems: &[Problem], sources: &mut Sources) {
+    for problem in problems.iter().filter(|p| p.code == "literal-secret") {
+        let (start, end) = (problem.span.start as usize, problem.span.end as usize);
+        let Some(source) = sources.files.get_mut(problem.span.file.0 as usize) else {
+            continue;
+        };
+        let Some(secret) = source.text.get(start..end) else {
+            continue;
+        };
+        // As long as before, line breaks included: every place in the file stays where it is.
+        let mask = |b| if b == b'\n' { '\n' } else { '*' };
+        let masked: String = secret.bytes().map(mask).collect();
+        source.text.replace_range(start..end, &masked);
     }
 }
 

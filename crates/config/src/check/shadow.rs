@@ -17,8 +17,6 @@ pub struct Shadows {
     all: Taken,
     /// This path and everything under it.
     prefixes: HashMap<String, Taken>,
-    /// Everything strictly under this path.
-    below: HashMap<String, Taken>,
     /// This pattern, whatever it is.
     same: HashMap<String, Taken>,
     /// Conditional routes by their whole condition.
@@ -85,29 +83,21 @@ impl Shadows {
         if let Some(by) = self.same.get(&shape(path)).and_then(|t| t.by(methods)) {
             return Some(by);
         }
-        let (head, strict) = head(path)?;
-        self.above(&head, strict, methods)
+        self.above(&head(path)?, methods)
     }
 
-    /// Looks the ancestors of a path up. `strict`: the path itself is not matched, only what is under it.
-    fn above(&self, head: &str, strict: bool, methods: &[String]) -> Option<Span> {
+    /// Looks a path and its ancestors up.
+    fn above(&self, head: &str, methods: &[String]) -> Option<Span> {
         let mut at = head;
-        let mut own = true;
         loop {
             let key = if at.is_empty() { "/" } else { at };
             if let Some(by) = self.prefixes.get(key).and_then(|t| t.by(methods)) {
-                return Some(by);
-            }
-            if (!own || strict)
-                && let Some(by) = self.below.get(key).and_then(|t| t.by(methods))
-            {
                 return Some(by);
             }
             if at.is_empty() || at == "/" {
                 return None;
             }
             at = at.rsplit_once('/').map_or("", |(parent, _)| parent);
-            own = false;
         }
     }
 
@@ -121,43 +111,44 @@ impl Shadows {
             return self.all.add(methods, span);
         };
         self.same.entry(shape(path)).or_default().add(methods, span);
-        match path {
-            PathPattern::Prefix(prefix) => self
-                .prefixes
-                .entry(prefix.clone())
-                .or_default()
-                .add(methods, span),
-            PathPattern::Segments(segments) => {
-                if let (Some((Segment::Rest(_), before)), Some((head, true))) =
-                    (segments.split_last(), head(path))
-                    && before.iter().all(|s| matches!(s, Segment::Literal(_)))
-                {
-                    self.below.entry(head).or_default().add(methods, span);
-                }
-            }
-            _ => {}
+        if let Some(prefix) = as_prefix(path) {
+            self.prefixes.entry(prefix).or_default().add(methods, span);
         }
     }
 }
 
-/// The literal beginning of what a pattern matches; `true` if it matches only what is under that.
-fn head(path: &PathPattern) -> Option<(String, bool)> {
+/// The path that a pattern matches with everything under it. `/old/{rest*}` is one: the rest may be empty.
+fn as_prefix(path: &PathPattern) -> Option<String> {
     match path {
-        PathPattern::Exact(path) => Some((path.clone(), false)),
-        PathPattern::Prefix(prefix) => Some((prefix.clone(), false)),
-        PathPattern::Regex(_) => None,
+        PathPattern::Prefix(prefix) => Some(prefix.clone()),
         PathPattern::Segments(segments) => {
-            let literals = segments
-                .iter()
-                .take_while(|s| matches!(s, Segment::Literal(_)));
-            let head: String = literals
-                .map(|s| match s {
-                    Segment::Literal(text) => format!("/{text}"),
-                    _ => String::new(),
-                })
-                .collect();
-            Some((head, true))
+            let (last, before) = segments.split_last()?;
+            let literal = before.iter().all(|s| matches!(s, Segment::Literal(_)));
+            let head = (literal && matches!(last, Segment::Rest(_))).then(|| head(path))??;
+            Some(if head.is_empty() {
+                "/".to_owned()
+            } else {
+                head
+            })
         }
+        _ => None,
+    }
+}
+
+/// The literal beginning of what a pattern matches.
+fn head(path: &PathPattern) -> Option<String> {
+    match path {
+        PathPattern::Exact(path) | PathPattern::Prefix(path) => Some(path.clone()),
+        PathPattern::Regex(_) => None,
+        PathPattern::Segments(segments) => Some(
+            segments
+                .iter()
+                .map_while(|s| match s {
+                    Segment::Literal(text) => Some(format!("/{text}")),
+                    _ => None,
+                })
+                .collect(),
+        ),
     }
 }
 

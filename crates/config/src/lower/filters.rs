@@ -109,7 +109,7 @@ fn prefix(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<String> {
 
 fn rewrite_regex(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Filter> {
     let (pattern, span) = item.arg_text(0)?;
-    let groups = regex::check(ctx, pattern, span);
+    let groups = regex::check(ctx, pattern, span, regex::Use::Rewrite);
     let (with, with_span) = item.text("with")?;
     let groups = groups?;
     check_groups(ctx, with, with_span, pattern, &groups)?;

@@ -9,6 +9,8 @@ use super::{address, headers, path, regex};
 
 /// Conditions of one route, nested ones counted.
 const MAX_CONDITIONS: usize = 256;
+/// Conditions within conditions.
+const MAX_DEPTH: usize = 16;
 
 /// A matcher and the names its path captures.
 #[derive(Debug, Default)]
@@ -47,6 +49,10 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Read {
             "use a regular expression, or several routes",
         );
     }
+    if out.matcher.conditions.iter().map(height).max() > Some(MAX_DEPTH) {
+        let message = format!("these conditions are nested more than {MAX_DEPTH} deep");
+        ctx.error("too-many", item.name_span, message, "write several routes");
+    }
     out.broken = ctx.problems.errors() != before;
     out
 }
@@ -59,6 +65,15 @@ fn empty(ctx: &mut Context<'_>, item: &Item<'_>) {
         message,
         "write `header`, `cookie`, `query`, `client`, `not` or `any` in its block",
     );
+}
+
+/// Levels below a condition.
+fn height(condition: &Condition) -> usize {
+    match condition {
+        Condition::Not(inner) => 1 + height(inner),
+        Condition::Any(all) => 1 + all.iter().map(height).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 fn size(condition: &Condition) -> usize {
@@ -90,11 +105,12 @@ fn read_path(ctx: &mut Context<'_>, item: &Item<'_>, out: &mut Read) {
         return;
     }
     out.written = Some(text.to_owned());
-    let Some(names) = regex::check(ctx, text, span) else {
+    let Some(names) = regex::check(ctx, text, span, regex::Use::Match) else {
         return;
     };
-    for name in &names {
-        if path::check_capture(ctx, name, span, &[]).is_none() {
+    for (index, name) in names.iter().enumerate() {
+        let before = names.get(..index).unwrap_or_default();
+        if path::check_capture(ctx, name, span, before).is_none() {
             return;
         }
     }
@@ -218,7 +234,7 @@ fn value(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<ValueMatch> {
         found.push((ValueMatch::Prefix(text.to_owned()), span));
     }
     if let Some((text, span)) = item.text("regex") {
-        regex::check(ctx, text, span)?;
+        regex::check(ctx, text, span, regex::Use::Match)?;
         found.push((ValueMatch::Regex(text.to_owned()), span));
     }
     if let Some(present) = item.bool("present") {

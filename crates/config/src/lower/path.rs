@@ -9,6 +9,9 @@ use super::template;
 
 /// Longest path in a configuration, in bytes.
 const MAX_PATH: usize = 4096;
+/// Segments of one pattern, and names it may capture: what the router takes.
+const MAX_SEGMENTS: usize = 64;
+pub(super) const MAX_CAPTURES: usize = 16;
 
 /// Reads a literal path.
 pub fn literal(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<String> {
@@ -64,7 +67,18 @@ fn check(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<()> {
             format!("\"{text}\" has a query"),
             format!("write \"{path}\" and `when {{ query \"name\" \"value\" }}`"),
         ))
-    } else if text.split('/').any(|s| s == "." || s == "..") {
+    } else if text.matches('/').count() > MAX_SEGMENTS {
+        Some((
+            format!("this path has more than {MAX_SEGMENTS} segments"),
+            "use a shorter one, or `/*`".to_owned(),
+        ))
+    } else if text.contains('\\') || text.chars().any(char::is_control) {
+        Some((
+            "this path has a backslash or a control character; such requests are refused"
+                .to_owned(),
+            "leave it out; a path has forward slashes".to_owned(),
+        ))
+    } else if has_dots(text) {
         Some((
             format!("\"{text}\" has dot segments; requests have them resolved"),
             "write the resolved path".to_owned(),
@@ -79,6 +93,12 @@ fn check(ctx: &mut Context<'_>, text: &str, span: Span) -> Option<()> {
             None
         }
     }
+}
+
+/// Dot segments, plain or hidden behind a parameter or an encoded slash.
+fn has_dots(text: &str) -> bool {
+    let part = |p: &str| matches!(p.split(';').next(), Some("." | ".."));
+    text.split('/').flat_map(|s| s.split("%2F")).any(part)
 }
 
 /// Requests are matched with unreserved characters decoded and hexadecimal digits in upper case; so are patterns.
@@ -107,9 +127,9 @@ fn percent_problem(text: &str) -> Option<(String, String)> {
                 format!("write \"%{}\"", digits.to_ascii_uppercase()),
             ));
         }
-        if byte == 0 {
+        if byte < b' ' || byte == 0x7f || byte == b'\\' {
             return Some((
-                "\"%00\" never comes: such requests are refused".into(),
+                format!("\"%{digits}\" never comes: such requests are refused"),
                 "leave it out".into(),
             ));
         }
@@ -164,6 +184,11 @@ pub fn check_capture(
         Some((
             format!("`{{{name}}}` is captured twice"),
             "give each capture a name of its own".to_owned(),
+        ))
+    } else if taken.len() >= MAX_CAPTURES {
+        Some((
+            format!("this path captures more than {MAX_CAPTURES} names"),
+            "capture less".to_owned(),
         ))
     } else if template::is_variable(name) {
         Some((

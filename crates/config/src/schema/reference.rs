@@ -7,7 +7,8 @@ use crate::lower::template::{FAMILIES, Position, VARIABLES};
 
 const INTRODUCTION: &str = r##"# The configuration, key by key
 
-Generated from the table that the program itself reads by (`narthex config schema --markdown`); do not edit.
+Generated from the table that the program itself reads by; do not edit. `narthex config schema` prints the same as JSON
+Schema, for the machine form (`.json`, see [json.md](json.md)).
 
 A file is KDL 2: one key a line, values in quotes, blocks in braces, `//` before a comment. `version 1` comes first. The
 order of routes and filters is the order of evaluation; nothing is sorted. What is not known is an error.
