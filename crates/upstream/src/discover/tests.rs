@@ -1,6 +1,7 @@
 //! Discovery against a small name server of our own.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ enum Behaviour {
     Code(u8),
     /// Answers one family, fails on the other.
     OnlyFour(Vec<IpAddr>),
+    /// So many IPv4 addresses, by TCP only: by UDP the answer is cut off.
+    Huge(u8),
     Silence,
 }
 
@@ -34,7 +37,15 @@ const AAAA: u16 = 28;
 
 impl NameServer {
     fn start(behaviour: Behaviour) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // The same number for both, which somebody else may have for one of them.
+        let (listener, socket) =
+            std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap())
+                .find_map(|tcp| {
+                    UdpSocket::bind(tcp.local_addr().unwrap())
+                        .ok()
+                        .map(|udp| (tcp, udp))
+                })
+                .unwrap();
         let address = socket.local_addr().unwrap();
         let behaviour = Arc::new(Mutex::new(behaviour));
         let questions = Arc::new(Mutex::new(0));
@@ -44,9 +55,23 @@ impl NameServer {
             while let Ok((n, from)) = socket.recv_from(&mut buffer) {
                 let behaviour = now.lock().unwrap().clone();
                 *count.lock().unwrap() += 1;
-                if let Some(answer) = answer(&buffer[..n], &behaviour) {
+                let cut_off = matches!(behaviour, Behaviour::Huge(_));
+                let behaviour = if cut_off {
+                    Behaviour::Code(0)
+                } else {
+                    behaviour
+                };
+                if let Some(mut answer) = answer(&buffer[..n], &behaviour) {
+                    answer[2] |= if cut_off { 2 } else { 0 };
                     let _ = socket.send_to(&answer, from);
                 }
+            }
+        });
+        let now = Arc::clone(&behaviour);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let behaviour = now.lock().unwrap().clone();
+                std::thread::spawn(move || serve_tcp(stream, &behaviour));
             }
         });
         Self {
@@ -65,6 +90,24 @@ impl NameServer {
     }
 }
 
+fn serve_tcp(mut stream: TcpStream, behaviour: &Behaviour) {
+    let mut length = [0; 2];
+    while stream.read_exact(&mut length).is_ok() {
+        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+        if stream.read_exact(&mut question).is_err() {
+            return;
+        }
+        let Some(answer) = answer(&question, behaviour) else {
+            continue;
+        };
+        let mut message = (answer.len() as u16).to_be_bytes().to_vec();
+        message.extend(answer);
+        if stream.write_all(&message).is_err() {
+            return;
+        }
+    }
+}
+
 fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
     let mut end = 12;
     while question[end] != 0 {
@@ -72,7 +115,12 @@ fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
     }
     end += 5;
     let kind = u16::from_be_bytes([question[end - 4], question[end - 3]]);
+    let huge: Vec<IpAddr> = match behaviour {
+        Behaviour::Huge(n) => (0..*n).map(|i| IpAddr::from([127, 0, 1, i])).collect(),
+        _ => Vec::new(),
+    };
     let (code, addresses, ttl): (u8, &[IpAddr], u32) = match behaviour {
+        Behaviour::Huge(_) => (0, &huge, 60),
         Behaviour::Silence => return None,
         Behaviour::Code(code) => (*code, &[], 0),
         Behaviour::Addresses(addresses, ttl) => (0, addresses, *ttl),
@@ -212,6 +260,15 @@ fn op_05_a_name_that_cannot_be_resolved_holds_nobody_up() {
     until("it resolves later", || {
         servers(&clusters[0]) == ["127.0.0.9:80"]
     });
+}
+
+#[test]
+fn op_05_a_huge_answer_comes_by_tcp_and_is_cut() {
+    let (_fleet, clusters, _dns, discovery) =
+        start(&[named("u", &["huge.test"])], Behaviour::Huge(200));
+    assert!(discovery.wait_for_answers(LONGEST));
+    until("the answer is there", || !servers(&clusters[0]).is_empty());
+    assert_eq!(servers(&clusters[0]).len(), 64);
 }
 
 #[test]

@@ -271,6 +271,60 @@ fn failures_to_connect_have_their_names() {
 }
 
 #[test]
+fn op_02_a_server_that_does_not_accept_is_given_up_in_time() {
+    on_core(|| async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let mut config = upstream("u", [listener.local_addr().unwrap()]);
+        config.timeouts.connect = Duration::from_millis(50);
+        let (_fleet, _core, cluster) = core_of(config);
+        let lease = pick(&cluster);
+        // What the backlog holds is connected; the next handshake is not answered.
+        let mut held = Vec::new();
+        let error = loop {
+            match lease.connect().await {
+                Ok(connection) => held.push(connection),
+                Err(error) => break error,
+            }
+            assert!(held.len() < 10, "the backlog has no end");
+        };
+        assert_eq!(error.kind, ConnectErrorKind::Timeout);
+        assert!(error.blames_server());
+        assert_eq!(lease.endpoint().status().sockets, held.len() as u64);
+    });
+}
+
+#[test]
+fn servers_on_unix_sockets() {
+    on_core(|| async {
+        let path =
+            std::env::temp_dir().join(format!("narthex-upstream-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut config = Upstream::new("unix");
+        let address = ServerAddress::Unix(path.clone());
+        config.servers = vec![Server {
+            name: "s".into(),
+            address,
+            weight: 1,
+            backup: false,
+        }];
+        let (_fleet, core, cluster) = core_of(config);
+        let lease = pick(&cluster);
+        let connection = lease.connect().await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        connection.stream.send_all(b"hello").await.unwrap();
+        let mut said = [0; 5];
+        peer.read_exact(&mut said).unwrap();
+        lease.release(connection, None);
+        assert_eq!(core.idle(), 1);
+        drop(peer);
+        until("its end is noticed", || core.idle() == 0).await;
+        std::fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
 fn at_the_limit_requests_queue_and_the_queue_is_bounded() {
     on_core(|| async {
         let origin = Origin::start();
