@@ -1,0 +1,168 @@
+//! A bounded number of sockets, shared by requests and cores.
+
+use super::*;
+
+#[test]
+fn at_the_limit_requests_queue_and_the_queue_is_bounded() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let mut config = upstream("u", [origin.address]);
+        config.connections.max = 1;
+        config.connections.queue = 1;
+        config.connections.queue_timeout = Duration::from_millis(50);
+        let (_fleet, _core, cluster) = core_of(config);
+        let lease = Rc::new(pick(&cluster));
+        let held = lease.connect().await.unwrap();
+        let waiting = Rc::clone(&lease);
+        let ended = Rc::new(Cell::new(None));
+        let result = Rc::clone(&ended);
+        rt::spawn(async move { result.set(waiting.connect().await.err().map(|e| e.kind)) });
+        until("one waits", || lease.endpoint().status().waiting == 1).await;
+        assert_eq!(
+            lease.connect().await.unwrap_err().kind,
+            ConnectErrorKind::Limit
+        );
+        until("the wait ends", || ended.get().is_some()).await;
+        assert_eq!(ended.get(), Some(ConnectErrorKind::QueueTimeout));
+        drop(held);
+        assert!(lease.connect().await.is_ok());
+        assert_eq!(lease.endpoint().status().sockets, 0);
+    });
+}
+
+#[test]
+fn a_released_connection_goes_to_the_one_who_waits_on_this_core() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let (_fleet, core, cluster) = core_of(limited(origin.address, 1));
+        let lease = Rc::new(pick(&cluster));
+        let held = lease.connect().await.unwrap();
+        let _peer = origin.accept();
+        let got = Rc::new(RefCell::new(None));
+        let (waiting, result) = (Rc::clone(&lease), Rc::clone(&got));
+        rt::spawn(async move { *result.borrow_mut() = waiting.connect().await.ok() });
+        until("one waits", || lease.endpoint().status().waiting == 1).await;
+        lease.release(held, None);
+        until("it has a connection", || got.borrow().is_some()).await;
+        assert!(got.borrow().as_ref().unwrap().reused);
+        assert_eq!((core.idle(), lease.endpoint().status().sockets), (0, 1));
+    });
+}
+
+#[test]
+fn one_who_leaves_the_queue_passes_on_what_was_handed_over() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let (_fleet, core, cluster) = core_of(limited(origin.address, 1));
+        let lease = Rc::new(pick(&cluster));
+        let held = lease.connect().await.unwrap();
+        let mut waiting = Box::pin(lease.connect());
+        std::future::poll_fn(|cx| {
+            assert!(waiting.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        lease.release(held, None);
+        drop(waiting);
+        assert_eq!((core.idle(), lease.endpoint().status().sockets), (1, 1));
+        assert!(lease.try_idle().is_some());
+    });
+}
+
+#[test]
+fn an_idle_connection_of_another_core_makes_room() {
+    let origin = Origin::start();
+    let (fleet, clusters) = fleet_of(&[limited(origin.address, 1)], 2);
+    let (ready, is_ready) = channel();
+    let (done, is_done) = channel::<()>();
+    let (fleet_of_first, cluster_of_first) = (Arc::clone(&fleet), Arc::clone(&clusters[0]));
+    let first = start_core(move || async move {
+        let core = CoreFleet::new(0, fleet_of_first);
+        let cluster = core.adopt(&cluster_of_first);
+        let lease = pick(&cluster);
+        let connection = lease.connect().await.unwrap();
+        lease.release(connection, None);
+        ready.send(core.idle()).unwrap();
+        until("the other core is through", || is_done.try_recv().is_ok()).await;
+        core.idle()
+    });
+    assert_eq!(is_ready.recv_timeout(LONGEST), Ok(1));
+    let cluster = Arc::clone(&clusters[0]);
+    let fresh = on_core(move || async move {
+        let core = CoreFleet::new(1, fleet);
+        let cluster = core.adopt(&cluster);
+        pick(&cluster).connect().await.unwrap().fresh()
+    });
+    assert!(fresh);
+    done.send(()).unwrap();
+    assert_eq!(first.wait(), 0);
+}
+
+#[test]
+fn many_workers_on_many_cores_share_few_sockets() {
+    const CORES: usize = 16;
+    const WORKERS: usize = 2;
+    const ROUNDS: usize = 50;
+    const MAX: usize = 4;
+    let origin = Origin::start();
+    let (fleet, clusters) = fleet_of(&[limited(origin.address, MAX)], CORES);
+    let peak = Arc::new(AtomicUsize::new(0));
+    let cores: Vec<_> = (0..CORES)
+        .map(|number| {
+            let (fleet, cluster, peak) = (
+                Arc::clone(&fleet),
+                Arc::clone(&clusters[0]),
+                Arc::clone(&peak),
+            );
+            start_core(move || async move {
+                let core = CoreFleet::new(number, fleet);
+                let cluster = core.adopt(&cluster);
+                let finished = Rc::new(Cell::new(0));
+                for worker in 0..WORKERS {
+                    let (cluster, peak, finished) =
+                        (Rc::clone(&cluster), Arc::clone(&peak), Rc::clone(&finished));
+                    rt::spawn(async move {
+                        for round in 0..ROUNDS {
+                            let lease = pick(&cluster);
+                            let connection = match lease.try_idle() {
+                                Some(connection) => connection,
+                                None => lease.connect().await.unwrap(),
+                            };
+                            peak.fetch_max(lease.endpoint().sockets.used(), Ordering::Relaxed);
+                            rt::yield_now().await;
+                            // Some end badly.
+                            if (round + worker) % 7 == 0 {
+                                drop(connection);
+                            } else {
+                                lease.release(connection, None);
+                            }
+                        }
+                        finished.set(finished.get() + 1);
+                    });
+                }
+                until("every worker is through", || finished.get() == WORKERS).await;
+                // This core's idle connections close with it; the other cores may wait for them.
+                drop(cluster);
+                drop(core);
+            })
+        })
+        .collect();
+    for core in cores {
+        core.wait();
+    }
+    assert!(
+        (1..=MAX).contains(&peak.load(Ordering::Relaxed)),
+        "{peak:?}"
+    );
+    let status = clusters[0].set().members[0].endpoint.status();
+    assert_eq!(
+        (
+            status.in_flight,
+            status.waiting,
+            status.sockets,
+            status.idle
+        ),
+        (0, 0, 0, 0)
+    );
+    assert_eq!(status.requests, (CORES * WORKERS * ROUNDS) as u64);
+}
