@@ -174,7 +174,7 @@ fn ac10_a_host_is_never_lengthened() {
         (
             "https://api-{rest}/",
             ".evil.example",
-            "https://api-/.evil.example",
+            "https://api-/.evil.example/",
         ),
     ] {
         assert_eq!(with_capture(source, rest).unwrap(), want, "{source} {rest}");
