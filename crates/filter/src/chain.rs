@@ -3,7 +3,7 @@
 use std::fmt;
 
 use narthex_config::model::{Filter, HeaderOp, IpSet};
-use narthex_message::Edits;
+use narthex_message::{Edits, path as message_path};
 
 use crate::header::{self, Side};
 use crate::path::PathStep;
@@ -16,6 +16,37 @@ pub struct Chain {
     request: Vec<RequestStep>,
     /// In the order they run, which is the reverse of the written one.
     response: Vec<Vec<HeaderOp>>,
+    prefixes: Prefixes,
+}
+
+/// What a chain takes from the front of a path and puts there.
+#[derive(Debug, Clone, Default)]
+struct Prefixes {
+    public: String,
+    upstream: String,
+    /// A rewrite that can't be read backwards.
+    opaque: bool,
+}
+
+impl Prefixes {
+    fn follow(&mut self, filter: &Filter) {
+        match filter {
+            Filter::StripPrefix(prefix) if self.upstream.is_empty() => {
+                self.public.push_str(prefix.trim_end_matches('/'));
+            }
+            // Takes back what was added before, whole segments of it, or nothing.
+            Filter::StripPrefix(prefix) => {
+                if let Some(rest) = message_path::strip_prefix(&self.upstream, prefix) {
+                    self.upstream = rest.trim_end_matches('/').to_owned();
+                }
+            }
+            Filter::AddPrefix(prefix) => {
+                self.upstream.insert_str(0, prefix.trim_end_matches('/'));
+            }
+            Filter::Rewrite(_) | Filter::RewriteRegex { .. } => self.opaque = true,
+            _ => {}
+        }
+    }
 }
 
 /// A filter on the way in.
@@ -97,6 +128,7 @@ impl Chain {
     pub fn build(filters: &[Filter]) -> Result<Self, BuildError> {
         let mut chain = Self::default();
         for (filter, written) in filters.iter().enumerate() {
+            chain.prefixes.follow(written);
             if let Filter::ResponseHeaders(ops) = written {
                 chain.response.push(header::checked(ops, Side::Response));
             } else if let Some(step) =
@@ -107,6 +139,15 @@ impl Chain {
         }
         chain.response.reverse();
         Ok(chain)
+    }
+
+    /// What it strips from the front of a path and what it adds there: [`crate::UrlMap::public_prefix`] and
+    /// [`crate::UrlMap::upstream_prefix`]. Both empty behind a `rewrite`, which can't be read backwards.
+    pub fn prefixes(&self) -> (&str, &str) {
+        if self.prefixes.opaque {
+            return ("", "");
+        }
+        (&self.prefixes.public, &self.prefixes.upstream)
     }
 
     /// Does it do nothing?

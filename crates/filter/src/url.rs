@@ -205,6 +205,12 @@ impl UrlWriter {
 
     /// A value that makes the whole URL: its delimiters count, but it never leads to another host (see `finish`).
     fn value_start(&mut self, value: &[u8]) {
+        if value.is_empty() {
+            return;
+        }
+        if value.first() != Some(&b'/') {
+            self.out.push(b'/');
+        }
         self.place = Place::Path;
         for &b in value {
             if !self.delimiter(b) {

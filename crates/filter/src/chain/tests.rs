@@ -59,6 +59,29 @@ fn what_it_has() {
 }
 
 #[test]
+fn prefixes_read_backwards() {
+    let strip = |p: &str| Filter::StripPrefix(p.into());
+    let add = |p: &str| Filter::AddPrefix(p.into());
+    for (filters, want) in [
+        (vec![], ("", "")),
+        (vec![strip("/a")], ("/a", "")),
+        (vec![strip("/a"), strip("/b/")], ("/a/b", "")),
+        (vec![add("/v1"), add("/v2/")], ("", "/v2/v1")),
+        (vec![strip("/a"), add("/v1")], ("/a", "/v1")),
+        (vec![add("/v1/x"), strip("/v1")], ("", "/x")),
+        (vec![add("/v1"), strip("/v1")], ("", "")),
+        (vec![add("/v1"), strip("/v")], ("", "/v1")),
+        (
+            vec![strip("/a"), Filter::Rewrite(template("/x{path}"))],
+            ("", ""),
+        ),
+        (vec![Filter::Deny(ips(&[])), add("/v1")], ("", "/v1")),
+    ] {
+        assert_eq!(chain(&filters).prefixes(), want, "{filters:?}");
+    }
+}
+
+#[test]
 fn header_actions() {
     let ops = vec![
         op(Set, "X-Set", "a"),
