@@ -77,7 +77,9 @@ impl Denied {
             Self::Host => "Host must be localhost or a loopback address",
             Self::Origin => "requests of other web pages are refused",
             Self::Token => "send Authorization: Bearer with the admin token",
-            Self::ReadOnly => "this admin address is read-only: use the unix socket, or set token=\"env:NAME\" on it",
+            Self::ReadOnly => {
+                "this admin address is read-only: use the unix socket, or set token=\"env:NAME\" on it"
+            }
             Self::ContentType => "send Content-Type: application/json",
         }
     }
@@ -85,16 +87,23 @@ impl Denied {
 
 /// May this request pass?
 pub fn decide(door: &Door, kind: Kind, facts: &Facts<'_>) -> Result<(), Denied> {
-    let Door::Tcp { loopback, token } = door else { return Ok(()) };
+    let Door::Tcp { loopback, token } = door else {
+        return Ok(());
+    };
     let proven = match (token, facts.authorization) {
-        (Some(token), Some(given)) => bearer(given).is_some_and(|given| same(given.as_bytes(), token.as_bytes())),
+        (Some(token), Some(given)) => {
+            bearer(given).is_some_and(|given| same(given.as_bytes(), token.as_bytes()))
+        }
         _ => false,
     };
     if !proven {
         if !facts.host.is_some_and(is_loopback_name) {
             return Err(Denied::Host);
         }
-        if facts.origin.is_some_and(|origin| !is_own_origin(origin, facts.host)) {
+        if facts
+            .origin
+            .is_some_and(|origin| !is_own_origin(origin, facts.host))
+        {
             return Err(Denied::Origin);
         }
         if kind == Kind::Change && token.is_none() {
@@ -112,7 +121,9 @@ pub fn decide(door: &Door, kind: Kind, facts: &Facts<'_>) -> Result<(), Denied> 
 
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_matches(' '))
 }
 
 /// Compares every byte, wherever the first difference is.
@@ -126,23 +137,34 @@ fn is_loopback_name(host: &str) -> bool {
     if name.eq_ignore_ascii_case("localhost") {
         return true;
     }
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .unwrap_or(name);
+    bare.parse::<IpAddr>()
+        .is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => name,
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
         _ => host,
     }
 }
 
 fn is_own_origin(origin: &str, host: Option<&str>) -> bool {
-    origin.strip_prefix("http://").is_some_and(|rest| host.is_some_and(|host| rest.eq_ignore_ascii_case(host)))
+    origin
+        .strip_prefix("http://")
+        .is_some_and(|rest| host.is_some_and(|host| rest.eq_ignore_ascii_case(host)))
 }
 
 fn is_json(content_type: &str) -> bool {
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 #[cfg(test)]
@@ -152,15 +174,25 @@ mod tests {
     const TOKEN: &str = "correct horse";
 
     fn tcp(loopback: bool, token: Option<&str>) -> Door {
-        Door::Tcp { loopback, token: token.map(str::to_owned) }
+        Door::Tcp {
+            loopback,
+            token: token.map(str::to_owned),
+        }
     }
 
     fn facts() -> Facts<'static> {
-        Facts { host: Some("127.0.0.1:9180"), content_type: Some("application/json"), ..Facts::default() }
+        Facts {
+            host: Some("127.0.0.1:9180"),
+            content_type: Some("application/json"),
+            ..Facts::default()
+        }
     }
 
     fn with_token() -> Facts<'static> {
-        Facts { authorization: Some("Bearer correct horse"), ..facts() }
+        Facts {
+            authorization: Some("Bearer correct horse"),
+            ..facts()
+        }
     }
 
     #[test]
@@ -176,7 +208,10 @@ mod tests {
         assert_eq!(decide(&door, Kind::Read, &facts()), Ok(()));
         assert_eq!(decide(&door, Kind::Ask, &facts()), Ok(()));
         assert_eq!(decide(&door, Kind::Change, &facts()), Err(Denied::ReadOnly));
-        assert_eq!(decide(&door, Kind::Change, &with_token()), Err(Denied::ReadOnly));
+        assert_eq!(
+            decide(&door, Kind::Change, &with_token()),
+            Err(Denied::ReadOnly)
+        );
     }
 
     #[test]
@@ -184,9 +219,22 @@ mod tests {
         let door = tcp(true, Some(TOKEN));
         assert_eq!(decide(&door, Kind::Change, &facts()), Err(Denied::Token));
         assert_eq!(decide(&door, Kind::Change, &with_token()), Ok(()));
-        for wrong in ["Bearer correct hors", "Bearer correct horse2", "Bearer ", "Basic correct horse", "correct horse"] {
-            let facts = Facts { authorization: Some(wrong), ..facts() };
-            assert_eq!(decide(&door, Kind::Change, &facts), Err(Denied::Token), "{wrong}");
+        for wrong in [
+            "Bearer correct hors",
+            "Bearer correct horse2",
+            "Bearer ",
+            "Basic correct horse",
+            "correct horse",
+        ] {
+            let facts = Facts {
+                authorization: Some(wrong),
+                ..facts()
+            };
+            assert_eq!(
+                decide(&door, Kind::Change, &facts),
+                Err(Denied::Token),
+                "{wrong}"
+            );
         }
         assert_eq!(decide(&door, Kind::Read, &facts()), Ok(()));
     }
@@ -195,20 +243,58 @@ mod tests {
     fn another_machine_needs_it_to_read() {
         let door = tcp(false, Some(TOKEN));
         assert_eq!(decide(&door, Kind::Read, &facts()), Err(Denied::Token));
-        let elsewhere = Facts { host: Some("proxy.example:9180"), ..with_token() };
+        let elsewhere = Facts {
+            host: Some("proxy.example:9180"),
+            ..with_token()
+        };
         assert_eq!(decide(&door, Kind::Read, &elsewhere), Ok(()));
     }
 
     #[test]
     fn a_rebound_name_is_refused() {
         let door = tcp(true, Some(TOKEN));
-        for host in ["evil.example", "evil.example:9180", "127.0.0.1.evil.example", "localhost.evil.example", "", "[::2]:1"] {
-            let facts = Facts { host: Some(host), ..facts() };
-            assert_eq!(decide(&door, Kind::Read, &facts), Err(Denied::Host), "{host}");
+        for host in [
+            "evil.example",
+            "evil.example:9180",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "",
+            "[::2]:1",
+        ] {
+            let facts = Facts {
+                host: Some(host),
+                ..facts()
+            };
+            assert_eq!(
+                decide(&door, Kind::Read, &facts),
+                Err(Denied::Host),
+                "{host}"
+            );
         }
-        assert_eq!(decide(&door, Kind::Read, &Facts { host: None, ..facts() }), Err(Denied::Host));
-        for host in ["localhost", "LOCALHOST:9180", "127.0.0.1", "127.8.8.8:1", "[::1]:9180", "[::1]", "[::ffff:127.0.0.1]"] {
-            let facts = Facts { host: Some(host), ..facts() };
+        assert_eq!(
+            decide(
+                &door,
+                Kind::Read,
+                &Facts {
+                    host: None,
+                    ..facts()
+                }
+            ),
+            Err(Denied::Host)
+        );
+        for host in [
+            "localhost",
+            "LOCALHOST:9180",
+            "127.0.0.1",
+            "127.8.8.8:1",
+            "[::1]:9180",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            let facts = Facts {
+                host: Some(host),
+                ..facts()
+            };
             assert_eq!(decide(&door, Kind::Read, &facts), Ok(()), "{host}");
         }
     }
@@ -216,22 +302,57 @@ mod tests {
     #[test]
     fn another_page_is_refused() {
         let door = tcp(true, None);
-        for origin in ["https://evil.example", "null", "http://127.0.0.1:80", "https://127.0.0.1:9180"] {
-            let facts = Facts { origin: Some(origin), ..facts() };
-            assert_eq!(decide(&door, Kind::Read, &facts), Err(Denied::Origin), "{origin}");
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://127.0.0.1:80",
+            "https://127.0.0.1:9180",
+        ] {
+            let facts = Facts {
+                origin: Some(origin),
+                ..facts()
+            };
+            assert_eq!(
+                decide(&door, Kind::Read, &facts),
+                Err(Denied::Origin),
+                "{origin}"
+            );
         }
-        let own = Facts { origin: Some("http://127.0.0.1:9180"), ..facts() };
+        let own = Facts {
+            origin: Some("http://127.0.0.1:9180"),
+            ..facts()
+        };
         assert_eq!(decide(&door, Kind::Read, &own), Ok(()));
     }
 
     #[test]
     fn a_form_cannot_ask_or_change() {
-        for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonx")] {
-            let facts = Facts { content_type, ..with_token() };
-            assert_eq!(decide(&tcp(true, Some(TOKEN)), Kind::Change, &facts), Err(Denied::ContentType));
-            assert_eq!(decide(&tcp(true, None), Kind::Ask, &facts), Err(Denied::ContentType));
+        for content_type in [
+            None,
+            Some("text/plain"),
+            Some("application/x-www-form-urlencoded"),
+            Some("application/jsonx"),
+        ] {
+            let facts = Facts {
+                content_type,
+                ..with_token()
+            };
+            assert_eq!(
+                decide(&tcp(true, Some(TOKEN)), Kind::Change, &facts),
+                Err(Denied::ContentType)
+            );
+            assert_eq!(
+                decide(&tcp(true, None), Kind::Ask, &facts),
+                Err(Denied::ContentType)
+            );
         }
-        let charset = Facts { content_type: Some("Application/JSON; charset=utf-8"), ..with_token() };
-        assert_eq!(decide(&tcp(true, Some(TOKEN)), Kind::Change, &charset), Ok(()));
+        let charset = Facts {
+            content_type: Some("Application/JSON; charset=utf-8"),
+            ..with_token()
+        };
+        assert_eq!(
+            decide(&tcp(true, Some(TOKEN)), Kind::Change, &charset),
+            Ok(())
+        );
     }
 }

@@ -24,7 +24,10 @@ pub(crate) struct Bounded<L> {
 
 impl<L> Bounded<L> {
     pub(crate) fn new(listener: L) -> Self {
-        Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Self {
+            listener,
+            free: Arc::new(Semaphore::new(CONNECTIONS)),
+        }
     }
 
     async fn permit(&self) -> OwnedSemaphorePermit {
@@ -69,16 +72,28 @@ macro_rules! bounded {
 }
 
 bounded!(TcpListener, tokio::net::TcpStream, std::net::SocketAddr);
-bounded!(UnixListener, tokio::net::UnixStream, tokio::net::unix::SocketAddr);
+bounded!(
+    UnixListener,
+    tokio::net::UnixStream,
+    tokio::net::unix::SocketAddr
+);
 
 impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

@@ -18,14 +18,36 @@ pub fn text(status: &Status) -> String {
         uptime(status.uptime_seconds)
     );
     let _ = writeln!(out, "configuration  {}", status.source);
-    let _ = writeln!(out, "reloads        {} applied, {} refused", reloads.applied, reloads.refused);
+    let _ = writeln!(
+        out,
+        "reloads        {} applied, {} refused",
+        reloads.applied, reloads.refused
+    );
     if !reloads.last_applied {
-        let _ = writeln!(out, "               the last one was refused; `narthex reload` says why");
+        let _ = writeln!(
+            out,
+            "               the last one was refused; `narthex reload` says why"
+        );
     }
-    let _ = writeln!(out, "serving        {} sites, {} routes", status.sites, status.routes);
-    let _ = writeln!(out, "workers        {} with {connections} connections {:?}", status.workers, status.connections);
+    let _ = writeln!(
+        out,
+        "serving        {}, {}",
+        count(status.sites, "site"),
+        count(status.routes, "route")
+    );
+    let _ = writeln!(
+        out,
+        "workers        {} with {} {:?}",
+        status.workers,
+        count(connections, "client connection"),
+        status.connections
+    );
     for listener in &status.listeners {
-        let _ = writeln!(out, "listener       {} on {}", listener.name, listener.address);
+        let _ = writeln!(
+            out,
+            "listener       {} on {}",
+            listener.name, listener.address
+        );
     }
     for upstream in &status.upstreams {
         let _ = writeln!(out, "upstream       {}", upstream.name);
@@ -37,21 +59,42 @@ pub fn text(status: &Status) -> String {
                 server.state,
                 server.in_flight,
                 server.connections,
-                server.last_error.as_ref().map(|e| format!(", last error: {e}")).unwrap_or_default()
+                server
+                    .last_error
+                    .as_ref()
+                    .map(|e| format!(", last error: {e}"))
+                    .unwrap_or_default()
             );
         }
     }
-    for task in status.tasks.iter().filter(|task| !task.running || task.restarts > 0) {
+    for task in status
+        .tasks
+        .iter()
+        .filter(|task| !task.running || task.restarts > 0)
+    {
         let state = if task.running { "runs" } else { "has ended" };
-        let _ = writeln!(out, "task           {} {state}, started again {} times", task.name, task.restarts);
+        let _ = writeln!(
+            out,
+            "task           {} {state}, started again {} times",
+            task.name, task.restarts
+        );
     }
     out
 }
 
 /// The page at `/`.
 pub fn render(status: &Status) -> String {
-    const LINKS: [&str; 6] = ["/status", "/upstreams", "/config", "/metrics", "/health/live", "/health/ready"];
-    let links = LINKS.map(|path| format!("<a href=\"{path}\">{path}</a>")).join(" ");
+    const LINKS: [&str; 6] = [
+        "/status",
+        "/upstreams",
+        "/config",
+        "/metrics",
+        "/health/live",
+        "/health/ready",
+    ];
+    let links = LINKS
+        .map(|path| format!("<a href=\"{path}\">{path}</a>"))
+        .join(" ");
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>narthex</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
@@ -64,19 +107,24 @@ pub fn render(status: &Status) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            '\n' => out.push('\n'),
-            c if c.is_control() => out.push('\u{fffd}'),
-            c => out.push(c),
-        }
-        out
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, c| {
+            match c {
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '"' => out.push_str("&quot;"),
+                '\'' => out.push_str("&#39;"),
+                '\n' => out.push('\n'),
+                c if c.is_control() => out.push('\u{fffd}'),
+                c => out.push(c),
+            }
+            out
+        })
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn uptime(seconds: u64) -> String {
@@ -101,10 +149,16 @@ mod tests {
             phase: Phase::Ready,
             uptime_seconds: 130,
             source: source.to_owned(),
-            reloads: ReloadStats { last_applied: true, ..ReloadStats::default() },
+            reloads: ReloadStats {
+                last_applied: true,
+                ..ReloadStats::default()
+            },
             workers: 2,
             connections: vec![1, 2],
-            listeners: vec![ListenerStatus { name: ":80".to_owned(), address: "[::]:80".to_owned() }],
+            listeners: vec![ListenerStatus {
+                name: ":80".to_owned(),
+                address: "[::]:80".to_owned(),
+            }],
             sites: 1,
             routes: 3,
             upstreams: Vec::new(),
@@ -115,15 +169,24 @@ mod tests {
     #[test]
     fn the_text_says_what_runs() {
         let text = text(&status("narthex.kdl"));
-        assert!(text.starts_with("narthex 1 is ready (pid 7, up 2 min)\n"), "{text}");
-        assert!(text.contains("2 with 3 connections [1, 2]"), "{text}");
+        assert!(
+            text.starts_with("narthex 1 is ready (pid 7, up 2 min)\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("2 with 3 client connections [1, 2]"),
+            "{text}"
+        );
         assert!(text.contains(":80 on [::]:80"), "{text}");
     }
 
     #[test]
     fn names_cannot_speak_html() {
         let page = render(&status("<script>alert(1)</script>\u{1b}[2J"));
-        assert!(!page.contains("<script>") && !page.contains('\u{1b}'), "{page}");
+        assert!(
+            !page.contains("<script>") && !page.contains('\u{1b}'),
+            "{page}"
+        );
         assert!(page.contains("&lt;script&gt;"), "{page}");
     }
 }

@@ -73,12 +73,29 @@ impl Sockets {
 }
 
 /// Begins to accept from `fd` on this core.
-pub(crate) fn start(worker: &Rc<Worker>, id: SocketId, fd: OwnedFd, spread: Spread, cores: &Cores) -> io::Result<()> {
+pub(crate) fn start(
+    worker: &Rc<Worker>,
+    id: SocketId,
+    fd: OwnedFd,
+    spread: Spread,
+    cores: &Cores,
+) -> io::Result<()> {
     let acceptor = Acceptor::new(fd)?;
     let control = AcceptControl::new();
     let (done, ended) = oneshot::channel();
-    worker.sockets.loops.borrow_mut().insert(id, Accepting { control: control.clone(), ended });
-    let receiver = Receiver { worker: Rc::clone(worker), id, spread, cores: cores.clone() };
+    worker.sockets.loops.borrow_mut().insert(
+        id,
+        Accepting {
+            control: control.clone(),
+            ended,
+        },
+    );
+    let receiver = Receiver {
+        worker: Rc::clone(worker),
+        id,
+        spread,
+        cores: cores.clone(),
+    };
     rt::spawn(async move {
         let on_accept = |accepted| receiver.take(accepted);
         let result = accept_loop(acceptor, control, on_accept, |error| {
@@ -117,11 +134,18 @@ impl Receiver {
         serve(&self.worker, self.id, accepted);
     }
 
-    fn hand_over(&self, to: usize, remote: &Arc<Remote>, accepted: Accepted) -> Result<(), Accepted> {
+    fn hand_over(
+        &self,
+        to: usize,
+        remote: &Arc<Remote>,
+        accepted: Accepted,
+    ) -> Result<(), Accepted> {
         let id = self.id;
-        self.cores.balance.hand_over(to, remote, accepted, move |accepted| {
-            on_core(|worker| serve(worker, id, accepted));
-        })
+        self.cores
+            .balance
+            .hand_over(to, remote, accepted, move |accepted| {
+                on_core(|worker| serve(worker, id, accepted));
+            })
     }
 }
 

@@ -4,7 +4,6 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::Arc;
 
 use narthex_config::model::{Address, Admin, Identity, Listener};
@@ -46,22 +45,35 @@ pub enum AdminSocketError {
 
 impl AdminSocket {
     /// Opens it. The file belongs to `identity` afterwards, so that it still works when privileges are gone.
-    pub fn bind(config: &Admin, identity: Option<&Identity>, inherited: &mut Inherited) -> Result<Self, AdminSocketError> {
+    pub fn bind(
+        config: &Admin,
+        identity: Option<&Identity>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, AdminSocketError> {
         let name = describe(&config.address);
         let mut listener = Listener::new(&*name, config.address.clone());
         listener.mode = config.mode;
         listener.backlog = BACKLOG;
         let mut bound = listen::bind(&listener, 1, inherited)?;
-        let fd: OwnedFd = bound.take_sockets().pop().ok_or(AdminSocketError::Missing(name))?;
+        let fd: OwnedFd = bound
+            .take_sockets()
+            .pop()
+            .ok_or(AdminSocketError::Missing(name))?;
         let listener = match bound.address() {
             Address::Tcp(_) => AdminListener::Tcp(fd.into()),
             Address::Unix(path) => {
-                give_to(path, identity);
+                if let Some(identity) = identity {
+                    crate::privileges::give(path, identity);
+                }
                 AdminListener::Unix(fd.into())
             }
             Address::Inherited(_) => AdminListener::Unix(fd.into()),
         };
-        Ok(Self { config: config.clone(), listener, bound })
+        Ok(Self {
+            config: config.clone(),
+            listener,
+            bound,
+        })
     }
 
     /// Where it is, as a client writes it after `--admin`.
@@ -79,23 +91,13 @@ pub(crate) fn reconcile(
 ) -> Result<Vec<Arc<AdminSocket>>, AdminSocketError> {
     wanted
         .iter()
-        .map(|admin| match open.iter().find(|socket| socket.config == *admin) {
-            Some(socket) => Ok(Arc::clone(socket)),
-            None => AdminSocket::bind(admin, identity, inherited).map(Arc::new),
-        })
+        .map(
+            |admin| match open.iter().find(|socket| socket.config == *admin) {
+                Some(socket) => Ok(Arc::clone(socket)),
+                None => AdminSocket::bind(admin, identity, inherited).map(Arc::new),
+            },
+        )
         .collect()
-}
-
-fn give_to(path: &Path, identity: Option<&Identity>) {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    // An identity that cannot be resolved is reported where it is assumed.
-    if let Some(Ok(ids)) = identity.map(crate::privileges::resolve)
-        && let Err(error) = std::os::unix::fs::chown(path, Some(ids.uid), Some(ids.gid))
-    {
-        tracing::warn!(path = %path.display(), %error, "the admin socket stays root's");
-    }
 }
 
 /// An address as a client writes it.
@@ -110,11 +112,16 @@ pub(crate) fn describe(address: &Address) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
 
     fn unix(path: &Path) -> Admin {
-        Admin { address: Address::Unix(path.to_owned()), mode: 0o600, token: None }
+        Admin {
+            address: Address::Unix(path.to_owned()),
+            mode: 0o600,
+            token: None,
+        }
     }
 
     #[test]
@@ -142,8 +149,16 @@ mod tests {
     #[test]
     fn a_missing_directory_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let error = AdminSocket::bind(&unix(&dir.path().join("none/admin.sock")), None, &mut Inherited::none()).unwrap_err();
-        assert!(error.to_string().contains("/none does not exist"), "{error}");
+        let error = AdminSocket::bind(
+            &unix(&dir.path().join("none/admin.sock")),
+            None,
+            &mut Inherited::none(),
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("/none does not exist"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -153,7 +168,12 @@ mod tests {
         let first = reconcile(&[], std::slice::from_ref(&a), None, &mut Inherited::none()).unwrap();
         let second = reconcile(&first, &[b, a], None, &mut Inherited::none()).unwrap();
         assert!(Arc::ptr_eq(&first[0], &second[1]));
-        let failed = reconcile(&second, &[unix(&dir.path().join("none/c"))], None, &mut Inherited::none());
+        let failed = reconcile(
+            &second,
+            &[unix(&dir.path().join("none/c"))],
+            None,
+            &mut Inherited::none(),
+        );
         assert!(failed.is_err());
         assert!(dir.path().join("a").exists());
     }

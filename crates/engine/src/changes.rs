@@ -84,7 +84,11 @@ impl fmt::Display for Changes {
             ("routes", &self.routes),
             ("upstreams", &self.upstreams),
         ] {
-            for (sign, names) in [("+", &delta.added), ("-", &delta.removed), ("~", &delta.changed)] {
+            for (sign, names) in [
+                ("+", &delta.added),
+                ("-", &delta.removed),
+                ("~", &delta.changed),
+            ] {
                 if !names.is_empty() {
                     writeln!(f, "  {what:<10} {sign} {}", listed(names))?;
                 }
@@ -101,7 +105,12 @@ impl fmt::Display for Changes {
 }
 
 fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let shown = names
+        .iter()
+        .take(NAMES_SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
     match names.len().checked_sub(NAMES_SHOWN) {
         None | Some(0) => shown,
         Some(more) => format!("{shown} and {more} more"),
@@ -112,12 +121,19 @@ type Named<T> = BTreeMap<String, T>;
 
 fn delta<T: PartialEq>(old: &Named<T>, new: &Named<T>) -> Delta {
     let missing = |from: &Named<T>, other: &Named<T>| {
-        from.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+        from.keys()
+            .filter(|name| !other.contains_key(*name))
+            .cloned()
+            .collect()
     };
     Delta {
         added: missing(new, old),
         removed: missing(old, new),
-        changed: old.iter().filter(|(name, t)| new.get(*name).is_some_and(|n| n != *t)).map(|(n, _)| n.clone()).collect(),
+        changed: old
+            .iter()
+            .filter(|(name, t)| new.get(*name).is_some_and(|n| n != *t))
+            .map(|(n, _)| n.clone())
+            .collect(),
     }
 }
 
@@ -126,18 +142,44 @@ fn by_name<T>(items: impl Iterator<Item = (String, T)>) -> Named<T> {
     let mut seen: HashMap<String, u32> = HashMap::new();
     items
         .map(|(name, item)| {
-            let count = seen.entry(name.clone()).and_modify(|n| *n += 1).or_insert(1);
-            (if *count == 1 { name } else { format!("{name} #{count}") }, item)
+            let count = seen
+                .entry(name.clone())
+                .and_modify(|n| *n += 1)
+                .or_insert(1);
+            (
+                if *count == 1 {
+                    name
+                } else {
+                    format!("{name} #{count}")
+                },
+                item,
+            )
         })
         .collect()
 }
 
 fn listeners(config: &Config) -> Named<Listener> {
-    by_name(config.listeners.iter().map(|l| (l.name.clone(), Listener { origin: Origin::default(), ..l.clone() })))
+    by_name(config.listeners.iter().map(|l| {
+        (
+            l.name.clone(),
+            Listener {
+                origin: Origin::default(),
+                ..l.clone()
+            },
+        )
+    }))
 }
 
 fn upstreams(config: &Config) -> Named<Upstream> {
-    by_name(config.upstreams.iter().map(|u| (u.name.clone(), Upstream { origin: Origin::default(), ..u.clone() })))
+    by_name(config.upstreams.iter().map(|u| {
+        (
+            u.name.clone(),
+            Upstream {
+                origin: Origin::default(),
+                ..u.clone()
+            },
+        )
+    }))
 }
 
 /// Gives every name a number that both configurations agree on, so that indices can be compared.
@@ -147,19 +189,33 @@ struct Names(HashMap<String, usize>);
 impl Names {
     fn number(&mut self, kind: &str, name: Option<&str>) -> usize {
         let next = self.0.len();
-        *self.0.entry(format!("{kind} {}", name.unwrap_or_default())).or_insert(next)
+        *self
+            .0
+            .entry(format!("{kind} {}", name.unwrap_or_default()))
+            .or_insert(next)
     }
 }
 
 fn sites(config: &Config, names: &mut Names) -> Named<Site> {
-    by_name(config.sites.iter().map(|site| (site.name.clone(), comparable(site, config, names))))
+    by_name(
+        config
+            .sites
+            .iter()
+            .map(|site| (site.name.clone(), comparable(site, config, names))),
+    )
 }
 
 /// The site without its place in the file, its indices replaced by numbers that stand for names.
 fn comparable(site: &Site, config: &Config, names: &mut Names) -> Site {
-    let mut site = Site { origin: Origin::default(), ..site.clone() };
+    let mut site = Site {
+        origin: Origin::default(),
+        ..site.clone()
+    };
     for listener in &mut site.listeners {
-        *listener = names.number("listener", config.listeners.get(*listener).map(|l| l.name.as_str()));
+        *listener = names.number(
+            "listener",
+            config.listeners.get(*listener).map(|l| l.name.as_str()),
+        );
     }
     if let Some(log) = &mut site.access_log {
         let written = config.access_logs.get(*log).map(|log| format!("{log:?}"));
@@ -168,7 +224,10 @@ fn comparable(site: &Site, config: &Config, names: &mut Names) -> Site {
     for route in &mut site.routes {
         route.origin = Origin::default();
         let mut upstream = |index: &mut usize| {
-            *index = names.number("upstream", config.upstreams.get(*index).map(|u| u.name.as_str()));
+            *index = names.number(
+                "upstream",
+                config.upstreams.get(*index).map(|u| u.name.as_str()),
+            );
         };
         match &mut route.action {
             Action::Proxy(index) => upstream(index),
@@ -181,7 +240,9 @@ fn comparable(site: &Site, config: &Config, names: &mut Names) -> Site {
 
 /// Routes, named after their site.
 fn routes(sites: &Named<Site>) -> Named<&Route> {
-    let all = sites.iter().flat_map(|(name, site)| site.routes.iter().map(move |route| (name, route)));
+    let all = sites
+        .iter()
+        .flat_map(|(name, site)| site.routes.iter().map(move |route| (name, route)));
     by_name(all.map(|(site, route)| (format!("{site} {}", route.name), route)))
 }
 
@@ -190,10 +251,14 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("memory", old.memory != new.memory),
         (
             "connections",
-            old.connections_max != new.connections_max || old.connections_per_client != new.connections_per_client,
+            old.connections_max != new.connections_max
+                || old.connections_per_client != new.connections_per_client,
         ),
         ("shutdown-grace", old.shutdown_grace != new.shutdown_grace),
-        ("trusted-proxies", old.trusted_proxies != new.trusted_proxies),
+        (
+            "trusted-proxies",
+            old.trusted_proxies != new.trusted_proxies,
+        ),
         ("request-id", old.request_id != new.request_id),
         ("log", old.log != new.log),
         ("access-log", old.access_logs != new.access_logs),
@@ -252,7 +317,10 @@ mod tests {
     }
 
     fn listener(port: u16) -> Listener {
-        Listener::new(format!(":{port}"), Address::Tcp(([127, 0, 0, 1], port).into()))
+        Listener::new(
+            format!(":{port}"),
+            Address::Tcp(([127, 0, 0, 1], port).into()),
+        )
     }
 
     fn config() -> Config {
@@ -273,7 +341,10 @@ mod tests {
         new.upstreams.reverse();
         new.sites[0].routes[0].action = Action::Proxy(1);
         assert_eq!(Changes::between(&old, &new), Changes::default());
-        assert_eq!(Changes::between(&old, &new).to_string(), "nothing changed\n");
+        assert_eq!(
+            Changes::between(&old, &new).to_string(),
+            "nothing changed\n"
+        );
     }
 
     #[test]
@@ -291,10 +362,14 @@ mod tests {
         let mut new = config();
         new.listeners = vec![listener(81)];
         new.upstreams.push(Upstream::new("next"));
-        new.sites.push(site("b.example", vec![route("/x", Action::Proxy(2))]));
+        new.sites
+            .push(site("b.example", vec![route("/x", Action::Proxy(2))]));
         new.shutdown_grace *= 2;
         let changes = Changes::between(&config(), &new);
-        assert_eq!((changes.listeners.added, changes.listeners.removed), (vec![":81".into()], vec![":80".into()]));
+        assert_eq!(
+            (changes.listeners.added, changes.listeners.removed),
+            (vec![":81".into()], vec![":80".into()])
+        );
         assert_eq!(changes.upstreams.added, ["next"]);
         assert_eq!(changes.sites.added, ["b.example"]);
         assert_eq!(changes.routes.added, ["b.example /x"]);
@@ -307,7 +382,10 @@ mod tests {
         old.sites[0].routes.push(route("/*", Action::Proxy(0)));
         let mut new = old.clone();
         new.sites[0].routes[1].action = Action::Proxy(1);
-        assert_eq!(Changes::between(&old, &new).routes.changed, ["a.example /* #2"]);
+        assert_eq!(
+            Changes::between(&old, &new).routes.changed,
+            ["a.example /* #2"]
+        );
     }
 
     #[test]

@@ -66,7 +66,44 @@ pub struct Refused {
 impl Refused {
     /// One problem that is not in the files.
     pub fn new(problem: impl std::fmt::Display) -> Self {
-        Self { problems: problem.to_string(), details: serde_json::Value::Null }
+        Self {
+            problems: problem.to_string(),
+            details: serde_json::Value::Null,
+        }
+    }
+
+    /// One line for a log: the first errors with their places, and how many more there are.
+    pub fn brief(&self) -> String {
+        const SHOWN: usize = 3;
+        let text = |problem: &serde_json::Value, key: &str| {
+            problem.get(key).and_then(|v| v.as_str()).map(str::to_owned)
+        };
+        let number = |problem: &serde_json::Value, key: &str| {
+            problem.get(key).and_then(serde_json::Value::as_u64)
+        };
+        let all = self
+            .details
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let errors: Vec<String> = all
+            .iter()
+            .filter(|problem| text(problem, "severity").as_deref() == Some("error"))
+            .filter_map(|problem| {
+                let (file, message) = (text(problem, "file")?, text(problem, "message")?);
+                let (line, column) = (number(problem, "line")?, number(problem, "column")?);
+                Some(format!("{file}:{line}:{column}: {message}"))
+            })
+            .collect();
+        match errors.len() {
+            0 => self.problems.trim_end().to_owned(),
+            n if n <= SHOWN => errors.join("; "),
+            n => format!(
+                "{}; and {} more",
+                errors.get(..SHOWN).unwrap_or_default().join("; "),
+                n - SHOWN
+            ),
+        }
     }
 }
 
@@ -208,4 +245,34 @@ pub struct Explanation {
     pub text: String,
     /// For machines.
     pub details: serde_json::Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_in_the_log() {
+        let problem = |line: u32, severity: &str| serde_json::json!({"file": "a.kdl", "line": line, "column": 1, "message": "no", "severity": severity});
+        let refused = |details| Refused {
+            problems: "long\ntext\n".to_owned(),
+            details,
+        };
+        let two = refused(serde_json::json!([
+            problem(1, "error"),
+            problem(2, "warning"),
+            problem(3, "error")
+        ]));
+        assert_eq!(two.brief(), "a.kdl:1:1: no; a.kdl:3:1: no");
+        let five: Vec<_> = (1..=5).map(|n| problem(n, "error")).collect();
+        assert!(
+            refused(five.into())
+                .brief()
+                .ends_with("a.kdl:3:1: no; and 2 more")
+        );
+        assert_eq!(
+            Refused::new("the port is taken").brief(),
+            "the port is taken"
+        );
+    }
 }

@@ -10,7 +10,11 @@ use crate::supervise::{Policy, Supervisor};
 
 /// Starts the control core under the number after the data cores'. A panic of a task costs that task; should the core
 /// itself end, it is started again.
-pub(crate) fn start(workers: usize, shared: &Arc<Shared>, supervisor: &Supervisor) -> io::Result<()> {
+pub(crate) fn start(
+    workers: usize,
+    shared: &Arc<Shared>,
+    supervisor: &Supervisor,
+) -> io::Result<()> {
     let shared = Arc::clone(shared);
     supervisor.thread("narthex-control", Policy::Restart, move || {
         let core = Core::enter(workers as u16)?;

@@ -60,7 +60,11 @@ async fn until_quiet(workers: &Workers) -> Drained {
             return Drained::Done;
         }
         let now = Instant::now();
-        quiet_since = if left.busy == 0 { quiet_since.or(Some(now)) } else { None };
+        quiet_since = if left.busy == 0 {
+            quiet_since.or(Some(now))
+        } else {
+            None
+        };
         if quiet_since.is_some_and(|since| now.duration_since(since) >= QUIET) {
             return Drained::Done;
         }
@@ -70,9 +74,11 @@ async fn until_quiet(workers: &Workers) -> Drained {
 
 async fn left(workers: &Workers) -> Left {
     let per_core = workers
-        .each(|_| |worker: &Rc<Worker>| Left {
-            connections: worker.proxy.connections(),
-            busy: worker.proxy.in_flight(),
+        .each(|_| {
+            |worker: &Rc<Worker>| Left {
+                connections: worker.proxy.connections(),
+                busy: worker.proxy.in_flight(),
+            }
         })
         .await
         .unwrap_or_default();

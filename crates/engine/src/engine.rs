@@ -1,5 +1,6 @@
 //! The one task that applies commands, in the order they came.
 
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -58,8 +59,8 @@ pub struct Engine {
     pub(crate) open_files: u64,
     /// The memory cap in bytes, as the watch over it reads it.
     pub(crate) memory: Arc<AtomicU64>,
-    /// Resolves names until dropped.
-    pub(crate) _discovery: Discovery,
+    /// Resolves names until the process ends, which does not wait for a look-up under way.
+    pub(crate) _discovery: ManuallyDrop<Discovery>,
     pub(crate) supervisor: Supervisor,
     /// Removed with us.
     pub(crate) _pid_file: Option<PidFile>,
@@ -112,20 +113,34 @@ impl Engine {
     /// The first swap: from accepting nothing to serving.
     async fn begin(&mut self) -> Result<(), CoreGone> {
         if let Some(prepared) = self.prepared.take() {
-            self.listeners.commit(prepared, &self.active.runtime, &self.workers, &self.cores).await?;
+            self.listeners
+                .commit(prepared, &self.active.runtime, &self.workers, &self.cores)
+                .await?;
         }
         let (shared, memory) = (Arc::clone(&self.shared), Arc::clone(&self.memory));
-        self.supervisor.task("memory", Policy::Restart, move || watch_memory(Arc::clone(&shared), Arc::clone(&memory)));
+        self.supervisor.task("memory", Policy::Restart, move || {
+            watch_memory(Arc::clone(&shared), Arc::clone(&memory))
+        });
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());
-        for (listener, address) in self.active.config.listeners.iter().zip(self.listeners.addresses()) {
+        for (listener, address) in self
+            .active
+            .config
+            .listeners
+            .iter()
+            .zip(self.listeners.addresses())
+        {
             tracing::info!(listener = listener.name, address, "listening");
         }
         for admin in self.admin.borrow().iter() {
             tracing::info!(address = admin.describe(), "admin");
         }
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), workers = self.workers.count(), "ready");
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            workers = self.workers.count(),
+            "ready"
+        );
         Ok(())
     }
 
@@ -140,7 +155,9 @@ impl Engine {
             }
             Command::Stop { why, grace } => return self.stop(why, grace),
             Command::Status(reply) => drop(reply.send(self.status().await)),
-            Command::Explain(request, reply) => drop(reply.send(plane::explain(&self.active.runtime, &request))),
+            Command::Explain(request, reply) => {
+                drop(reply.send(plane::explain(&self.active.runtime, &request)))
+            }
             Command::ReopenLogs { why } => {
                 tracing::info!(why, "access logs are opened anew");
                 self.shared.reopen_logs();
@@ -156,21 +173,33 @@ impl Engine {
             return Some(Exit::Forced);
         }
         let grace = grace.unwrap_or(self.active.config.shutdown_grace);
-        tracing::info!(why, grace_seconds = grace.as_secs(), "stopping: finishing what is in flight");
+        tracing::info!(
+            why,
+            grace_seconds = grace.as_secs(),
+            "stopping: finishing what is in flight"
+        );
         self.phase.set(Phase::Draining);
         self.shared.set_ready(false);
         self.notifier.stopping("finishing what is in flight");
         let sockets = self.listeners.closing();
-        self.draining = Some(tokio::spawn(drain(Arc::clone(&self.workers), sockets, grace)));
+        self.draining = Some(tokio::spawn(drain(
+            Arc::clone(&self.workers),
+            sockets,
+            grace,
+        )));
         None
     }
 
     async fn stopped(&mut self, drained: Drained) -> Exit {
         match drained {
             Drained::Done => tracing::info!("stopped"),
-            Drained::GraceOver(connections) => tracing::warn!(connections, "stopped: the grace was over"),
+            Drained::GraceOver(connections) => {
+                tracing::warn!(connections, "stopped: the grace was over")
+            }
         }
-        let flushed = self.workers.each(|_| |worker: &Rc<Worker>| worker.proxy.flush_logs());
+        let flushed = self
+            .workers
+            .each(|_| |worker: &Rc<Worker>| worker.proxy.flush_logs());
         if tokio::time::timeout(LAST_LOGS, flushed).await.is_err() {
             tracing::warn!("a core does not answer; its last access-log records are lost");
         }
@@ -184,7 +213,9 @@ impl Engine {
         let patience = self.notifier.watchdog().unwrap_or(Duration::from_secs(1));
         match tokio::time::timeout(patience, answers).await {
             Ok(Ok(_)) => self.notifier.alive(),
-            Ok(Err(_)) | Err(_) => tracing::error!("a core does not answer; the service manager is not told that we live"),
+            Ok(Err(_)) | Err(_) => tracing::error!(
+                "a core does not answer; the service manager is not told that we live"
+            ),
         }
     }
 
@@ -202,8 +233,9 @@ impl Engine {
 
     async fn status(&self) -> Status {
         let config = &self.active.config;
-        let connections =
-            self.workers.each(|_| |worker: &Rc<Worker>| worker.proxy.connections());
+        let connections = self
+            .workers
+            .each(|_| |worker: &Rc<Worker>| worker.proxy.connections());
         let listeners = config.listeners.iter().zip(self.listeners.addresses());
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -214,7 +246,12 @@ impl Engine {
             reloads: self.reloads.clone(),
             workers: self.workers.count(),
             connections: connections.await.unwrap_or_default(),
-            listeners: listeners.map(|(l, address)| ListenerStatus { name: l.name.clone(), address }).collect(),
+            listeners: listeners
+                .map(|(l, address)| ListenerStatus {
+                    name: l.name.clone(),
+                    address,
+                })
+                .collect(),
             sites: config.sites.len(),
             routes: config.sites.iter().map(|site| site.routes.len()).sum(),
             upstreams: plane::upstreams(&self.shared),

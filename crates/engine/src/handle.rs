@@ -8,7 +8,9 @@ use narthex_config::model::Config;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin_socket::AdminSocket;
-use crate::command::{Command, ExplainRequest, Explanation, Phase, Refused, ReloadReport, Status, UpstreamStatus};
+use crate::command::{
+    Command, ExplainRequest, Explanation, Phase, Refused, ReloadReport, Status, UpstreamStatus,
+};
 use crate::plane::Shared;
 use crate::supervise::Supervisor;
 
@@ -68,8 +70,15 @@ impl Handle {
     /// Reads the files again and serves what they say; returns when every core does.
     pub async fn reload(&self, why: &'static str) -> Result<ReloadReport, ReloadError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Reload { why, reply: Some(reply) }).await?;
-        answer.await.map_err(|_| Stopped)?.map_err(ReloadError::Refused)
+        self.send(Command::Reload {
+            why,
+            reply: Some(reply),
+        })
+        .await?;
+        answer
+            .await
+            .map_err(|_| Stopped)?
+            .map_err(ReloadError::Refused)
     }
 
     /// Begins a graceful stop. The second time, the process ends at once.
@@ -85,7 +94,10 @@ impl Handle {
     }
 
     /// What would happen to a request; the inner error says what is wrong with the question.
-    pub async fn explain(&self, request: ExplainRequest) -> Result<Result<Explanation, String>, Stopped> {
+    pub async fn explain(
+        &self,
+        request: ExplainRequest,
+    ) -> Result<Result<Explanation, String>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Explain(request, reply)).await?;
         answer.await.map_err(|_| Stopped)

@@ -33,7 +33,9 @@ fn connections(open_files: u64) -> usize {
 pub(crate) fn memory_cap(cap: MemoryCap) -> u64 {
     match cap {
         MemoryCap::Bytes(bytes) => bytes,
-        MemoryCap::Percent(percent) => memory_limit().map_or(0, |limit| limit / 100 * u64::from(percent)),
+        MemoryCap::Percent(percent) => {
+            memory_limit().map_or(0, |limit| limit / 100 * u64::from(percent))
+        }
     }
 }
 
@@ -50,7 +52,11 @@ pub(crate) async fn watch_memory(shared: Arc<Shared>, cap: Arc<AtomicU64>) {
             shedding = now;
             shared.set_shedding(now);
             if now {
-                tracing::warn!(used, cap, "over the memory cap: new connections are refused");
+                tracing::warn!(
+                    used,
+                    cap,
+                    "over the memory cap: new connections are refused"
+                );
             } else {
                 tracing::info!(used, cap, "below the memory cap again");
             }
@@ -59,7 +65,11 @@ pub(crate) async fn watch_memory(shared: Arc<Shared>, cap: Arc<AtomicU64>) {
 }
 
 fn sheds(shedding: bool, used: u64, cap: u64) -> bool {
-    let threshold = if shedding { cap / 100 * (100 - RELIEF) } else { cap };
+    let threshold = if shedding {
+        cap / 100 * (100 - RELIEF)
+    } else {
+        cap
+    };
     cap != 0 && used > threshold
 }
 
@@ -85,7 +95,10 @@ mod tests {
         assert_eq!(connections(1000), 400);
         assert_eq!(connections(1), 1);
         assert_eq!(connections(u64::MAX), 838_860);
-        let mut config = Config { connections_max: 7, ..Config::default() };
+        let mut config = Config {
+            connections_max: 7,
+            ..Config::default()
+        };
         decide(&mut config, 1000);
         assert_eq!(config.connections_max, 7);
         config.connections_max = 0;

@@ -27,7 +27,10 @@ impl SocketKey {
             Address::Tcp(_) => Some((listener.ipv6_only, listener.backlog, listener.tcp.clone())),
             Address::Unix(_) | Address::Inherited(_) => None,
         };
-        Self { address: listener.address.clone(), options }
+        Self {
+            address: listener.address.clone(),
+            options,
+        }
     }
 }
 
@@ -71,7 +74,10 @@ fn plan(open: &[SocketKey], wanted: &[SocketKey]) -> Plan {
     let mut keep = Vec::with_capacity(wanted.len());
     let mut beside = Vec::with_capacity(wanted.len());
     for key in wanted {
-        let same = open.iter().zip(&free).position(|(other, free)| *free && other == key);
+        let same = open
+            .iter()
+            .zip(&free)
+            .position(|(other, free)| *free && other == key);
         if let Some(taken) = same.and_then(|at| free.get_mut(at)) {
             *taken = false;
         }
@@ -93,7 +99,9 @@ impl Listeners {
         let open: Vec<SocketKey> = self.open.iter().map(|open| open.key.clone()).collect();
         let plan = plan(&open, &keys);
         let mut slots = Vec::with_capacity(wanted.len());
-        for (((listener, key), keep), beside) in wanted.iter().zip(keys).zip(plan.keep).zip(plan.beside) {
+        for (((listener, key), keep), beside) in
+            wanted.iter().zip(keys).zip(plan.keep).zip(plan.beside)
+        {
             if let Some(kept) = keep.and_then(|at| self.open.get(at)) {
                 set_mode(listener);
                 slots.push(Slot::Keep(kept.id));
@@ -124,7 +132,11 @@ impl Listeners {
         let mut fresh = Vec::new();
         for slot in prepared.slots {
             match slot {
-                Slot::Keep(id) => self.open.extend(old.iter().position(|open| open.id == id).map(|at| old.remove(at))),
+                Slot::Keep(id) => self.open.extend(
+                    old.iter()
+                        .position(|open| open.id == id)
+                        .map(|at| old.remove(at)),
+                ),
                 Slot::New(mut open) => {
                     fresh.push((open.id, open.bound.take_sockets()));
                     self.open.push(*open);
@@ -133,12 +145,18 @@ impl Listeners {
         }
         end(&old, workers).await?;
         let mut fresh = deal(fresh, workers.count());
-        let indices: Arc<[(SocketId, usize)]> = (0..).zip(&self.open).map(|(index, open)| (open.id, index)).collect();
+        let indices: Arc<[(SocketId, usize)]> = (0..)
+            .zip(&self.open)
+            .map(|(index, open)| (open.id, index))
+            .collect();
         workers
             .each(|core| {
                 let runtime = Arc::clone(runtime);
                 let indices = Arc::clone(&indices);
-                let sockets = fresh.get_mut(core as usize).map(std::mem::take).unwrap_or_default();
+                let sockets = fresh
+                    .get_mut(core as usize)
+                    .map(std::mem::take)
+                    .unwrap_or_default();
                 let cores = cores.clone();
                 move |worker| {
                     worker.proxy.adopt(runtime);
@@ -161,7 +179,9 @@ impl Listeners {
 
     /// Where each listener is bound, in the order of the configuration's listeners.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = String> {
-        self.open.iter().map(|open| crate::admin_socket::describe(open.bound.address()))
+        self.open
+            .iter()
+            .map(|open| crate::admin_socket::describe(open.bound.address()))
     }
 }
 
@@ -177,7 +197,9 @@ impl Closing {
 
 /// A unix socket that stays follows a change of its mode.
 fn set_mode(listener: &Listener) {
-    let Address::Unix(path) = &listener.address else { return };
+    let Address::Unix(path) = &listener.address else {
+        return;
+    };
     let mode = std::fs::Permissions::from_mode(listener.mode);
     if let Err(error) = std::fs::set_permissions(path, mode) {
         tracing::warn!(path = %path.display(), %error, "the mode of a unix socket could not be changed");
@@ -206,12 +228,18 @@ async fn end(gone: &[Open], workers: &Workers) -> Result<(), CoreGone> {
     if gone.is_empty() {
         return Ok(());
     }
-    let ids: Arc<[(SocketId, bool)]> = gone.iter().map(|open| (open.id, open.bound.is_ours())).collect();
+    let ids: Arc<[(SocketId, bool)]> = gone
+        .iter()
+        .map(|open| (open.id, open.bound.is_ours()))
+        .collect();
     workers
         .each_task(|_| {
             let ids = Arc::clone(&ids);
             move |worker| {
-                let loops: Vec<_> = ids.iter().map(|(id, ours)| worker.sockets.end(*id, *ours)).collect();
+                let loops: Vec<_> = ids
+                    .iter()
+                    .map(|(id, ours)| worker.sockets.end(*id, *ours))
+                    .collect();
                 async move {
                     for ended in loops {
                         ended.await;
@@ -241,13 +269,19 @@ mod tests {
     #[test]
     fn another_option_opens_a_socket_beside_the_old_one() {
         let plan = plan(&[key(1, 9)], &[key(1, 10), key(3, 9)]);
-        assert_eq!((plan.keep, plan.beside), (vec![None, None], vec![true, false]));
+        assert_eq!(
+            (plan.keep, plan.beside),
+            (vec![None, None], vec![true, false])
+        );
     }
 
     #[test]
     fn one_socket_serves_one_listener() {
         let plan = plan(&[key(1, 9)], &[key(1, 9), key(1, 9)]);
-        assert_eq!((plan.keep, plan.beside), (vec![Some(0), None], vec![false, true]));
+        assert_eq!(
+            (plan.keep, plan.beside),
+            (vec![Some(0), None], vec![false, true])
+        );
     }
 
     #[test]
@@ -262,9 +296,16 @@ mod tests {
     fn sockets_are_dealt_to_the_cores() {
         let fd = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let dealt = deal(vec![(0, vec![fd(), fd()]), (1, vec![fd()])], 2);
-        let ids = |core: &CoreSockets| core.iter().map(|(id, _, spread)| (*id, *spread)).collect::<Vec<_>>();
+        let ids = |core: &CoreSockets| {
+            core.iter()
+                .map(|(id, _, spread)| (*id, *spread))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(ids(&dealt[0]), [(0, Spread::OwnQueues)]);
-        assert_eq!(ids(&dealt[1]), [(0, Spread::OwnQueues), (1, Spread::OneQueue)]);
+        assert_eq!(
+            ids(&dealt[1]),
+            [(0, Spread::OwnQueues), (1, Spread::OneQueue)]
+        );
         assert_eq!(deal(vec![(5, vec![fd()])], 1)[0].len(), 1);
     }
 }

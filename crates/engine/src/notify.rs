@@ -24,7 +24,11 @@ impl Notifier {
             let address = address(&path)?;
             Some((UnixDatagram::unbound().ok()?, address))
         });
-        let watchdog = watchdog(env("WATCHDOG_USEC").as_deref(), env("WATCHDOG_PID").as_deref(), pid);
+        let watchdog = watchdog(
+            env("WATCHDOG_USEC").as_deref(),
+            env("WATCHDOG_PID").as_deref(),
+            pid,
+        );
         Self { socket, watchdog }
     }
 
@@ -56,7 +60,9 @@ impl Notifier {
     }
 
     fn send(&self, text: &str) {
-        let Some((socket, address)) = &self.socket else { return };
+        let Some((socket, address)) = &self.socket else {
+            return;
+        };
         if let Err(error) = socket.send_to_addr(text.as_bytes(), address) {
             tracing::debug!(%error, "the service manager's socket does not take our state");
         }
@@ -86,7 +92,9 @@ fn one_line(text: &str) -> String {
 
 fn monotonic_us() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000)
+    now.tv_sec
+        .saturating_mul(1_000_000)
+        .saturating_add(now.tv_nsec / 1000)
 }
 
 #[cfg(test)]
@@ -97,9 +105,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        manager.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        manager
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         let text = path.to_str().unwrap().to_owned();
-        let notifier = Notifier::new(move |name| (name == "NOTIFY_SOCKET").then(|| text.clone()), 1);
+        let notifier = Notifier::new(
+            move |name| (name == "NOTIFY_SOCKET").then(|| text.clone()),
+            1,
+        );
         (dir, manager, notifier)
     }
 
@@ -121,7 +134,10 @@ mod tests {
         let (_dir, manager, notifier) = pair();
         notifier.reloading();
         let text = receive(&manager);
-        let stamp = text.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
+        let stamp = text
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .unwrap()
+            .trim_end();
         assert!(stamp.parse::<u64>().unwrap() > 0);
     }
 
@@ -133,8 +149,14 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_for_the_named_process() {
-        assert_eq!(watchdog(Some("2000000"), None, 7), Some(Duration::from_secs(1)));
-        assert_eq!(watchdog(Some("2000000"), Some("7"), 7), Some(Duration::from_secs(1)));
+        assert_eq!(
+            watchdog(Some("2000000"), None, 7),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(
+            watchdog(Some("2000000"), Some("7"), 7),
+            Some(Duration::from_secs(1))
+        );
         assert_eq!(watchdog(Some("2000000"), Some("8"), 7), None);
         assert_eq!(watchdog(Some("0"), None, 7), None);
         assert_eq!(watchdog(Some("soon"), None, 7), None);

@@ -13,7 +13,9 @@ pub struct PidFile {
 #[derive(Debug, thiserror::Error)]
 pub enum PidFileError {
     /// Another process holds it.
-    #[error("{path} names process {pid}, which is running; stop it first, or choose another pid-file")]
+    #[error(
+        "{path} names process {pid}, which is running; stop it first, or choose another pid-file"
+    )]
     Running {
         /// The file.
         path: PathBuf,
@@ -33,12 +35,22 @@ pub enum PidFileError {
 impl PidFile {
     /// Writes our process number to `path`.
     pub fn write(path: &Path) -> Result<Self, PidFileError> {
-        if let Some(pid) = owner(path).filter(|pid| *pid != std::process::id() && is_running(*pid)) {
-            return Err(PidFileError::Running { path: path.to_owned(), pid });
+        if let Some(pid) = owner(path).filter(|pid| *pid != std::process::id() && is_running(*pid))
+        {
+            return Err(PidFileError::Running {
+                path: path.to_owned(),
+                pid,
+            });
         }
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|error| PidFileError::Write { path: path.to_owned(), error })?;
-        Ok(Self { path: path.to_owned() })
+        std::fs::write(path, format!("{}\n", std::process::id())).map_err(|error| {
+            PidFileError::Write {
+                path: path.to_owned(),
+                error,
+            }
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 }
 
@@ -81,7 +93,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("narthex.pid");
         std::fs::write(&path, "1\n").unwrap();
-        assert!(matches!(PidFile::write(&path), Err(PidFileError::Running { pid: 1, .. })));
+        assert!(matches!(
+            PidFile::write(&path),
+            Err(PidFileError::Running { pid: 1, .. })
+        ));
         // Above the kernel's largest pid (2^22): nobody.
         std::fs::write(&path, "4194305\n").unwrap();
         assert!(PidFile::write(&path).is_ok());

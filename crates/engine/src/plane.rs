@@ -38,6 +38,9 @@ fn server(endpoint: EndpointStatus) -> ServerStatus {
 }
 
 /// What would happen to a request.
-pub(crate) fn explain(_runtime: &Runtime, _request: &ExplainRequest) -> Result<Explanation, String> {
+pub(crate) fn explain(
+    _runtime: &Runtime,
+    _request: &ExplainRequest,
+) -> Result<Explanation, String> {
     Err("explaining is not built yet".to_owned())
 }

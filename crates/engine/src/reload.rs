@@ -38,8 +38,16 @@ impl ReloadMetrics {
                 "When the configuration that serves was loaded, in seconds since 1970.",
                 &[],
             ),
-            applied: registry.counter("narthex_config_reloads_total", reloads, &[("result", "applied")]),
-            refused: registry.counter("narthex_config_reloads_total", reloads, &[("result", "refused")]),
+            applied: registry.counter(
+                "narthex_config_reloads_total",
+                reloads,
+                &[("result", "applied")],
+            ),
+            refused: registry.counter(
+                "narthex_config_reloads_total",
+                reloads,
+                &[("result", "refused")],
+            ),
         };
         metrics.successful.set_shared(1);
         metrics.timestamp.set_shared(unix_now().cast_signed());
@@ -50,15 +58,20 @@ impl ReloadMetrics {
 impl Engine {
     pub(crate) async fn reload(&mut self, why: &'static str) -> Result<ReloadReport, Refused> {
         if self.phase.get() == Phase::Draining {
-            return Err(Refused::new("the process is stopping; nothing is reloaded any more"));
+            return Err(Refused::new(
+                "the process is stopping; nothing is reloaded any more",
+            ));
         }
         let began = Instant::now();
         self.notifier.reloading();
-        let result = self.try_reload().await.map(|(changes, warnings)| ReloadReport {
-            changes,
-            warnings,
-            milliseconds: began.elapsed().as_millis() as u64,
-        });
+        let result = self
+            .try_reload()
+            .await
+            .map(|(changes, warnings)| ReloadReport {
+                changes,
+                warnings,
+                milliseconds: began.elapsed().as_millis() as u64,
+            });
         self.record(why, &result);
         self.notifier.ready(&self.headline());
         result
@@ -66,7 +79,10 @@ impl Engine {
 
     async fn try_reload(&mut self) -> Result<(Changes, String), Refused> {
         let source = self.options.source.clone();
-        let Checked { mut config, warnings } = blocking(move || source.load()).await??;
+        let Checked {
+            mut config,
+            warnings,
+        } = blocking(move || source.load()).await??;
         let memory = memory_cap(config.memory);
         limits::decide(&mut config, self.open_files);
         let changes = Changes::between(&self.active.config, &config);
@@ -76,18 +92,30 @@ impl Engine {
         config.pid_file.clone_from(&self.active.config.pid_file);
 
         let cores = self.workers.count();
-        let prepared =
-            self.listeners.prepare(&config.listeners, cores, &mut self.inherited).map_err(Refused::new)?;
+        let prepared = self
+            .listeners
+            .prepare(&config.listeners, cores, &mut self.inherited)
+            .map_err(Refused::new)?;
         let open = self.admin.borrow().clone();
-        let admin =
-            open_admin(&config, &open, self.options.default_admin, &mut self.inherited).map_err(Refused::new)?;
+        let admin = open_admin(
+            &config,
+            &open,
+            self.options.default_admin,
+            &mut self.inherited,
+        )
+        .map_err(Refused::new)?;
         let config = Arc::new(config);
         let runtime = {
             let (config, shared) = (Arc::clone(&config), Arc::clone(&self.shared));
-            blocking(move || Runtime::build(config, &shared)).await?.map_err(Refused::new)?
+            blocking(move || Runtime::build(config, &shared))
+                .await?
+                .map_err(Refused::new)?
         };
 
-        self.listeners.commit(prepared, &runtime, &self.workers, &self.cores).await.map_err(Refused::new)?;
+        self.listeners
+            .commit(prepared, &runtime, &self.workers, &self.cores)
+            .await
+            .map_err(Refused::new)?;
         self.admin.send_replace(admin);
         self.apply_log_level(&config);
         // The old one is dropped here, on the control thread, or with the last request that it serves.
@@ -104,32 +132,54 @@ impl Engine {
                 self.reloads.loaded_at = unix_now();
                 self.reloads.last_problems = None;
                 self.metrics.applied.add_shared(1);
-                self.metrics.timestamp.set_shared(self.reloads.loaded_at.cast_signed());
+                self.metrics
+                    .timestamp
+                    .set_shared(self.reloads.loaded_at.cast_signed());
                 let changes = report.changes.to_string();
-                tracing::info!(why, milliseconds = report.milliseconds, changes = changes.trim_end(), "reloaded");
+                tracing::info!(
+                    why,
+                    milliseconds = report.milliseconds,
+                    changes = changes.trim_end(),
+                    "reloaded"
+                );
             }
             Err(refused) => {
                 self.reloads.refused += 1;
                 self.reloads.last_problems = Some(refused.problems.clone());
                 self.metrics.refused.add_shared(1);
-                tracing::error!(why, problems = refused.problems, "reload refused; the old configuration serves on");
+                tracing::error!(
+                    why,
+                    problems = refused.brief(),
+                    "reload refused; the old configuration serves on"
+                );
             }
         }
         self.reloads.last_applied = result.is_ok();
-        self.metrics.successful.set_shared(i64::from(result.is_ok()));
+        self.metrics
+            .successful
+            .set_shared(i64::from(result.is_ok()));
     }
 
     fn apply_log_level(&self, config: &narthex_config::model::Config) {
         if config.log.level == self.active.config.log.level {
             return;
         }
-        if let Some(Err(error)) = self.options.log.as_ref().map(|log| log.set_level(&config.log.level)) {
+        if let Some(Err(error)) = self
+            .options
+            .log
+            .as_ref()
+            .map(|log| log.set_level(&config.log.level))
+        {
             tracing::warn!(%error, "the log level stays as it was");
         }
     }
 }
 
 /// Runs what computes for long beside the control task.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Refused::new("reading the configuration failed; report this"))
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refused::new("reading the configuration failed; report this"))
 }

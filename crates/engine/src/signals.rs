@@ -25,7 +25,11 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
-            child: if init { Some(signal(SignalKind::child())?) } else { None },
+            child: if init {
+                Some(signal(SignalKind::child())?)
+            } else {
+                None
+            },
         })
     }
 

@@ -65,8 +65,14 @@ impl Source {
             files: &RealFiles,
         };
         let (loaded, readable) = match self {
-            Self::File(path) => (narthex_config::load(path, &environment), std::fs::File::open(path).is_ok()),
-            Self::Text { name, text } => (narthex_config::load_text(name, text.as_str(), &environment), true),
+            Self::File(path) => (
+                narthex_config::load(path, &environment),
+                std::fs::File::open(path).is_ok(),
+            ),
+            Self::Text { name, text } => (
+                narthex_config::load_text(name, text.as_str(), &environment),
+                true,
+            ),
         };
         Outcome {
             human: if loaded.problems.is_empty() {
@@ -84,8 +90,14 @@ impl Source {
     pub fn load(&self) -> Result<Checked, Refused> {
         let outcome = self.examine();
         match outcome.config {
-            Some(config) => Ok(Checked { config, warnings: outcome.human }),
-            None => Err(Refused { problems: outcome.human, details: outcome.machine }),
+            Some(config) => Ok(Checked {
+                config,
+                warnings: outcome.human,
+            }),
+            None => Err(Refused {
+                problems: outcome.human,
+                details: outcome.machine,
+            }),
         }
     }
 }

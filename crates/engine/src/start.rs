@@ -1,6 +1,7 @@
 //! The start, in the order that lets nothing half-done remain: sockets, pid file, privileges, runtime, cores.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -59,7 +60,9 @@ pub enum StartError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// The system refused a thread or a descriptor.
-    #[error("the system refuses what the cores need ({0}); raise the limits of processes and open files")]
+    #[error(
+        "the system refuses what the cores need ({0}); raise the limits of processes and open files"
+    )]
     Thread(io::Error),
 }
 
@@ -79,25 +82,40 @@ impl Engine {
         let admin = open_admin(&config, &[], options.default_admin, &mut inherited)?;
         let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
         if let Some(identity) = &config.identity {
+            if let Some(path) = &config.pid_file {
+                privileges::give(path, identity);
+            }
             privileges::drop_to(identity)?;
         }
 
         let config = Arc::new(config);
         let shared = Shared::new(cores);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
-        let discovery = shared.fleet().start_discovery().map_err(StartError::Thread)?;
+        let discovery = shared
+            .fleet()
+            .start_discovery()
+            .map_err(StartError::Thread)?;
         let (supervisor, fatal) = Supervisor::new();
-        let workers = Workers::start(cores, &shared, &runtime, &supervisor).map_err(StartError::Thread)?;
+        let workers =
+            Workers::start(cores, &shared, &runtime, &supervisor).map_err(StartError::Thread)?;
         control::start(cores, &shared, &supervisor).map_err(StartError::Thread)?;
 
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (admin, admin_watch) = watch::channel(admin);
         let phase = Arc::new(PhaseCell::default());
-        let handle =
-            Handle { commands, phase: Arc::clone(&phase), shared: Arc::clone(&shared), admin: admin_watch, supervisor };
+        let handle = Handle {
+            commands,
+            phase: Arc::clone(&phase),
+            shared: Arc::clone(&shared),
+            admin: admin_watch,
+            supervisor,
+        };
         let engine = Self {
             active: Active { config, runtime },
-            cores: Cores { balance: Arc::clone(shared.balance()), remotes: Arc::clone(workers.remotes()) },
+            cores: Cores {
+                balance: Arc::clone(shared.balance()),
+                remotes: Arc::clone(workers.remotes()),
+            },
             workers: Arc::new(workers),
             metrics: ReloadMetrics::new(&shared),
             shared,
@@ -110,12 +128,16 @@ impl Engine {
             commands: queue,
             fatal,
             phase,
-            reloads: ReloadStats { last_applied: true, loaded_at: unix_now(), ..ReloadStats::default() },
+            reloads: ReloadStats {
+                last_applied: true,
+                loaded_at: unix_now(),
+                ..ReloadStats::default()
+            },
             started: Instant::now(),
             draining: None,
             open_files,
             memory,
-            _discovery: discovery,
+            _discovery: ManuallyDrop::new(discovery),
             supervisor: handle.supervisor.clone(),
             _pid_file: pid_file,
         };
@@ -135,10 +157,17 @@ pub(crate) fn open_admin(
     if !config.admin.is_empty() || !default_admin {
         return reconcile(open, &config.admin, identity, inherited);
     }
-    let Some(path) = usual_admin_paths().into_iter().find(|path| path.parent().is_some_and(prepare_directory)) else {
+    let Some(path) = usual_admin_paths()
+        .into_iter()
+        .find(|path| path.parent().is_some_and(prepare_directory))
+    else {
         return Ok(Vec::new());
     };
-    let usual = Admin { address: Address::Unix(path), mode: 0o600, token: None };
+    let usual = Admin {
+        address: Address::Unix(path),
+        mode: 0o600,
+        token: None,
+    };
     match reconcile(open, &[usual], identity, inherited) {
         Ok(sockets) => Ok(sockets),
         Err(error) => {
@@ -150,13 +179,23 @@ pub(crate) fn open_admin(
 
 /// Where the control socket is when the configuration does not say, most likely first.
 pub fn usual_admin_paths() -> Vec<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let root = rustix::process::geteuid().is_root().then(|| PathBuf::from("/run"));
-    [given("RUNTIME_DIRECTORY"), root.map(|r| r.join("narthex")), given("XDG_RUNTIME_DIR").map(|d| d.join("narthex"))]
-        .into_iter()
-        .flatten()
-        .map(|directory| directory.join("admin.sock"))
-        .collect()
+    let given = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let root = rustix::process::geteuid()
+        .is_root()
+        .then(|| PathBuf::from("/run"));
+    [
+        given("RUNTIME_DIRECTORY"),
+        root.map(|r| r.join("narthex")),
+        given("XDG_RUNTIME_DIR").map(|d| d.join("narthex")),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|directory| directory.join("admin.sock"))
+    .collect()
 }
 
 fn prepare_directory(directory: &std::path::Path) -> bool {
@@ -164,5 +203,7 @@ fn prepare_directory(directory: &std::path::Path) -> bool {
 }
 
 pub(crate) fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

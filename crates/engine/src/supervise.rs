@@ -63,35 +63,51 @@ impl Supervisor {
     /// An empty list, and where its bad news arrives.
     pub fn new() -> (Self, Fatal) {
         let (fatal, reports) = mpsc::channel(REPORTS);
-        (Self { entries: Arc::default(), fatal }, Fatal(reports))
+        (
+            Self {
+                entries: Arc::default(),
+                fatal,
+            },
+            Fatal(reports),
+        )
     }
 
     /// Everything that runs or ran.
     pub fn list(&self) -> Vec<Entry> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Runs `body` on a thread of its own until it returns `Ok`.
-    pub fn thread<F>(&self, name: &str, policy: Policy, mut body: F) -> io::Result<std::thread::JoinHandle<()>>
+    pub fn thread<F>(
+        &self,
+        name: &str,
+        policy: Policy,
+        mut body: F,
+    ) -> io::Result<std::thread::JoinHandle<()>>
     where
         F: FnMut() -> io::Result<()> + Send + 'static,
     {
         let entry = self.add(name, policy);
         let supervisor = self.clone();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            loop {
-                let why = match catch_unwind(AssertUnwindSafe(&mut body)) {
-                    Ok(Ok(())) => return supervisor.ended(entry),
-                    Ok(Err(error)) => error.to_string(),
-                    Err(panic) => panic_text(&*panic),
-                };
-                if !supervisor.failed(entry, &why) {
-                    return;
+        std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                loop {
+                    let why = match catch_unwind(AssertUnwindSafe(&mut body)) {
+                        Ok(Ok(())) => return supervisor.ended(entry),
+                        Ok(Err(error)) => error.to_string(),
+                        Err(panic) => panic_text(&*panic),
+                    };
+                    if !supervisor.failed(entry, &why) {
+                        return;
+                    }
+                    std::thread::park_timeout(RESTART_PAUSE);
+                    supervisor.restarted(entry);
                 }
-                std::thread::park_timeout(RESTART_PAUSE);
-                supervisor.restarted(entry);
-            }
-        })
+            })
     }
 
     /// Runs what `make` makes on the control runtime until it returns; made anew after a panic.
@@ -125,7 +141,12 @@ impl Supervisor {
     fn add(&self, name: &str, policy: Policy) -> usize {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         // A finished thing's place is taken again, so that reloads do not make the list longer.
-        let fresh = Entry { name: name.to_owned(), policy, running: true, restarts: 0 };
+        let fresh = Entry {
+            name: name.to_owned(),
+            policy,
+            running: true,
+            restarts: 0,
+        };
         if let Some(place) = entries.iter().position(|e| !e.running && e.name == name) {
             if let Some(entry) = entries.get_mut(place) {
                 *entry = fresh;
@@ -169,9 +190,15 @@ impl Supervisor {
                 true
             }
             Policy::EndProcess => {
-                tracing::error!(task = name, why, "ended unexpectedly; the process cannot go on without it");
+                tracing::error!(
+                    task = name,
+                    why,
+                    "ended unexpectedly; the process cannot go on without it"
+                );
                 // A full channel already holds the reason the process ends for.
-                let _ = self.fatal.try_send(format!("{name} ended unexpectedly: {why}"));
+                let _ = self
+                    .fatal
+                    .try_send(format!("{name} ended unexpectedly: {why}"));
                 false
             }
         }
@@ -189,7 +216,10 @@ impl Drop for AbortOnDrop {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("a panic: {}", text.unwrap_or_else(|| "no message".to_owned()))
+    format!(
+        "a panic: {}",
+        text.unwrap_or_else(|| "no message".to_owned())
+    )
 }
 
 #[cfg(test)]
@@ -199,14 +229,20 @@ mod tests {
     use super::*;
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(future)
     }
 
     #[test]
     fn a_panicking_thread_ends_the_process() {
         let (supervisor, mut fatal) = Supervisor::new();
-        supervisor.thread("core", Policy::EndProcess, || panic!("broken")).unwrap();
+        supervisor
+            .thread("core", Policy::EndProcess, || panic!("broken"))
+            .unwrap();
         let why = block_on(fatal.next());
         assert_eq!(why, "core ended unexpectedly: a panic: broken");
         assert!(!supervisor.list()[0].running);
@@ -215,7 +251,11 @@ mod tests {
     #[test]
     fn a_thread_that_is_done_is_no_news() {
         let (supervisor, _fatal) = Supervisor::new();
-        supervisor.thread("core", Policy::EndProcess, || Ok(())).unwrap().join().unwrap();
+        supervisor
+            .thread("core", Policy::EndProcess, || Ok(()))
+            .unwrap()
+            .join()
+            .unwrap();
         assert!(!supervisor.list()[0].running);
     }
 
@@ -239,7 +279,11 @@ mod tests {
     fn a_name_keeps_its_place() {
         let (supervisor, _fatal) = Supervisor::new();
         for _ in 0..3 {
-            supervisor.thread("one", Policy::Restart, || Ok(())).unwrap().join().unwrap();
+            supervisor
+                .thread("one", Policy::Restart, || Ok(()))
+                .unwrap()
+                .join()
+                .unwrap();
         }
         assert_eq!(supervisor.list().len(), 1);
     }

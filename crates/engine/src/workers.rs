@@ -45,7 +45,9 @@ impl Workers {
         runtime: &Arc<Runtime>,
         supervisor: &Supervisor,
     ) -> io::Result<Self> {
-        let cores = (0..count).map(|core| start_core(core as u16, shared, runtime, supervisor)).collect::<Result<Arc<[_]>, io::Error>>()?;
+        let cores = (0..count)
+            .map(|core| start_core(core as u16, shared, runtime, supervisor))
+            .collect::<Result<Arc<[_]>, io::Error>>()?;
         Ok(Self { cores })
     }
 
@@ -66,7 +68,10 @@ impl Workers {
         F: FnMut(u16) -> J,
         J: FnOnce(&Rc<Worker>) -> T + Send + 'static,
     {
-        let asked: Vec<_> = (0u16..).zip(self.cores.iter()).map(|(core, remote)| (core, ask(remote, job(core)))).collect();
+        let asked: Vec<_> = (0u16..)
+            .zip(self.cores.iter())
+            .map(|(core, remote)| (core, ask(remote, job(core))))
+            .collect();
         let mut answers = Vec::with_capacity(asked.len());
         for (core, answer) in asked {
             answers.push(answer.await.map_err(|_| CoreGone(core))?);
@@ -141,15 +146,23 @@ fn start_core(
     // Taken by the first run; a core is never run twice, because the process ends with it.
     let parts = Mutex::new(Some((Arc::clone(shared), Arc::clone(runtime), started)));
     supervisor.thread(&format!("narthex-{id}"), Policy::EndProcess, move || {
-        let Some((shared, runtime, started)) = parts.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let Some((shared, runtime, started)) =
+            parts.lock().unwrap_or_else(PoisonError::into_inner).take()
+        else {
             return Ok(());
         };
         let core = Core::enter(id)?;
-        let worker = Worker { core: id, proxy: CoreProxy::new(id, shared, runtime), sockets: Sockets::default() };
+        let worker = Worker {
+            core: id,
+            proxy: CoreProxy::new(id, shared, runtime),
+            sockets: Sockets::default(),
+        };
         WORKER.with(|w| *w.borrow_mut() = Some(Rc::new(worker)));
         // The engine waits for this; if it does not, the process is ending.
         let _ = started.send(core.remote());
         core.run()
     })?;
-    remote.recv().map_err(|_| io::Error::other(format!("data core {id} did not start")))
+    remote
+        .recv()
+        .map_err(|_| io::Error::other(format!("data core {id} did not start")))
 }

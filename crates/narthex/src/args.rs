@@ -118,7 +118,9 @@ pub enum AccessLogArg {
 
 /// See it work.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Ctrl-C stops it. Exit codes: 0 stopped, 1 it could not start, 130 a second Ctrl-C.")]
+#[command(
+    after_help = "Ctrl-C stops it. Exit codes: 0 stopped, 1 it could not start, 130 a second Ctrl-C."
+)]
 pub struct DemoArgs {
     /// Port of the proxy; a free one if it is taken
     #[arg(long, default_value_t = 8080)]
@@ -160,7 +162,9 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Put files into the one common shape
-    #[command(after_help = "Exit codes: 0 done (--check: nothing to do), 1 --check found a difference, 2 a file cannot be read or parsed.")]
+    #[command(
+        after_help = "Exit codes: 0 done (--check: nothing to do), 1 --check found a difference, 2 a file cannot be read or parsed."
+    )]
     Fmt {
         /// Files to rewrite; `-` reads standard input and writes standard output
         #[arg(value_name = "FILE", required = true)]
@@ -170,7 +174,9 @@ pub enum ConfigCommand {
         check: bool,
     },
     /// Print a configuration
-    #[command(after_help = "Secrets are shown by reference, never by value. Exit codes: 0, 1 problems, 2 it cannot be read.")]
+    #[command(
+        after_help = "Secrets are shown by reference, never by value. Exit codes: 0, 1 problems, 2 it cannot be read."
+    )]
     Show {
         /// The file; as for `run` when it is left out
         #[arg(value_name = "FILE")]
@@ -188,7 +194,9 @@ pub enum ConfigCommand {
     /// Print the JSON Schema of the JSON form
     Schema,
     /// Bring a file to the current version of the language
-    #[command(after_help = "Exit codes: 0 done or nothing to do, 2 the file cannot be read or names a version that is not known.")]
+    #[command(
+        after_help = "Exit codes: 0 done or nothing to do, 2 the file cannot be read or names a version that is not known."
+    )]
     Migrate {
         /// The file
         #[arg(value_name = "FILE")]
@@ -232,7 +240,9 @@ pub struct ReloadArgs {
 
 /// How is the running process?
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit codes: 0 it is ready, 1 it answers and is not ready, 2 no process answers.")]
+#[command(
+    after_help = "Exit codes: 0 it is ready, 1 it answers and is not ready, 2 no process answers."
+)]
 pub struct StatusArgs {
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -317,7 +327,17 @@ mod tests {
         for args in [
             &["run", "--config", "narthex.kdl"][..],
             &["run"],
-            &["proxy", "--listen", ":8080", "--to", "127.0.0.1:3000", "--workers", "2", "--access-log", "json"],
+            &[
+                "proxy",
+                "--listen",
+                ":8080",
+                "--to",
+                "127.0.0.1:3000",
+                "--workers",
+                "2",
+                "--access-log",
+                "json",
+            ],
             &["check", "narthex.kdl", "--json"],
             &["check", "--config", "narthex.kdl"],
             &["config", "fmt", "--check", "a.kdl", "b.kdl"],
@@ -327,13 +347,27 @@ mod tests {
             &["config", "docs"],
             &["reload", "--admin", "unix:/run/narthex/admin.sock"],
             &["status", "--json"],
-            &["explain", "GET", "http://a/b", "-H", "X: 1", "-H", "Y: 2", "--client", "::1"],
+            &[
+                "explain",
+                "GET",
+                "http://a/b",
+                "-H",
+                "X: 1",
+                "-H",
+                "Y: 2",
+                "--client",
+                "::1",
+            ],
             &["completions", "bash"],
             &["man"],
             &["version"],
             &["demo"],
         ] {
-            assert!(parse(args).is_ok(), "{args:?}: {}", parse(args).unwrap_err());
+            assert!(
+                parse(args).is_ok(),
+                "{args:?}: {}",
+                parse(args).unwrap_err()
+            );
         }
     }
 
@@ -344,7 +378,9 @@ mod tests {
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "0"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],
             &["explain", "GET"],
-            &["explain", "GET", "http://a", "--config", "f", "--admin", "unix:/x"],
+            &[
+                "explain", "GET", "http://a", "--config", "f", "--admin", "unix:/x",
+            ],
             &["runn"],
         ] {
             assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");

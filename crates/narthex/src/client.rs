@@ -53,7 +53,10 @@ impl Place {
         if text.starts_with('/') || text.starts_with("./") {
             return Self::Unix(text.into());
         }
-        let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let address = text
+            .strip_prefix("http://")
+            .unwrap_or(text)
+            .trim_end_matches('/');
         match address.strip_prefix(':') {
             Some(port) => Self::Tcp(format!("127.0.0.1:{port}")),
             None => Self::Tcp(address.to_owned()),
@@ -63,7 +66,9 @@ impl Place {
     fn of(address: &Address) -> Option<Self> {
         match address {
             Address::Unix(path) => Some(Self::Unix(path.clone())),
-            Address::Tcp(address) if address.ip().is_unspecified() => Some(Self::Tcp(format!("127.0.0.1:{}", address.port()))),
+            Address::Tcp(address) if address.ip().is_unspecified() => {
+                Some(Self::Tcp(format!("127.0.0.1:{}", address.port())))
+            }
             Address::Tcp(address) => Some(Self::Tcp(address.to_string())),
             Address::Inherited(_) => None,
         }
@@ -75,23 +80,41 @@ pub fn places(admin: &AdminArgs, config: Option<&Path>) -> Vec<Place> {
     if let Some(text) = &admin.admin {
         return vec![Place::parse(text)];
     }
-    if let Some(text) = std::env::var("NARTHEX_ADMIN").ok().filter(|text| !text.is_empty()) {
+    if let Some(text) = std::env::var("NARTHEX_ADMIN")
+        .ok()
+        .filter(|text| !text.is_empty())
+    {
         return vec![Place::parse(&text)];
     }
-    let file = config.map(Path::to_owned).or_else(crate::serve::usual_config);
+    let file = config
+        .map(Path::to_owned)
+        .or_else(crate::serve::usual_config);
     let loaded = file.and_then(|file| Source::File(file).examine().config);
-    let mut places: Vec<Place> =
-        loaded.iter().flat_map(|config| &config.admin).filter_map(|admin| Place::of(&admin.address)).collect();
+    let mut places: Vec<Place> = loaded
+        .iter()
+        .flat_map(|config| &config.admin)
+        .filter_map(|admin| Place::of(&admin.address))
+        .collect();
     // A unix socket may do all; a TCP address perhaps only read.
     places.sort_by_key(|place| matches!(place, Place::Tcp(_)));
-    places.extend(narthex_engine::start::usual_admin_paths().into_iter().map(Place::Unix));
+    places.extend(
+        narthex_engine::start::usual_admin_paths()
+            .into_iter()
+            .map(Place::Unix),
+    );
     places.push(Place::Unix("/run/narthex/admin.sock".into()));
     places.dedup();
     places
 }
 
 /// Asks the first process that answers.
-pub fn ask(places: &[Place], method: &str, path: &str, accept: &str, body: Option<&str>) -> Result<Answer, String> {
+pub fn ask(
+    places: &[Place],
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: Option<&str>,
+) -> Result<Answer, String> {
     let mut tried = Vec::new();
     for place in places {
         match exchange(place, method, path, accept, body) {
@@ -110,34 +133,63 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "there is no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
         io::ErrorKind::PermissionDenied => "only its owner may connect; try with sudo".to_owned(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer in time".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            "it does not answer in time".to_owned()
+        }
         _ => error.to_string(),
     }
 }
 
-fn exchange(place: &Place, method: &str, path: &str, accept: &str, body: Option<&str>) -> io::Result<Answer> {
-    let token = std::env::var("NARTHEX_ADMIN_TOKEN").ok().filter(|token| !token.bytes().any(|b| b < 0x20));
+fn exchange(
+    place: &Place,
+    method: &str,
+    path: &str,
+    accept: &str,
+    body: Option<&str>,
+) -> io::Result<Answer> {
+    let token = std::env::var("NARTHEX_ADMIN_TOKEN")
+        .ok()
+        .filter(|token| !token.bytes().any(|b| b < 0x20));
     match place {
         Place::Unix(socket) => {
             let mut stream = UnixStream::connect(socket)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            talk(&mut stream, &request(method, path, "localhost", accept, token.as_deref(), body))
+            talk(
+                &mut stream,
+                &request(method, path, "localhost", accept, token.as_deref(), body),
+            )
         }
         Place::Tcp(address) => {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            talk(&mut stream, &request(method, path, address, accept, token.as_deref(), body))
+            talk(
+                &mut stream,
+                &request(method, path, address, accept, token.as_deref(), body),
+            )
         }
     }
 }
 
-fn request(method: &str, path: &str, host: &str, accept: &str, token: Option<&str>, body: Option<&str>) -> String {
-    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n");
+fn request(
+    method: &str,
+    path: &str,
+    host: &str,
+    accept: &str,
+    token: Option<&str>,
+    body: Option<&str>,
+) -> String {
+    let mut text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n"
+    );
     if let Some(token) = token {
         text.extend(["Authorization: Bearer ", token, "\r\n"]);
     }
     if let Some(body) = body {
-        text.extend(["Content-Type: application/json\r\nContent-Length: ", &body.len().to_string(), "\r\n"]);
+        text.extend([
+            "Content-Type: application/json\r\nContent-Length: ",
+            &body.len().to_string(),
+            "\r\n",
+        ]);
     }
     text.push_str("\r\n");
     text.push_str(body.unwrap_or_default());
@@ -156,7 +208,10 @@ fn parse(answer: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
+    Some(Answer {
+        status,
+        body: body.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -167,24 +222,51 @@ mod tests {
     fn places_are_read_in_every_spelling() {
         assert_eq!(Place::parse("unix:/run/x"), Place::Unix("/run/x".into()));
         assert_eq!(Place::parse("/run/x"), Place::Unix("/run/x".into()));
-        assert_eq!(Place::parse("127.0.0.1:9180"), Place::Tcp("127.0.0.1:9180".into()));
+        assert_eq!(
+            Place::parse("127.0.0.1:9180"),
+            Place::Tcp("127.0.0.1:9180".into())
+        );
         assert_eq!(Place::parse(":9180"), Place::Tcp("127.0.0.1:9180".into()));
-        assert_eq!(Place::parse("http://localhost:9180/"), Place::Tcp("localhost:9180".into()));
+        assert_eq!(
+            Place::parse("http://localhost:9180/"),
+            Place::Tcp("localhost:9180".into())
+        );
     }
 
     #[test]
     fn a_request_says_what_the_guard_asks_for() {
-        let text = request("POST", "/reload", "127.0.0.1:9180", "application/json", Some("t"), Some("{}"));
+        let text = request(
+            "POST",
+            "/reload",
+            "127.0.0.1:9180",
+            "application/json",
+            Some("t"),
+            Some("{}"),
+        );
         assert!(text.contains("\r\nHost: 127.0.0.1:9180\r\n"), "{text}");
         assert!(text.contains("\r\nAuthorization: Bearer t\r\n"), "{text}");
-        assert!(text.ends_with("Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), "{text}");
+        assert!(
+            text.ends_with("Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"),
+            "{text}"
+        );
     }
 
     #[test]
     fn an_answer_has_a_status_and_a_body() {
         let answer = parse(b"HTTP/1.1 422 Unprocessable\r\nA: b\r\n\r\n{}\r\n\r\nx").unwrap();
-        assert_eq!(answer, Answer { status: 422, body: "{}\r\n\r\nx".into() });
-        for bad in [&b"SSH-2.0-x\r\n"[..], b"HTTP/1.1 2\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\n"] {
+        assert_eq!(
+            answer,
+            Answer {
+                status: 422,
+                body: "{}\r\n\r\nx".into()
+            }
+        );
+        for bad in [
+            &b"SSH-2.0-x\r\n"[..],
+            b"HTTP/1.1 2\r\n\r\n",
+            b"",
+            b"HTTP/1.1 200 OK\r\n",
+        ] {
             assert_eq!(parse(bad), None);
         }
     }
@@ -194,6 +276,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = [Place::Unix(dir.path().join("none"))];
         let why = ask(&places, "GET", "/status", "text/plain", None).unwrap_err();
-        assert!(why.contains("there is no such socket") && why.contains("--admin"), "{why}");
+        assert!(
+            why.contains("there is no such socket") && why.contains("--admin"),
+            "{why}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use narthex_engine::signals::Signals;
 use narthex_engine::supervise::Policy;
 use narthex_engine::{Engine, Handle, Options, Source};
 
-use crate::exit::{Exit, complain, show};
+use crate::exit::{Exit, complain, say, show};
 
 /// Where the configuration is when nobody says, most likely first.
 const USUAL: [&str; 2] = ["narthex.kdl", "/etc/narthex/narthex.kdl"];
@@ -36,7 +36,7 @@ pub struct Serve {
     /// Open the usual control socket when the configuration names none.
     pub default_admin: bool,
     /// Said when it serves.
-    pub on_ready: Option<Box<dyn FnOnce(&Handle) + Send>>,
+    pub welcome: Option<String>,
     /// Instead of the level of the configuration.
     pub log_level: Option<&'static str>,
 }
@@ -48,8 +48,15 @@ pub fn serve(serve: Serve) -> Exit {
         show(&outcome.human);
     }
     let Some(config) = outcome.config else {
-        complain(format!("{} cannot be served; nothing was started", serve.source));
-        return if outcome.readable { Exit::No } else { Exit::Usage };
+        complain(format!(
+            "{} cannot be served; nothing was started",
+            serve.source
+        ));
+        return if outcome.readable {
+            Exit::No
+        } else {
+            Exit::Usage
+        };
     };
     let level = serve.log_level.unwrap_or(&config.log.level);
     let log = match narthex_observe::log::init(level, config.log.json) {
@@ -59,7 +66,10 @@ pub fn serve(serve: Serve) -> Exit {
             None
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(format!("the system refuses a control thread: {error}")),
     };
@@ -69,17 +79,20 @@ pub fn serve(serve: Serve) -> Exit {
         Ok(signals) => signals,
         Err(error) => return failed(format!("signals cannot be handled: {error}")),
     };
-    let options = Options { source: serve.source, log, default_admin: serve.default_admin };
+    let options = Options {
+        source: serve.source,
+        log,
+        default_admin: serve.default_admin,
+    };
     let (engine, handle) = match Engine::start(config, options) {
         Ok(started) => started,
         Err(error) => return failed(error),
     };
     drop(inside);
-    let on_ready = serve.on_ready;
     let exit = runtime.block_on(async move {
         background(&handle, signals);
-        if let Some(say) = on_ready {
-            say(&handle);
+        if let Some(welcome) = serve.welcome {
+            say(welcome);
         }
         drop(handle);
         engine.run().await
@@ -111,5 +124,7 @@ fn background(handle: &Handle, signals: Signals) {
         }
     });
     let for_admin = handle.clone();
-    supervisor.task("admin", Policy::Restart, move || narthex_admin::run(for_admin.clone()));
+    supervisor.task("admin", Policy::Restart, move || {
+        narthex_admin::run(for_admin.clone())
+    });
 }

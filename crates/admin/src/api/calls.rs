@@ -46,7 +46,11 @@ pub(crate) async fn live() -> Response {
 
 pub(crate) async fn ready(State(handle): State<Handle>) -> Response {
     let phase = handle.phase();
-    let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if phase == Phase::Ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     plain(status, format!("{}\n", phase.word()))
 }
 
@@ -62,7 +66,10 @@ pub(crate) async fn reload(State(handle): State<Handle>) -> Response {
     match handle.reload("admin API").await {
         Ok(report) => {
             let text = report.changes.to_string();
-            json(StatusCode::OK, &json!({ "reloaded": true, "text": text, "report": report }))
+            json(
+                StatusCode::OK,
+                &json!({ "reloaded": true, "text": text, "report": report }),
+            )
         }
         Err(ReloadError::Refused(refused)) => json(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -90,16 +97,24 @@ pub(crate) async fn stop(State(handle): State<Handle>) -> Response {
     }
 }
 
-pub(crate) async fn explain(State(handle): State<Handle>, headers: HeaderMap, body: Bytes) -> Response {
+pub(crate) async fn explain(
+    State(handle): State<Handle>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let request: ExplainRequest = match serde_json::from_slice(&body) {
         Ok(request) => request,
         Err(error) => {
-            let why = format!("the body is no request to explain ({error}); send {{\"method\": \"GET\", \"url\": \"http://...\"}}");
+            let why = format!(
+                "the body is no request to explain ({error}); send {{\"method\": \"GET\", \"url\": \"http://...\"}}"
+            );
             return problem(StatusCode::BAD_REQUEST, &why);
         }
     };
     match handle.explain(request).await {
-        Ok(Ok(explanation)) if accepts(&headers, "text/plain") => plain(StatusCode::OK, explanation.text),
+        Ok(Ok(explanation)) if accepts(&headers, "text/plain") => {
+            plain(StatusCode::OK, explanation.text)
+        }
         Ok(Ok(explanation)) => json(StatusCode::OK, &explanation),
         Ok(Err(why)) => problem(StatusCode::BAD_REQUEST, &why),
         Err(stopped) => gone(stopped),

@@ -32,9 +32,17 @@ pub(crate) fn router(handle: Handle, door: Door) -> Router {
         .route("/reopen-logs", post(calls::reopen_logs))
         .route("/stop", post(calls::stop))
         .route("/explain", post(calls::explain))
-        .fallback(|| async { text::problem(StatusCode::NOT_FOUND, "there is no such path; GET / lists them") })
+        .fallback(|| async {
+            text::problem(
+                StatusCode::NOT_FOUND,
+                "there is no such path; GET / lists them",
+            )
+        })
         .method_not_allowed_fallback(|| async {
-            text::problem(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method; GET / lists them")
+            text::problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this path takes another method; GET / lists them",
+            )
         })
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(Arc::new(door), guard))
@@ -56,7 +64,10 @@ async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
             let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::FORBIDDEN);
             let mut response = text::problem(status, denied.remedy());
             if status == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+                response.headers_mut().insert(
+                    header::WWW_AUTHENTICATE,
+                    header::HeaderValue::from_static("Bearer"),
+                );
             }
             response
         }
@@ -71,7 +82,10 @@ fn harden(headers: &mut HeaderMap) {
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
     ];
     for (name, value) in fixed {
         headers.insert(name, header::HeaderValue::from_static(value));

@@ -24,10 +24,11 @@ pub fn run(args: &CheckArgs) -> Exit {
             if !args.json {
                 let routes: usize = config.sites.iter().map(|site| site.routes.len()).sum();
                 say(format!(
-                    "{source} is good: {} listeners, {} sites, {routes} routes, {} upstreams\n",
-                    config.listeners.len(),
-                    config.sites.len(),
-                    config.upstreams.len()
+                    "{source} is good: {}, {}, {}, {}\n",
+                    count(config.listeners.len(), "listener"),
+                    count(config.sites.len(), "site"),
+                    count(routes, "route"),
+                    count(config.upstreams.len(), "upstream")
                 ));
             }
             Exit::Ok
@@ -35,4 +36,8 @@ pub fn run(args: &CheckArgs) -> Exit {
         None if outcome.readable => Exit::No,
         None => Exit::Usage,
     }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

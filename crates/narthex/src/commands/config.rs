@@ -19,7 +19,12 @@ const STDIN: u64 = 16 << 20;
 pub fn run(command: &ConfigCommand) -> Exit {
     match command {
         ConfigCommand::Fmt { files, check } => worst(files.iter().map(|file| format(file, *check))),
-        ConfigCommand::Show { file, config, effective, json } => print(file.as_ref().or(config.as_ref()), *effective, *json),
+        ConfigCommand::Show {
+            file,
+            config,
+            effective,
+            json,
+        } => print(file.as_ref().or(config.as_ref()), *effective, *json),
         ConfigCommand::Schema => {
             say(format!("{:#}\n", narthex_config::schema::json_schema()));
             Exit::Ok
@@ -43,7 +48,11 @@ fn worst(exits: impl Iterator<Item = Exit>) -> Exit {
 
 fn format(file: &Path, check: bool) -> Exit {
     let stdin = file == Path::new("-");
-    let text = match if stdin { read_stdin() } else { std::fs::read_to_string(file) } {
+    let text = match if stdin {
+        read_stdin()
+    } else {
+        std::fs::read_to_string(file)
+    } {
         Ok(text) => text,
         Err(error) => return unreadable(file, &error),
     };
@@ -72,7 +81,10 @@ fn format(file: &Path, check: bool) -> Exit {
 
 fn read_stdin() -> std::io::Result<String> {
     let mut text = String::new();
-    std::io::stdin().lock().take(STDIN).read_to_string(&mut text)?;
+    std::io::stdin()
+        .lock()
+        .take(STDIN)
+        .read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -109,14 +121,20 @@ fn print(file: Option<&PathBuf>, effective: bool, json: bool) -> Exit {
         show(&outcome.human);
     }
     let Some(config) = outcome.config else {
-        return if outcome.readable { Exit::No } else { Exit::Usage };
+        return if outcome.readable {
+            Exit::No
+        } else {
+            Exit::Usage
+        };
     };
     if json {
         say(format!("{:#}\n", narthex_config::effective::json(&config)));
     } else if effective {
         say(narthex_config::effective::render(&config));
     } else {
-        match std::fs::read_to_string(&path).map(|text| narthex_config::syntax::format(&text).unwrap_or(text)) {
+        match std::fs::read_to_string(&path)
+            .map(|text| narthex_config::syntax::format(&text).unwrap_or(text))
+        {
             Ok(text) => say(text),
             Err(error) => return unreadable(&path, &error),
         }
@@ -150,14 +168,21 @@ mod tests {
     fn the_worst_of_several_files_decides() {
         assert_eq!(worst([].into_iter()), Exit::Ok);
         assert_eq!(worst([Exit::Ok, Exit::No, Exit::Ok].into_iter()), Exit::No);
-        assert_eq!(worst([Exit::No, Exit::Usage, Exit::No].into_iter()), Exit::Usage);
+        assert_eq!(
+            worst([Exit::No, Exit::Usage, Exit::No].into_iter()),
+            Exit::Usage
+        );
     }
 
     #[test]
     fn formatting_twice_changes_nothing_the_second_time() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.kdl");
-        std::fs::write(&file, "version   1\nsite \"*\" {\nproxy   \"127.0.0.1:1\"\n}\n").unwrap();
+        std::fs::write(
+            &file,
+            "version   1\nsite \"*\" {\nproxy   \"127.0.0.1:1\"\n}\n",
+        )
+        .unwrap();
         assert_eq!(format(&file, true), Exit::No);
         assert_eq!(format(&file, false), Exit::Ok);
         assert_eq!(format(&file, true), Exit::Ok);
@@ -166,7 +191,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_wrong_question() {
-        assert_eq!(format(Path::new("/nonexistent/narthex.kdl"), false), Exit::Usage);
-        assert_eq!(migrate(Path::new("/nonexistent/narthex.kdl"), false), Exit::Usage);
+        assert_eq!(
+            format(Path::new("/nonexistent/narthex.kdl"), false),
+            Exit::Usage
+        );
+        assert_eq!(
+            migrate(Path::new("/nonexistent/narthex.kdl"), false),
+            Exit::Usage
+        );
     }
 }

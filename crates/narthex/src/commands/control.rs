@@ -1,5 +1,6 @@
 //! `narthex reload` and `narthex status`: questions to the running process.
 
+use narthex_engine::Source;
 use serde_json::Value;
 
 use crate::args::{ReloadArgs, StatusArgs};
@@ -10,6 +11,15 @@ const JSON: &str = "application/json";
 
 /// Makes the running process read its files again.
 pub fn reload(args: &ReloadArgs) -> Exit {
+    if let Some(path) = &args.config {
+        // The process that runs would refuse it, and a file with problems does not say where that process is.
+        let outcome = Source::File(path.clone()).examine();
+        if outcome.config.is_none() {
+            show(&outcome.human);
+            complain("reload refused; the old configuration serves on");
+            return Exit::No;
+        }
+    }
     let places = places(&args.admin, args.config.as_deref());
     let answer = match ask(&places, "POST", "/reload", JSON, Some("{}")) {
         Ok(answer) => answer,
@@ -17,7 +27,11 @@ pub fn reload(args: &ReloadArgs) -> Exit {
     };
     if args.json {
         say(&answer.body);
-        return if answer.status == 200 { Exit::Ok } else { Exit::No };
+        return if answer.status == 200 {
+            Exit::Ok
+        } else {
+            Exit::No
+        };
     }
     match answer.status {
         200 => {
@@ -40,10 +54,20 @@ pub fn reload(args: &ReloadArgs) -> Exit {
 fn reloaded(answer: &Answer) -> String {
     let value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let report = value.get("report");
-    let milliseconds = report.and_then(|r| r.get("milliseconds")).and_then(Value::as_u64).unwrap_or_default();
-    let warnings = report.and_then(|r| r.get("warnings")).and_then(Value::as_str).unwrap_or_default();
+    let milliseconds = report
+        .and_then(|r| r.get("milliseconds"))
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
+    let warnings = report
+        .and_then(|r| r.get("warnings"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let changes = field(answer, "text");
-    let line_break = if changes.lines().count() > 1 || changes.starts_with(' ') { "\n" } else { " " };
+    let line_break = if changes.lines().count() > 1 || changes.starts_with(' ') {
+        "\n"
+    } else {
+        " "
+    };
     format!("reloaded in {milliseconds} ms:{line_break}{changes}{warnings}")
 }
 
@@ -89,15 +113,24 @@ mod tests {
     #[test]
     fn a_reload_tells_what_changed() {
         let body = r#"{"text":"  sites      + b\n","report":{"milliseconds":7,"warnings":""}}"#;
-        let answer = Answer { status: 200, body: body.to_owned() };
+        let answer = Answer {
+            status: 200,
+            body: body.to_owned(),
+        };
         assert_eq!(reloaded(&answer), "reloaded in 7 ms:\n  sites      + b\n");
-        let answer = Answer { status: 200, body: r#"{"text":"nothing changed\n"}"#.to_owned() };
+        let answer = Answer {
+            status: 200,
+            body: r#"{"text":"nothing changed\n"}"#.to_owned(),
+        };
         assert_eq!(reloaded(&answer), "reloaded in 0 ms: nothing changed\n");
     }
 
     #[test]
     fn an_answer_in_no_json_is_shown_as_it_is() {
-        let answer = Answer { status: 502, body: "oops\n".to_owned() };
+        let answer = Answer {
+            status: 502,
+            body: "oops\n".to_owned(),
+        };
         assert_eq!(field(&answer, "error"), "status 502: oops");
     }
 }

@@ -24,7 +24,11 @@ pub fn run(args: &ExplainArgs) -> Exit {
 }
 
 fn request(args: &ExplainArgs) -> Result<ExplainRequest, String> {
-    let headers = args.headers.iter().map(|line| header(line)).collect::<Result<_, _>>()?;
+    let headers = args
+        .headers
+        .iter()
+        .map(|line| header(line))
+        .collect::<Result<_, _>>()?;
     Ok(ExplainRequest {
         method: args.method.clone(),
         url: args.url.clone(),
@@ -36,8 +40,12 @@ fn request(args: &ExplainArgs) -> Result<ExplainRequest, String> {
 
 fn header(line: &str) -> Result<(String, String), String> {
     match line.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("\"{line}\" is no header line; write it as 'Name: value'")),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err(format!(
+            "\"{line}\" is no header line; write it as 'Name: value'"
+        )),
     }
 }
 
@@ -45,7 +53,11 @@ fn offline(source: Source, request: &ExplainRequest, json: bool) -> Exit {
     let outcome = source.examine();
     let Some(config) = outcome.config else {
         show(&outcome.human);
-        return if outcome.readable { Exit::No } else { Exit::Usage };
+        return if outcome.readable {
+            Exit::No
+        } else {
+            Exit::Usage
+        };
     };
     match narthex_engine::explain::offline(config, request) {
         Ok(explanation) => told(&explanation, json),
@@ -63,10 +75,14 @@ fn online(args: &ExplainArgs, request: &ExplainRequest) -> Exit {
     };
     let places = places(&args.admin, None);
     match ask(&places, "POST", "/explain", "application/json", Some(&body)) {
-        Ok(answer) if answer.status == 200 => match serde_json::from_str::<Explanation>(&answer.body) {
-            Ok(explanation) => told(&explanation, args.json),
-            Err(_) => unanswered("the answer is not what this version expects; is the running process of another version?"),
-        },
+        Ok(answer) if answer.status == 200 => {
+            match serde_json::from_str::<Explanation>(&answer.body) {
+                Ok(explanation) => told(&explanation, args.json),
+                Err(_) => unanswered(
+                    "the answer is not what this version expects; is the running process of another version?",
+                ),
+            }
+        }
         Ok(answer) => {
             complain(field(&answer, "error"));
             Exit::No
@@ -90,7 +106,10 @@ mod tests {
 
     #[test]
     fn header_lines_are_split_at_the_first_colon() {
-        assert_eq!(header("X-A:  b:c ").unwrap(), ("X-A".to_owned(), "b:c".to_owned()));
+        assert_eq!(
+            header("X-A:  b:c ").unwrap(),
+            ("X-A".to_owned(), "b:c".to_owned())
+        );
         assert_eq!(header("X-A:").unwrap(), ("X-A".to_owned(), String::new()));
         assert!(header("X-A").is_err());
         assert!(header(": b").is_err());

@@ -14,8 +14,16 @@ pub fn run(args: &ProxyArgs) -> Exit {
         say(text);
         return Exit::Ok;
     }
-    let source = Source::Text { name: "the command line".to_owned(), text };
-    serve(Serve { source, default_admin: false, on_ready: None, log_level: None })
+    let source = Source::Text {
+        name: "the command line".to_owned(),
+        text,
+    };
+    serve(Serve {
+        source,
+        default_admin: false,
+        welcome: None,
+        log_level: None,
+    })
 }
 
 /// The file that says the same.
@@ -68,16 +76,34 @@ mod tests {
 
     #[test]
     fn the_text_is_a_configuration() {
-        let source = Source::Text { name: "test".to_owned(), text: text(&args(Some("127.0.0.1:9180"))) };
+        let source = Source::Text {
+            name: "test".to_owned(),
+            text: text(&args(Some("127.0.0.1:9180"))),
+        };
         let outcome = source.examine();
-        let config = outcome.config.unwrap_or_else(|| panic!("{}", outcome.human));
-        assert_eq!((config.workers, config.listeners.len(), config.admin.len()), (2, 1, 1));
-        assert_eq!(config.upstreams.iter().map(|u| u.servers.len()).sum::<usize>(), 2);
+        let config = outcome
+            .config
+            .unwrap_or_else(|| panic!("{}", outcome.human));
+        assert_eq!(
+            (config.workers, config.listeners.len(), config.admin.len()),
+            (2, 1, 1)
+        );
+        assert_eq!(
+            config
+                .upstreams
+                .iter()
+                .map(|u| u.servers.len())
+                .sum::<usize>(),
+            2
+        );
     }
 
     #[test]
     fn an_address_cannot_add_to_the_text() {
-        let source = Source::Text { name: "test".to_owned(), text: text(&args(Some("x\"\nlisten \":1"))) };
+        let source = Source::Text {
+            name: "test".to_owned(),
+            text: text(&args(Some("x\"\nlisten \":1"))),
+        };
         assert!(source.examine().config.is_none());
         assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\u{a}\"");
     }

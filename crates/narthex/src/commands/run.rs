@@ -9,7 +9,12 @@ use crate::serve::{Serve, config_file, serve};
 /// Serves a file.
 pub fn run(args: &RunArgs) -> Exit {
     match config_file(args.config.as_ref()) {
-        Ok(path) => serve(Serve { source: Source::File(path), default_admin: true, on_ready: None, log_level: None }),
+        Ok(path) => serve(Serve {
+            source: Source::File(path),
+            default_admin: true,
+            welcome: None,
+            log_level: None,
+        }),
         Err(exit) => exit,
     }
 }

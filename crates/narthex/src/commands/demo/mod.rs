@@ -8,7 +8,7 @@ mod server;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use narthex_engine::{Handle, Source};
+use narthex_engine::Source;
 
 use crate::args::DemoArgs;
 use crate::exit::{Exit, complain, say};
@@ -16,7 +16,11 @@ use crate::serve::{Serve, serve};
 use origin::Origin;
 
 /// Names and colours of the origins.
-const ORIGINS: [(&str, &str); 3] = [("Amber", "#ffbf3f"), ("Jade", "#4fbf8f"), ("Cobalt", "#5f9fff")];
+const ORIGINS: [(&str, &str); 3] = [
+    ("Amber", "#ffbf3f"),
+    ("Jade", "#4fbf8f"),
+    ("Cobalt", "#5f9fff"),
+];
 
 /// Where everything listens.
 struct Places {
@@ -35,11 +39,14 @@ pub fn run(args: &DemoArgs) -> Exit {
             return Exit::No;
         }
     };
-    let source = Source::Text { name: "the demo's configuration".to_owned(), text: configuration(&places, args.access_log) };
+    let source = Source::Text {
+        name: "the demo's configuration".to_owned(),
+        text: configuration(&places, args.access_log),
+    };
     let exit = serve(Serve {
         source,
         default_admin: false,
-        on_ready: Some(Box::new(move |_: &Handle| say(welcome(&places)))),
+        welcome: Some(welcome(&places)),
         log_level: Some("warn"),
     });
     if exit == Exit::Ok {
@@ -49,11 +56,19 @@ pub fn run(args: &DemoArgs) -> Exit {
 }
 
 fn start(args: &DemoArgs) -> std::io::Result<(Places, Arc<[Origin]>)> {
-    let origins = ORIGINS.iter().map(|(name, color)| Origin::start(name, color)).collect::<std::io::Result<Arc<[Origin]>>>()?;
+    let origins = ORIGINS
+        .iter()
+        .map(|(name, color)| Origin::start(name, color))
+        .collect::<std::io::Result<Arc<[Origin]>>>()?;
     let controller = controller::start(&origins)?;
     let proxy = free_port(args.port)?;
     let admin = free_port(args.admin_port)?;
-    let places = Places { proxy, admin, controller, origins: origins.iter().map(Origin::port).collect() };
+    let places = Places {
+        proxy,
+        admin,
+        controller,
+        origins: origins.iter().map(Origin::port).collect(),
+    };
     Ok((places, origins))
 }
 
@@ -65,7 +80,9 @@ fn free_port(wanted: u16) -> std::io::Result<u16> {
 
 /// What the proxy serves: a configuration as a person would write it.
 fn configuration(places: &Places, access_log: bool) -> String {
-    let servers: String = places.origins.iter().fold(String::new(), |text, port| text + &format!("    server \"127.0.0.1:{port}\"\n"));
+    let servers: String = places.origins.iter().fold(String::new(), |text, port| {
+        text + &format!("    server \"127.0.0.1:{port}\"\n")
+    });
     let log = if access_log { "combined" } else { "off" };
     format!(
         "version 1\n\
@@ -90,13 +107,12 @@ fn configuration(places: &Places, access_log: bool) -> String {
 
 fn welcome(places: &Places) -> String {
     let (proxy, admin) = (places.proxy, places.admin);
-    let origins: String = ORIGINS
-        .iter()
-        .zip(&places.origins)
-        .enumerate()
-        .fold(String::new(), |text, (n, ((name, _), port))| {
+    let origins: String = ORIGINS.iter().zip(&places.origins).enumerate().fold(
+        String::new(),
+        |text, (n, ((name, _), port))| {
             text + &format!("    {}  {name:<8} http://127.0.0.1:{port}/\n", n + 1)
-        });
+        },
+    );
     format!(
         "
 Narthex serves three small origins:
@@ -133,13 +149,30 @@ mod tests {
 
     #[test]
     fn the_demo_serves_a_good_configuration_without_warnings() {
-        let places = Places { proxy: 8080, admin: 9180, controller: 4000, origins: vec![4001, 4002, 4003] };
+        let places = Places {
+            proxy: 8080,
+            admin: 9180,
+            controller: 4000,
+            origins: vec![4001, 4002, 4003],
+        };
         for access_log in [false, true] {
-            let source = Source::Text { name: "demo".to_owned(), text: configuration(&places, access_log) };
+            let source = Source::Text {
+                name: "demo".to_owned(),
+                text: configuration(&places, access_log),
+            };
             let outcome = source.examine();
             assert_eq!(outcome.human, "");
             let config = outcome.config.unwrap();
-            assert_eq!(config.upstreams.iter().find(|u| u.name == "origins").unwrap().servers.len(), 3);
+            assert_eq!(
+                config
+                    .upstreams
+                    .iter()
+                    .find(|u| u.name == "origins")
+                    .unwrap()
+                    .servers
+                    .len(),
+                3
+            );
         }
     }
 

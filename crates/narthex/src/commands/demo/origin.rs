@@ -1,8 +1,8 @@
 //! An origin of the demo: a name, a colour, a page, and a life that can be taken from it for ten seconds.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::page;
@@ -27,11 +27,30 @@ impl Origin {
         let port = listener.local_addr()?.port();
         let (down, open) = (Arc::new(AtomicBool::new(false)), Arc::new(Open::default()));
         let served = AtomicU64::new(0);
-        let answer: Arc<dyn Fn(&Request) -> Reply + Send + Sync> =
-            Arc::new(move |request| reply(name, color, request, served.fetch_add(1, Ordering::Relaxed) + 1));
-        let life = Life { port, down: Arc::clone(&down), open: Arc::clone(&open), answer };
-        let thread = std::thread::Builder::new().name(format!("demo-{name}")).spawn(move || life.run(listener))?;
-        Ok(Self { name, port, down, open, thread: thread.thread().clone() })
+        let answer: Arc<dyn Fn(&Request) -> Reply + Send + Sync> = Arc::new(move |request| {
+            reply(
+                name,
+                color,
+                request,
+                served.fetch_add(1, Ordering::Relaxed) + 1,
+            )
+        });
+        let life = Life {
+            port,
+            down: Arc::clone(&down),
+            open: Arc::clone(&open),
+            answer,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("demo-{name}"))
+            .spawn(move || life.run(listener))?;
+        Ok(Self {
+            name,
+            port,
+            down,
+            open,
+            thread: thread.thread().clone(),
+        })
     }
 
     /// Its name.
@@ -56,7 +75,10 @@ impl Origin {
         }
         self.open.cut();
         // Ends the accept that it waits in.
-        let _ = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), Duration::from_secs(1));
+        let _ = TcpStream::connect_timeout(
+            &SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            Duration::from_secs(1),
+        );
         self.thread.unpark();
     }
 }
@@ -71,7 +93,9 @@ struct Life {
 impl Life {
     fn run(self, mut listener: TcpListener) {
         loop {
-            accept(&listener, &self.open, &self.answer, || !self.down.load(Ordering::Acquire));
+            accept(&listener, &self.open, &self.answer, || {
+                !self.down.load(Ordering::Acquire)
+            });
             drop(listener);
             self.open.cut();
             wait(AWAY);
@@ -89,7 +113,10 @@ impl Life {
 /// Parks for the whole time, whoever unparks.
 fn wait(time: Duration) {
     let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+    while let Some(left) = end
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
         std::thread::park_timeout(left);
     }
 }
@@ -98,9 +125,16 @@ fn reply(name: &str, color: &str, request: &Request, served: u64) -> Reply {
     let (kind, body) = match request.path.as_str() {
         "/healthz" => ("text/plain", "well\n".to_owned()),
         "/name" => ("text/plain", format!("{name}\n")),
-        _ => ("text/html; charset=utf-8", page::origin(name, color, request, served)),
+        _ => (
+            "text/html; charset=utf-8",
+            page::origin(name, color, request, served),
+        ),
     };
-    Reply { status: "200 OK", kind, body }
+    Reply {
+        status: "200 OK",
+        kind,
+        body,
+    }
 }
 
 #[cfg(test)]
@@ -122,7 +156,11 @@ mod tests {
     #[test]
     fn it_says_its_name_until_it_is_killed() {
         let origin = Origin::start("Jade", "green").unwrap();
-        assert!(ask(origin.port(), "/name").unwrap().ends_with("\r\n\r\nJade\n"));
+        assert!(
+            ask(origin.port(), "/name")
+                .unwrap()
+                .ends_with("\r\n\r\nJade\n")
+        );
         origin.kill();
         assert!(!origin.is_up());
         // The socket closes as soon as its thread sees it; until then an accepted connection is cut without an answer.

@@ -7,7 +7,16 @@ pub fn origin(name: &str, color: &str, request: &Request, served: u64) -> String
     let rows: String = request
         .headers
         .iter()
-        .map(|(name, value)| ["<tr><th>", &escape(name), "</th><td>", &escape(value), "</td></tr>"].concat())
+        .map(|(name, value)| {
+            [
+                "<tr><th>",
+                &escape(name),
+                "</th><td>",
+                &escape(value),
+                "</td></tr>",
+            ]
+            .concat()
+        })
         .collect();
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{name}</title>\
@@ -25,12 +34,19 @@ pub fn origin(name: &str, color: &str, request: &Request, served: u64) -> String
 }
 
 fn host(request: &Request) -> &str {
-    let host = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = request
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("host"));
     host.map_or("127.0.0.1:8080", |(_, value)| value)
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 #[cfg(test)]
@@ -45,7 +61,10 @@ mod tests {
             headers: vec![("X-A".to_owned(), "\"><img>".to_owned())],
         };
         let page = origin("Jade", "green", &request, 1);
-        assert!(!page.contains("<script>") && !page.contains("<img>"), "{page}");
+        assert!(
+            !page.contains("<script>") && !page.contains("<img>"),
+            "{page}"
+        );
         assert!(page.contains("&lt;script&gt;"), "{page}");
     }
 }

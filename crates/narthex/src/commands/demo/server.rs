@@ -45,7 +45,12 @@ pub struct Open {
 impl Open {
     /// Cuts all of them.
     pub fn cut(&self) {
-        for (_, stream) in self.streams.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (_, stream) in self
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             // The peer may be faster.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -62,7 +67,10 @@ impl Open {
     }
 
     fn remove(&self, id: usize) {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != id);
+        self.streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(other, _)| *other != id);
     }
 }
 
@@ -78,28 +86,42 @@ pub fn accept(
             return;
         }
         let Ok(stream) = stream else { continue };
-        let Some(id) = open.add(&stream) else { continue };
+        let Some(id) = open.add(&stream) else {
+            continue;
+        };
         let (open_here, answer) = (Arc::clone(open), Arc::clone(answer));
-        let thread = std::thread::Builder::new().name("demo-connection".to_owned()).spawn(move || {
-            // A connection that fails is a connection that ends.
-            let _ = serve(stream, &*answer);
-            open_here.remove(id);
-        });
+        let thread = std::thread::Builder::new()
+            .name("demo-connection".to_owned())
+            .spawn(move || {
+                // A connection that fails is a connection that ends.
+                let _ = serve(stream, &*answer);
+                open_here.remove(id);
+            });
         if thread.is_err() {
             open.remove(id);
         }
     }
 }
 
-fn serve(mut stream: TcpStream, answer: &(dyn Fn(&Request) -> Reply + Send + Sync)) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    answer: &(dyn Fn(&Request) -> Reply + Send + Sync),
+) -> std::io::Result<()> {
     stream.set_read_timeout(Some(IDLE))?;
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     while let Some((request, length)) = read(&mut reader)? {
-        std::io::copy(&mut (&mut reader).take(length.min(BODY)), &mut std::io::sink())?;
+        std::io::copy(
+            &mut (&mut reader).take(length.min(BODY)),
+            &mut std::io::sink(),
+        )?;
         let reply = answer(&request);
         let close = length > BODY;
-        let body = if request.method == "HEAD" { "" } else { &reply.body };
+        let body = if request.method == "HEAD" {
+            ""
+        } else {
+            &reply.body
+        };
         let text = format!(
             "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{}\r\n{body}",
             reply.status,
@@ -133,12 +155,25 @@ fn read(reader: &mut impl BufRead) -> std::io::Result<Option<(Request, u64)>> {
         if limited.read_line(&mut line)? == 0 {
             return Ok(None);
         }
-        let Some((name, value)) = line.split_once(':') else { break };
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    let length = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    Ok(Some((Request { method, path, headers }, length)))
+    let length = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(0);
+    Ok(Some((
+        Request {
+            method,
+            path,
+            headers,
+        },
+        length,
+    )))
 }
 
 #[cfg(test)]
@@ -147,9 +182,14 @@ mod tests {
 
     #[test]
     fn a_head_is_read_and_the_end_seen() {
-        let mut text = &b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"[..];
+        let mut text =
+            &b"POST /a?b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\n\r\n"
+                [..];
         let (request, length) = read(&mut text).unwrap().unwrap();
-        assert_eq!((request.method.as_str(), request.path.as_str(), length), ("POST", "/a", 3));
+        assert_eq!(
+            (request.method.as_str(), request.path.as_str(), length),
+            ("POST", "/a", 3)
+        );
         assert_eq!(request.headers[0], ("Host".to_owned(), "x".to_owned()));
         text = &text[3..];
         assert_eq!(read(&mut text).unwrap().unwrap().0.method, "GET");
