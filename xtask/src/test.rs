@@ -1,0 +1,123 @@
+//! `cargo xtask test`: every test of the project, with one line of totals at the end.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::args::Args;
+use crate::totals::Totals;
+use crate::{apt, counts, docs, rig, scorecard, sh};
+
+/// Requests under callgrind: enough for an exact figure, a few seconds.
+const COUNTED: u64 = 2_000;
+
+/// Does it.
+pub fn run(mut args: Args) -> Result<(), String> {
+    let only_cargo = args.flag("--only-cargo");
+    args.end()?;
+    let begin = Instant::now();
+    // A C compiler links Rust and builds the allocator.
+    apt::ensure(&[("cc", "gcc")])?;
+    let mut totals = Totals::default();
+    let built = step("build the proxy", || sh::narthex("dev"));
+    match built {
+        Err(why) => totals.fail(format!("the proxy does not build: {why}")),
+        Ok(binary) => {
+            programs(&mut totals, &binary);
+            if !only_cargo {
+                checks(&mut totals, &binary);
+            }
+        }
+    }
+    report(&totals, begin);
+    // The last two lines are for programs, and stay as they are.
+    println!("tests: {totals}");
+    println!("{totals}");
+    if totals.failed_count == 0 {
+        Ok(())
+    } else {
+        Err("tests failed".into())
+    }
+}
+
+/// The workspace's own test programs, then the bench rig's (it is a workspace of its own).
+fn programs(totals: &mut Totals, binary: &Path) {
+    step("tests of the workspace", || {
+        let mut cargo = sh::cargo();
+        cargo.args(["test", "--workspace", "--no-fail-fast"]);
+        cargo_test(totals, &mut cargo, binary);
+    });
+    step("tests of the bench rig", || {
+        let mut cargo = sh::cargo();
+        cargo
+            .args(["test", "--quiet", "--release", "--manifest-path"])
+            .arg(rig::manifest());
+        cargo.arg("--target-dir").arg(rig::target_dir());
+        cargo_test(totals, &mut cargo, binary);
+    });
+}
+
+/// What is not a test program: generated pages, counts, and the scorecard at reduced counts.
+fn checks(totals: &mut Totals, binary: &Path) {
+    let pages = step("generated pages are current", || docs::check(binary));
+    totals.check("generated pages", pages);
+    let counted = step("instructions and syscalls per request", || {
+        counts::guard("release", COUNTED)
+    });
+    for (name, result) in counted {
+        totals.check(&name, result);
+    }
+    let card = step("scorecard, quick", || scorecard::quick(binary));
+    for (name, result) in card {
+        totals.check(&name, result);
+    }
+}
+
+/// Runs a `cargo test`, shows its output and adds it up.
+fn cargo_test(totals: &mut Totals, cargo: &mut Command, binary: &Path) {
+    let before = totals.failed_count;
+    let ended = cargo
+        .env("NARTHEX_BIN", binary)
+        .env("RUST_BACKTRACE", "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .and_then(|mut child| {
+            if let Some(out) = child.stdout.take() {
+                for line in BufReader::new(out).split(b'\n') {
+                    let line = line?;
+                    let line = String::from_utf8_lossy(&line);
+                    println!("{line}");
+                    totals.line(&line);
+                }
+            }
+            child.wait()
+        });
+    match ended {
+        Ok(status) if status.success() => {}
+        // A program that does not build, or dies, gives no result line.
+        Ok(status) if totals.failed_count == before => {
+            totals.fail(format!("`{}` ended with {status}", sh::said(cargo)));
+        }
+        Ok(_) => {}
+        Err(error) => totals.fail(format!("cannot run `{}`: {error}", sh::said(cargo))),
+    }
+}
+
+fn step<T>(name: &str, what: impl FnOnce() -> T) -> T {
+    println!("--- {name}");
+    let begin = Instant::now();
+    let done = what();
+    println!("--- {name}: {:.0} s", begin.elapsed().as_secs_f64());
+    done
+}
+
+fn report(totals: &Totals, begin: Instant) {
+    println!("--- all: {:.0} s", begin.elapsed().as_secs_f64());
+    for name in &totals.skipped {
+        println!("SKIPPED {name}");
+    }
+    for name in &totals.failed {
+        println!("FAILED {name}");
+    }
+}
