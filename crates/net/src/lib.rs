@@ -5,6 +5,7 @@ pub mod accept;
 pub mod balance;
 pub mod client_count;
 pub mod dial;
+pub mod files;
 pub mod inherited;
 pub mod limits;
 pub mod listen;
