@@ -641,7 +641,6 @@ fn h1_13_trailer_section() {
         "If-None-Match: *",
         "Content-Encoding: gzip",
         "Content-Type: a/b",
-        "Max-Forwards: 1",
         "a: b\n",
         "a: b\r",
         "a\r\n b",

@@ -603,7 +603,6 @@ pub const NEVER_IN_TRAILERS: &[&str] = &[
     "trailer",
     "upgrade",
     "expect",
-    "max-forwards",
     "authorization",
     "proxy-authorization",
     "cookie",

@@ -9,7 +9,7 @@ use super::http::Fields;
 use super::model::{self, End, Outcome};
 use super::origin::Seen;
 use super::rig::Rig;
-use super::show;
+use super::{PATIENCE, show};
 
 /// An id that no other request has.
 pub fn fresh_id() -> String {
@@ -93,7 +93,11 @@ impl<'a> Table<'a> {
             .iter()
             .filter(|r| r.status < 300)
             .count();
-        let seen = self.rig.origin.take(predicted.requests.len().min(answered));
+        let mut seen = self.rig.origin.take(predicted.requests.len().min(answered));
+        // A cut attempt of an earlier row may have been recorded late.
+        seen.retain(|s| {
+            s.complete || s.garbage.is_some() || s.id().is_none_or(|id| mentions(bytes, &id))
+        });
         if let Err(why) = judge_origin(&seen, &predicted) {
             self.fail(
                 bytes,
@@ -108,6 +112,7 @@ impl<'a> Table<'a> {
 
     fn talk(&self, bytes: &[u8], predicted: &Outcome) -> Transcript {
         let mut c = self.rig.connect();
+        c.patience = PATIENCE / 3;
         c.send(bytes);
         // A rejection must end the connection by itself; everything else is ended by us.
         if !matches!(predicted.end, End::Reject { .. } | End::Closed) {
@@ -156,6 +161,11 @@ impl<'a> Table<'a> {
             .join("\n  ");
         assert!(n == 0, "{n} of {} rows failed:\n  {text}", self.rows);
     }
+}
+
+/// Does the row hold this id?
+fn mentions(bytes: &[u8], id: &str) -> bool {
+    bytes.windows(id.len().max(1)).any(|w| w == id.as_bytes())
 }
 
 /// The answers: one 2xx for each accepted request, then what the end demands.
