@@ -49,9 +49,9 @@ fn supervised(handle: &Handle, name: &str, socket: &Arc<AdminSocket>) -> JoinHan
 }
 
 async fn serve(handle: Handle, socket: Arc<AdminSocket>) {
-    let router = api::router(handle, door(&socket));
+    let router = api::router(handle, door(&socket), &socket);
     // A descriptor of our own: the socket itself stays with the engine, which keeps it over reloads.
-    let result = match &socket.listener {
+    let result = match socket.listener() {
         AdminListener::Tcp(listener) => {
             match listener.try_clone().and_then(TcpListener::from_std) {
                 Ok(listener) => axum::serve(Bounded::new(listener), router).await,
@@ -71,7 +71,7 @@ async fn serve(handle: Handle, socket: Arc<AdminSocket>) {
 }
 
 fn door(socket: &AdminSocket) -> Door {
-    match &socket.listener {
+    match socket.listener() {
         AdminListener::Unix(_) => Door::Unix,
         AdminListener::Tcp(listener) => Door::Tcp {
             loopback: listener

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
@@ -13,13 +14,18 @@ use narthex_net::listen::{self, Bound, ListenError};
 /// Connections that may wait to be served; admin clients are few.
 const BACKLOG: u32 = 64;
 
-/// A bound admin socket. The file of a unix socket is removed when it is dropped.
+/// An admin socket with the rules for those who come through it.
 #[derive(Debug)]
 pub struct AdminSocket {
     /// As configured.
     pub config: Admin,
-    /// The socket, non-blocking.
-    pub listener: AdminListener,
+    socket: Arc<BoundSocket>,
+}
+
+/// The socket itself. Kept while any configuration has its address; a unix socket's file is removed with it.
+#[derive(Debug)]
+struct BoundSocket {
+    listener: AdminListener,
     bound: Bound,
 }
 
@@ -71,14 +77,34 @@ impl AdminSocket {
         };
         Ok(Self {
             config: config.clone(),
-            listener,
-            bound,
+            socket: Arc::new(BoundSocket { listener, bound }),
         })
+    }
+
+    /// The same socket under other rules (another token, another mode).
+    fn with(&self, config: &Admin) -> Self {
+        if let Address::Unix(path) = &config.address
+            && config.mode != self.config.mode
+        {
+            let mode = std::fs::Permissions::from_mode(config.mode);
+            if let Err(error) = std::fs::set_permissions(path, mode) {
+                tracing::warn!(path = %path.display(), %error, "the mode of the admin socket could not be changed");
+            }
+        }
+        Self {
+            config: config.clone(),
+            socket: Arc::clone(&self.socket),
+        }
+    }
+
+    /// The socket, non-blocking.
+    pub fn listener(&self) -> &AdminListener {
+        &self.socket.listener
     }
 
     /// Where it is, as a client writes it after `--admin`.
     pub fn describe(&self) -> String {
-        describe(self.bound.address())
+        describe(self.socket.bound.address())
     }
 }
 
@@ -91,12 +117,16 @@ pub(crate) fn reconcile(
 ) -> Result<Vec<Arc<AdminSocket>>, AdminSocketError> {
     wanted
         .iter()
-        .map(
-            |admin| match open.iter().find(|socket| socket.config == *admin) {
-                Some(socket) => Ok(Arc::clone(socket)),
+        .map(|admin| {
+            let same = open
+                .iter()
+                .find(|socket| socket.config.address == admin.address);
+            match same {
+                Some(socket) if socket.config == *admin => Ok(Arc::clone(socket)),
+                Some(socket) => Ok(Arc::new(socket.with(admin))),
                 None => AdminSocket::bind(admin, identity, inherited).map(Arc::new),
-            },
-        )
+            }
+        })
         .collect()
 }
 
@@ -111,8 +141,9 @@ pub(crate) fn describe(address: &Address) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
+
+    use narthex_config::model::Secret;
 
     use super::*;
 
@@ -176,5 +207,20 @@ mod tests {
         );
         assert!(failed.is_err());
         assert!(dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn another_token_is_another_rule_for_the_same_socket() {
+        let free = |token| Admin {
+            address: Address::Tcp(([127, 0, 0, 1], 0).into()),
+            mode: 0o600,
+            token,
+        };
+        let first = reconcile(&[], &[free(None)], None, &mut Inherited::none()).unwrap();
+        let token = Some(Secret::new("env:T", "t"));
+        let second = reconcile(&first, &[free(token)], None, &mut Inherited::none()).unwrap();
+        assert!(!Arc::ptr_eq(&first[0], &second[0]));
+        assert_eq!(first[0].describe(), second[0].describe());
+        assert!(second[0].config.token.is_some());
     }
 }

@@ -260,7 +260,7 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
             old.trusted_proxies != new.trusted_proxies,
         ),
         ("request-id", old.request_id != new.request_id),
-        ("log", old.log != new.log),
+        ("log", old.log.level != new.log.level),
         ("access-log", old.access_logs != new.access_logs),
         ("admin", old.admin != new.admin),
     ]
@@ -279,6 +279,9 @@ fn notes(old: &Config, new: &Config) -> Vec<String> {
     }
     if old.identity != new.identity {
         notes.push("user and group stay as they are until a restart".to_owned());
+    }
+    if old.log.json != new.log.json {
+        notes.push("the format of the diagnostics log stays as it is until a restart".to_owned());
     }
     if old.pid_file != new.pid_file {
         notes.push("pid-file stays where it is until a restart".to_owned());

@@ -156,7 +156,8 @@ impl Engine {
             Command::Stop { why, grace } => return self.stop(why, grace),
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Explain(request, reply) => {
-                drop(reply.send(plane::explain(&self.active.runtime, &request)))
+                let told = plane::explain(&self.active.runtime, &request);
+                drop(reply.send(told));
             }
             Command::ReopenLogs { why } => {
                 tracing::info!(why, "access logs are opened anew");
@@ -194,7 +195,7 @@ impl Engine {
         match drained {
             Drained::Done => tracing::info!("stopped"),
             Drained::GraceOver(connections) => {
-                tracing::warn!(connections, "stopped: the grace was over")
+                tracing::warn!(connections, "stopped: the grace was over");
             }
         }
         let flushed = self

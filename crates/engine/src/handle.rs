@@ -130,6 +130,14 @@ impl Handle {
         self.admin.clone()
     }
 
+    /// Is this one of them? Not after a reload that closed it or gave it other rules.
+    pub fn serves(&self, socket: &Arc<AdminSocket>) -> bool {
+        self.admin
+            .borrow()
+            .iter()
+            .any(|other| Arc::ptr_eq(other, socket))
+    }
+
     /// The list of everything long-lived.
     pub fn supervisor(&self) -> &Supervisor {
         &self.supervisor

@@ -119,6 +119,8 @@ impl Supervisor {
         let entry = self.add(name, policy);
         let supervisor = self.clone();
         tokio::spawn(async move {
+            // An abort ends it as well.
+            let _ended = Ended(supervisor.clone(), entry);
             loop {
                 // The inner task ends with the outer one: an abort of what we return stops both.
                 let mut inner = AbortOnDrop(tokio::spawn(make()));
@@ -202,6 +204,15 @@ impl Supervisor {
                 false
             }
         }
+    }
+}
+
+/// Notes the end, however it came.
+struct Ended(Supervisor, usize);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.ended(self.1);
     }
 }
 

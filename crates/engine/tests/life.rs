@@ -1,4 +1,8 @@
 //! One life of the engine: start, serve, reload, refuse, stop. One test, because a process has one set of cores.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of a test fail as the test does"
+)]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -44,10 +48,9 @@ fn ask(stream: &mut TcpStream) -> String {
 }
 
 fn write(path: &Path, ports: &[u16], word: &str) {
-    let listeners: String = ports
-        .iter()
-        .map(|port| format!("listen \"127.0.0.1:{port}\"\n"))
-        .collect();
+    let listeners = ports.iter().fold(String::new(), |text, port| {
+        text + &format!("listen \"127.0.0.1:{port}\"\n")
+    });
     let text = format!(
         "version 1\nworkers 2\naccess-log \"off\"\n{listeners}site \"*\" {{ respond 200 \"{word}\\n\" }}\n"
     );
@@ -132,7 +135,7 @@ async fn story(handle: &Handle, file: &Path, first: u16, second: u16) {
     write(file, &[first, second, occupied], "three");
     match handle.reload("test").await {
         Err(ReloadError::Refused(refused)) => {
-            assert!(refused.problems.contains("in use"), "{}", refused.problems)
+            assert!(refused.problems.contains("in use"), "{}", refused.problems);
         }
         other => panic!("{other:?}"),
     }

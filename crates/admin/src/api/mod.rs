@@ -12,14 +12,27 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use narthex_engine::Handle;
+use narthex_engine::admin_socket::AdminSocket;
 
 use crate::auth::{self, Door, Facts, Kind};
 
 /// Largest request body.
 const BODY: usize = 1 << 20;
 
+/// What the guard knows.
+struct Guard {
+    door: Door,
+    socket: Arc<AdminSocket>,
+    handle: Handle,
+}
+
 /// Every path of the admin API behind `door`.
-pub(crate) fn router(handle: Handle, door: Door) -> Router {
+pub(crate) fn router(handle: Handle, door: Door, socket: &Arc<AdminSocket>) -> Router {
+    let rules = Arc::new(Guard {
+        door,
+        socket: Arc::clone(socket),
+        handle: handle.clone(),
+    });
     Router::new()
         .route("/", get(calls::page))
         .route("/metrics", get(calls::metrics))
@@ -45,11 +58,19 @@ pub(crate) fn router(handle: Handle, door: Door) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(middleware::from_fn_with_state(Arc::new(door), guard))
+        .layer(middleware::from_fn_with_state(rules, guard))
         .with_state(handle)
 }
 
-async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+async fn guard(State(rules): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    if !rules.handle.serves(&rules.socket) {
+        // A connection from before a reload: its rules are no longer those of the configuration.
+        let why = "this admin address has changed; connect again";
+        let mut response = text::problem(StatusCode::FORBIDDEN, why);
+        let close = header::HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        return response;
+    }
     let headers = request.headers();
     let facts = Facts {
         host: only(headers, &header::HOST),
@@ -58,7 +79,7 @@ async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> R
         authorization: only(headers, &header::AUTHORIZATION),
     };
     let kind = kind(request.method(), request.uri().path());
-    let mut response = match auth::decide(&door, kind, &facts) {
+    let mut response = match auth::decide(&rules.door, kind, &facts) {
         Ok(()) => next.run(request).await,
         Err(denied) => {
             let status = StatusCode::from_u16(denied.status()).unwrap_or(StatusCode::FORBIDDEN);
