@@ -150,8 +150,25 @@ const fn hash(len: usize, first: u8, middle: u8, last: u8) -> usize {
     (h ^ (h >> 8)) & (TABLE - 1)
 }
 
-const fn build() -> [u8; TABLE] {
-    let mut table = [0u8; TABLE];
+/// Longest known name.
+const LONGEST: usize = 24;
+const CASE: u64 = 0x2020_2020_2020_2020;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// A slot of the table: a name in lower case as three words, padded with spaces.
+#[derive(Clone, Copy)]
+struct Known {
+    words: [u64; 3],
+    len: u8,
+    id: FieldId,
+}
+
+const fn build() -> [Known; TABLE] {
+    let mut table = [Known {
+        words: [0; 3],
+        len: 0,
+        id: F::Other,
+    }; TABLE];
     let mut i = 0;
     while i < NAMES.len() {
         let name = NAMES[i].1.as_bytes();
@@ -161,20 +178,67 @@ const fn build() -> [u8; TABLE] {
             name[name.len() / 2],
             name[name.len() - 1],
         );
-        while table[at] != 0 {
+        while table[at].len != 0 {
             at = (at + 1) & (TABLE - 1);
         }
-        table[at] = i as u8 + 1;
+        let mut words = [CASE; 3];
+        let mut k = 0;
+        while k < name.len() {
+            let shift = (k % 8) * 8;
+            words[k / 8] &= !(0xff << shift);
+            words[k / 8] |= (lower(name[k]) as u64) << shift;
+            k += 1;
+        }
+        table[at] = Known {
+            words,
+            len: name.len() as u8,
+            id: NAMES[i].0,
+        };
         i += 1;
     }
     table
 }
 
-/// Slot -> index into `NAMES` plus one; linear probing; never full.
-static SLOTS: [u8; TABLE] = build();
+/// Linear probing; never full.
+static KNOWN: [Known; TABLE] = build();
+
+/// A name of at most [`LONGEST`] bytes as three words, padded with spaces.
+#[inline]
+fn words(name: &[u8]) -> [u64; 3] {
+    let mut words = [CASE; 3];
+    let mut rest = name;
+    for word in &mut words {
+        if let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+            *word = u64::from_le_bytes(*chunk);
+            rest = tail;
+        } else {
+            let mut last = CASE.to_le_bytes();
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
+            }
+            *word = u64::from_le_bytes(last);
+            break;
+        }
+    }
+    words
+}
+
+/// Equal but for case? `known` has only letters, digits and `-`, all with bit 5 set in lower case; setting that bit in the
+/// name folds case, and would also fold a control byte onto `-` or a digit: those are excluded.
+#[inline]
+fn is_same(name: &[u64; 3], known: &[u64; 3]) -> bool {
+    let mut different = 0;
+    let mut control = 0;
+    for (n, k) in name.iter().zip(known) {
+        different |= (n | CASE) ^ k;
+        control |= n.wrapping_sub(CASE) & !n & HIGH;
+    }
+    different == 0 && control == 0
+}
 
 impl FieldId {
-    /// The id of a name in any case. Names with `_` for `-` are not equal here; see [`FieldId::resembling`].
+    /// The id of a name in any case. Names with `_` for `-` are not equal here; see [`FieldId::resembling`]. A name that is
+    /// found is a valid token.
     #[inline]
     pub fn of(name: &[u8]) -> Self {
         let (Some(&first), Some(&middle), Some(&last)) =
@@ -182,17 +246,23 @@ impl FieldId {
         else {
             return F::Other;
         };
+        if name.len() > LONGEST {
+            return F::Other;
+        }
+        let words = words(name);
         let mut at = hash(name.len(), first, middle, last);
-        while let Some(&(id, known)) = SLOTS
-            .get(at & (TABLE - 1))
-            .and_then(|&i| NAMES.get((i as usize).wrapping_sub(1)))
-        {
-            if known.len() == name.len() && known.as_bytes().eq_ignore_ascii_case(name) {
-                return id;
+        loop {
+            let Some(known) = KNOWN.get(at & (TABLE - 1)) else {
+                return F::Other;
+            };
+            if known.len == 0 {
+                return F::Other;
+            }
+            if known.len as usize == name.len() && is_same(&words, &known.words) {
+                return known.id;
             }
             at = at.wrapping_add(1);
         }
-        F::Other
     }
 
     /// The id of the known name that a sloppy reader could take `name` for: `_`, `.` and spaces read as `-`.
@@ -357,6 +427,24 @@ mod tests {
             assert_eq!(FieldId::resembling(name.replace('-', "_").as_bytes()), id);
             assert_eq!(id.name(), name);
             assert!((id as u8) < 64);
+        }
+    }
+
+    #[test]
+    fn one_wrong_byte_makes_a_stranger() {
+        for (id, name) in NAMES {
+            for at in 0..name.len() {
+                for byte in 0..=255u8 {
+                    let mut bytes = name.as_bytes().to_vec();
+                    bytes[at] = byte;
+                    let found = FieldId::of(&bytes);
+                    let same = bytes.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(found == id, same, "{name} with {byte:#x} at {at}");
+                    assert!(
+                        found == F::Other || found.name().as_bytes().eq_ignore_ascii_case(&bytes)
+                    );
+                }
+            }
         }
     }
 

@@ -38,6 +38,22 @@ impl Method {
         }
     }
 
+    /// The name, if it is a known one.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Patch => "PATCH",
+            Self::Connect => "CONNECT",
+            Self::Trace => "TRACE",
+            Self::Other => return None,
+        })
+    }
+
     /// May a request be sent twice without further effect (RFC 9110 9.2.2)?
     pub fn is_idempotent(self) -> bool {
         matches!(

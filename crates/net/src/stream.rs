@@ -77,6 +77,31 @@ impl Stream {
         self.send_flags(buf, SendFlags::NOSIGNAL | SendFlags::MORE)
     }
 
+    /// Writes what fits now of `first` and then `second`, in one system call.
+    pub fn try_send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        if !self.registration.is_writable() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let parts = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        loop {
+            let mut none = rustix::net::SendAncillaryBuffer::default();
+            match rustix::net::sendmsg(&self.fd, &parts, &mut none, SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    if n < first.len() + second.len() {
+                        self.registration.would_block(Interest::Write);
+                    }
+                    return Ok(n);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => {
+                    self.registration.would_block(Interest::Write);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     fn send_flags(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
         if !self.registration.is_writable() {
             return Err(io::ErrorKind::WouldBlock.into());

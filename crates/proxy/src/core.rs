@@ -242,14 +242,19 @@ impl CoreRuntime {
     }
 }
 
+/// 16 hexadecimal digits, eight at a time: nibbles are spread to bytes, then moved into `0`-`9` and `a`-`f`.
 fn hex(n: u64, out: &mut [u8]) {
-    for (i, digit) in out.iter_mut().enumerate() {
-        let nibble = (n >> (60 - 4 * i)) & 15;
-        *digit = b"0123456789abcdef"
-            .get(nibble as usize)
-            .copied()
-            .unwrap_or(b'0');
-    }
+    let spread = |half: u32| {
+        let mut x = u64::from(half.swap_bytes());
+        x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+        x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+        x = ((x & 0x000f_000f_000f_000f) << 8) | ((x >> 4) & 0x000f_000f_000f_000f);
+        let letters = ((x + 0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        (x + 0x3030_3030_3030_3030 + letters * 0x27).to_le_bytes()
+    };
+    let (high, low) = out.split_at_mut(8.min(out.len()));
+    high.copy_from_slice(&spread((n >> 32) as u32));
+    low.copy_from_slice(&spread(n as u32));
 }
 
 /// Differs between cores and starts.
@@ -270,5 +275,26 @@ async fn flush_logs(proxy: std::rc::Weak<CoreProxy>) {
         }
         drop(proxy);
         rt::sleep_until(now + 500).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits() {
+        for n in [
+            0,
+            1,
+            0x0123_4567_89ab_cdef,
+            0xfedc_ba98_7654_3210,
+            u64::MAX,
+            0x9e37_79b9_7f4a_7c15,
+        ] {
+            let mut out = [0u8; 16];
+            hex(n, &mut out);
+            assert_eq!(std::str::from_utf8(&out).unwrap(), format!("{n:016x}"));
+        }
     }
 }

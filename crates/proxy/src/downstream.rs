@@ -1,9 +1,12 @@
 //! The client's side of a response: the head is made from the model, the length is said in our own words, nothing of the
 //! origin's connection or name gets through.
 
+use narthex_config::model::ServerAddress;
 use narthex_filter::urls::{self, UrlMap};
 use narthex_message::head::Version;
 use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts};
+use narthex_net::dial::Target;
+use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
 use crate::handle::{Exchange, context};
@@ -13,11 +16,18 @@ use crate::work::Work;
 /// Names that tell what the origin runs on.
 const ORIGIN_TELLS: FieldSet = FieldSet::of(&[FieldId::Server, FieldId::XPoweredBy]);
 
+/// Where an origin's own name may stand.
+const NAMING: FieldSet = FieldSet::of(&[
+    FieldId::Location,
+    FieldId::ContentLocation,
+    FieldId::Refresh,
+    FieldId::SetCookie,
+]);
+
 /// Makes response heads for one exchange's client.
 pub(crate) struct ToClient<'e, 'c> {
     pub(crate) exchange: &'e Exchange<'c>,
-    /// The names by which the origin may call itself.
-    pub(crate) origin_names: Vec<String>,
+    pub(crate) lease: &'e Lease,
     /// Decided with the head: the connection can carry another request.
     pub(crate) keep: bool,
 }
@@ -57,18 +67,22 @@ impl Downstream for ToClient<'_, '_> {
             return begun;
         }
         let settings = ex.route_config().map(|r| &r.settings);
+        if settings.is_some_and(|s| s.rewrite_response_urls)
+            && head.index.present.intersects(NAMING)
+        {
+            self.rewrite_urls(request, head, edits);
+        }
         if let Some(plan) = ex.route_plan().filter(|p| p.chain.has_response()) {
-            let before = Edits::default();
+            let none = Edits::default();
             context(
                 ex,
                 request,
                 &request.edits,
-                Some((facts.status, head, &before)),
-                |values| plan.chain.response(values, edits),
+                Some((facts.status, head, &none)),
+                |values| {
+                    plan.chain.response(values, edits);
+                },
             );
-        }
-        if settings.is_some_and(|s| s.rewrite_response_urls) {
-            self.rewrite_urls(request, head, edits);
         }
         let framing = self.framing(facts);
         encode::status_line(facts.status, head.index.reason.of(head.bytes), out);
@@ -152,8 +166,7 @@ impl ToClient<'_, '_> {
         if site.error_pages.is_empty() {
             return None;
         }
-        let page = narthex_filter::error_page::find(&site.error_pages, facts.status)
-            .filter(|p| p.intercept)?;
+        let page = narthex_filter::error_page::find_intercept(&site.error_pages, facts.status)?;
         encode::status_line(facts.status, encode::reason(facts.status).as_bytes(), out);
         encode::line("Date", &ex.proxy.date(), out);
         encode::line("Content-Type", page.content_type.as_bytes(), out);
@@ -174,19 +187,10 @@ impl ToClient<'_, '_> {
         let authority = ex.facts.map_or("", |f| {
             std::str::from_utf8(f.authority.of(&request.input)).unwrap_or_default()
         });
-        let names: Vec<&str> = self.origin_names.iter().map(String::as_str).collect();
-        let (mut public_prefix, mut upstream_prefix) = ("", "");
-        for filter in ex
-            .route_config()
-            .map(|r| r.filters.as_slice())
-            .unwrap_or_default()
-        {
-            match filter {
-                narthex_config::model::Filter::StripPrefix(p) => public_prefix = p,
-                narthex_config::model::Filter::AddPrefix(p) => upstream_prefix = p,
-                _ => {}
-            }
-        }
+        let names = self.origin_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (public_prefix, upstream_prefix) =
+            ex.route_plan().map_or(("", ""), |p| p.chain.prefixes());
         urls::rewrite_urls(
             head,
             edits,
@@ -198,5 +202,30 @@ impl ToClient<'_, '_> {
                 upstream_prefix,
             },
         );
+    }
+
+    /// The names by which the origin may call itself.
+    fn origin_names(&self) -> Vec<String> {
+        let mut names = vec![
+            self.lease.name().to_owned(),
+            self.lease.target().to_string(),
+        ];
+        if let Target::Tcp(address) = self.lease.target() {
+            names.push(address.ip().to_string());
+        }
+        let ex = self.exchange;
+        if let Some(upstream) = ex
+            .story
+            .upstream
+            .and_then(|u| ex.rt.runtime.config.upstreams.get(u))
+        {
+            for server in &upstream.servers {
+                if let ServerAddress::Dns { host, port } = &server.address {
+                    names.push(host.clone());
+                    names.push(format!("{host}:{port}"));
+                }
+            }
+        }
+        names
     }
 }

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use narthex_config::model::{RouteSettings, ServerAddress, UpstreamHost};
+use narthex_config::model::{RouteSettings, UpstreamHost};
 use narthex_message::head::Version;
 use narthex_message::{Body, Method, validate};
 use narthex_net::proxy_header;
@@ -55,6 +55,8 @@ impl Exchange<'_> {
         let mut source = Source::of(facts.body, extension);
         let mut received = 0;
         let mut tried = Tried::NONE;
+        // After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
+        let mut fresh_only = false;
         loop {
             let lease = match cluster.pick(&tried, self.proxy.random()) {
                 Ok(lease) => lease,
@@ -64,8 +66,8 @@ impl Exchange<'_> {
             self.story.attempts += 1;
             self.story.attempt_us = rt::now_us();
             self.story.attempt_ended_us = 0;
-            self.story.endpoint = Some(lease.endpoint().clone());
-            let connection = match self.connect(&lease).await {
+            self.story.endpoint = Some(lease.handle());
+            let connection = match self.connect(&lease, fresh_only).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
@@ -105,6 +107,7 @@ impl Exchange<'_> {
                         )
                         && self.may_retry(&lease, &cluster)
                     {
+                        fresh_only |= raced;
                         self.work.down.clear();
                         continue;
                     }
@@ -136,8 +139,8 @@ impl Exchange<'_> {
         Next::Reset
     }
 
-    async fn connect(&mut self, lease: &Lease) -> Result<Connection, Failure> {
-        if let Some(connection) = lease.try_idle() {
+    async fn connect(&mut self, lease: &Lease, fresh_only: bool) -> Result<Connection, Failure> {
+        if !fresh_only && let Some(connection) = lease.try_idle() {
             return Ok(connection);
         }
         match lease.connect().await {
@@ -196,7 +199,7 @@ impl Exchange<'_> {
         }
         let to_client = ToClient {
             exchange: self,
-            origin_names: origin_names(self, lease),
+            lease,
             keep: false,
         };
         let mut relay = Relay::new(
@@ -371,13 +374,15 @@ impl Exchange<'_> {
         let raw = self
             .facts
             .map_or(&[][..], |f| f.authority.of(&self.work.input));
-        let host = self.host.of(&self.work);
         if raw.is_empty() {
             out.extend_from_slice(server_host(lease).as_bytes());
             return;
         }
-        out.extend_from_slice(host.as_bytes());
-        if let Ok(parsed) = narthex_message::authority::parse(raw)
+        let host = self.host.bytes(&self.work);
+        out.extend_from_slice(host);
+        // The same length: there is no port.
+        if raw.len() != host.len()
+            && let Ok(parsed) = narthex_message::authority::parse(raw)
             && let Some(port) = parsed.port
         {
             out.push(b':');
@@ -464,31 +469,4 @@ fn server_host(lease: &Lease) -> String {
         narthex_net::dial::Target::Tcp(_) => lease.name().to_owned(),
         narthex_net::dial::Target::Unix(_) => "localhost".to_owned(),
     }
-}
-
-/// The names by which the origin may call itself, if its answers are to be rewritten.
-fn origin_names(exchange: &Exchange<'_>, lease: &Lease) -> Vec<String> {
-    if !exchange
-        .route_config()
-        .is_some_and(|r| r.settings.rewrite_response_urls)
-    {
-        return Vec::new();
-    }
-    let mut names = vec![lease.name().to_owned(), lease.target().to_string()];
-    if let Some(upstream) = exchange
-        .story
-        .upstream
-        .and_then(|u| exchange.rt.runtime.config.upstreams.get(u))
-    {
-        for server in &upstream.servers {
-            if let ServerAddress::Dns { host, port } = &server.address {
-                names.push(host.clone());
-                names.push(format!("{host}:{port}"));
-            }
-        }
-    }
-    if let narthex_net::dial::Target::Tcp(a) = lease.target() {
-        names.push(a.ip().to_string());
-    }
-    names
 }

@@ -74,6 +74,15 @@ impl Default for Text {
 }
 
 impl Text {
+    /// The bytes: for writing, where nothing asks whether they are UTF-8 (they are ASCII).
+    pub(crate) fn bytes<'a>(&'a self, work: &'a Work) -> &'a [u8] {
+        match self {
+            Self::Input(span) => span.of(&work.input),
+            Self::Owned(text) => text.as_bytes(),
+            Self::Path => work.path.as_bytes(),
+        }
+    }
+
     pub(crate) fn of<'a>(&'a self, work: &'a Work) -> &'a str {
         match self {
             Self::Input(span) => std::str::from_utf8(span.of(&work.input)).unwrap_or_default(),
@@ -407,9 +416,12 @@ impl Exchange<'_> {
         let head = self.head();
         let fields = HeadFields(head);
         let query = Query {
-            host: self.host.of(&self.work),
+            host: "",
             path: self.path.of(&self.work),
-            method: std::str::from_utf8(head.method()).unwrap_or_default(),
+            method: self
+                .facts
+                .and_then(|f| f.method.name())
+                .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default()),
             client: self
                 .identity
                 .ip

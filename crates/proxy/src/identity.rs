@@ -135,18 +135,24 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
 pub(crate) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(v4) => {
-            for (i, octet) in v4.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
+            let mut text = [0u8; 16];
+            let mut at = 0;
+            for octet in v4.octets() {
+                let digits = [
+                    b'0' + octet / 100,
+                    b'0' + octet / 10 % 10,
+                    b'0' + octet % 10,
+                    b'.',
+                ];
+                let skip = usize::from(octet < 100) + usize::from(octet < 10);
+                for &digit in digits.get(skip..).unwrap_or_default() {
+                    if let Some(place) = text.get_mut(at) {
+                        *place = digit;
+                    }
+                    at += 1;
                 }
-                if octet >= 100 {
-                    out.push(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    out.push(b'0' + octet / 10 % 10);
-                }
-                out.push(b'0' + octet % 10);
             }
+            out.extend_from_slice(text.get(..at.saturating_sub(1)).unwrap_or_default());
         }
         IpAddr::V6(v6) => {
             use std::io::Write;
@@ -168,14 +174,20 @@ pub(crate) fn write_forwarding(
     let proto: &[u8] = if identity.https { b"https" } else { b"http" };
     if matches!(style, ForwardedStyle::XForwarded | ForwardedStyle::Both) {
         out.extend_from_slice(b"X-Forwarded-For: ");
+        let chain = out.len();
         write_chain(identity, peer, head, out);
+        let chain = chain..out.len();
         out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
         out.extend_from_slice(proto);
         out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
         out.extend_from_slice(authority);
         if let Some(ip) = identity.ip {
             out.extend_from_slice(b"\r\nX-Real-IP: ");
-            write_ip(ip, out);
+            if identity.trusted_peer {
+                write_ip(ip, out)
+            } else {
+                out.extend_from_within(chain)
+            }
         }
         out.extend_from_slice(b"\r\n");
     }

@@ -13,6 +13,8 @@ mod metrics;
 mod record;
 mod relay;
 mod runtime;
+#[allow(dead_code)] // taken into use by the relay
+mod spool;
 mod trailer;
 mod tunnel;
 mod work;

@@ -4,8 +4,7 @@ use narthex_message::head::Version;
 use narthex_message::{FieldId, path};
 use narthex_net::rt;
 use narthex_observe::access_log::Record;
-use narthex_upstream::Endpoint;
-use std::sync::Arc;
+use narthex_upstream::ServerHandle;
 
 use crate::core::CoreRuntime;
 use crate::fail::Failure;
@@ -22,7 +21,7 @@ pub(crate) struct Story {
     pub(crate) received: u64,
     pub(crate) attempts: u32,
     pub(crate) upstream: Option<usize>,
-    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) endpoint: Option<ServerHandle>,
     pub(crate) attempt_us: u64,
     pub(crate) attempt_ended_us: u64,
     pub(crate) failure: Option<Failure>,
@@ -53,7 +52,7 @@ impl Story {
     }
 
     pub(crate) fn server(&self) -> &str {
-        self.endpoint.as_ref().map_or("", |e| e.name())
+        self.endpoint.as_ref().map_or("", ServerHandle::name)
     }
 
     /// Microseconds of the last attempt, if there was one.

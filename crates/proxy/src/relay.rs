@@ -356,7 +356,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         let mut progress = false;
         if self.up_at < self.work.up.len() {
-            if !self.flush_up() {
+            // Head and what there is of the body leave together.
+            if self.sent == 0 && self.up_at == 0 && !matches!(self.source, Source::Done) {
+                if self.work.taken < self.work.input.len() {
+                    self.take_at_hand()?;
+                }
+                if matches!(self.source, Source::Length(_))
+                    && self.client.registration().is_readable()
+                {
+                    self.pull()?;
+                }
+            }
+            if !self.work.up.is_empty() && !self.flush_up() {
                 return Ok(false);
             }
             progress = true;
@@ -463,14 +474,29 @@ impl<'a, D: Downstream> Relay<'a, D> {
         })
     }
 
-    /// Sends straight from the scratch buffer; only what the kernel does not take is copied.
+    /// Sends what is pending and then `bytes`, straight from the scratch buffer; only what the kernel does not take is
+    /// copied.
     fn send_up(&mut self, bytes: &[u8]) {
-        match self.upstream.try_send(bytes) {
+        let pending = self.work.up.get(self.up_at..).unwrap_or_default();
+        let held = pending.len();
+        let result = if held == 0 {
+            self.upstream.try_send(bytes)
+        } else {
+            self.upstream.try_send_two(pending, bytes)
+        };
+        match result {
             Ok(n) => {
                 self.took_up(n);
-                self.work
-                    .up
-                    .extend_from_slice(bytes.get(n..).unwrap_or_default());
+                if n < held {
+                    self.up_at += n;
+                    self.work.up.extend_from_slice(bytes);
+                } else {
+                    self.work.up.clear();
+                    self.up_at = 0;
+                    self.work
+                        .up
+                        .extend_from_slice(bytes.get(n - held..).unwrap_or_default());
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.work.up.extend_from_slice(bytes)

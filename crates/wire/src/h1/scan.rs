@@ -294,20 +294,9 @@ fn check_size(bytes: usize, index: &Index, limits: &HeadLimits) -> Result<(), Fa
 /// `name ":" OWS value OWS CRLF`; `None` if the line is incomplete and good so far.
 #[inline]
 fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<Field>, Fault> {
-    let mut sloppy = false;
-    let name_end = run(bytes, start, |b| {
-        sloppy |= b == b'_' || b == b'.';
-        is_token_byte(b)
-    });
-    if name_end - start > limits.field {
-        return Err(Fault::FieldTooLong);
-    }
-    match bytes.get(name_end) {
-        Some(b':') if name_end > start => {}
-        None => return Ok(None),
-        Some(b'\n') => return Err(Fault::LineEnd),
-        Some(_) => return Err(Fault::Name),
-    }
+    let Some((name_end, id, sloppy)) = field_name(bytes, start, limits)? else {
+        return Ok(None);
+    };
     let mut value_start = name_end + 1;
     while matches!(bytes.get(value_start), Some(b' ' | b'\t')) {
         value_start += 1;
@@ -323,7 +312,6 @@ fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<
     while value_stop > value_start && matches!(bytes.get(value_stop - 1), Some(b' ' | b'\t')) {
         value_stop -= 1;
     }
-    let id = FieldId::of(bytes.get(start..name_end).unwrap_or_default());
     Ok(Some(Field {
         id,
         sloppy,
@@ -331,6 +319,57 @@ fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<
         value: Span::new(value_start, value_stop),
         end: end as u32,
     }))
+}
+
+/// A name and its colon. A known name is valid as it stands; any other is judged byte by byte.
+#[inline]
+fn field_name(
+    bytes: &[u8],
+    start: usize,
+    limits: &HeadLimits,
+) -> Result<Option<(usize, FieldId, bool)>, Fault> {
+    let rest = bytes.get(start..).unwrap_or_default();
+    if let Some(len) = colon_in_first(rest) {
+        let id = FieldId::of(rest.get(..len).unwrap_or_default());
+        if id != FieldId::Other {
+            return Ok(Some((start + len, id, false)));
+        }
+    }
+    let mut sloppy = false;
+    let name_end = run(bytes, start, |b| {
+        sloppy |= b == b'_' || b == b'.';
+        is_token_byte(b)
+    });
+    if name_end - start > limits.field {
+        return Err(Fault::FieldTooLong);
+    }
+    match bytes.get(name_end) {
+        Some(b':') if name_end > start => Ok(Some((name_end, FieldId::Other, sloppy))),
+        None => Ok(None),
+        Some(b'\n') => Err(Fault::LineEnd),
+        Some(_) => Err(Fault::Name),
+    }
+}
+
+/// Offset of the first colon, if it stands in the first 24 bytes: no known name is longer.
+#[inline]
+fn colon_in_first(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    for words in 0..3 {
+        let Some((chunk, tail)) = rest.split_first_chunk::<8>() else {
+            return rest
+                .iter()
+                .position(|&b| b == b':')
+                .map(|at| words * 8 + at);
+        };
+        let x = u64::from_le_bytes(*chunk) ^ (ONES * b':' as u64);
+        let hit = x.wrapping_sub(ONES) & !x & HIGH;
+        if hit != 0 {
+            return Some(words * 8 + (hit.trailing_zeros() / 8) as usize);
+        }
+        rest = tail;
+    }
+    rest.first().is_some_and(|&b| b == b':').then_some(24)
 }
 
 /// The CRLF at `at`: the offset behind it, `None` if it has not arrived.
