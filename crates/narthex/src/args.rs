@@ -7,9 +7,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 const AFTER_HELP: &str = "\
 First steps:
-  narthex demo                                       see it work: three origins, a proxy, what to try
-  narthex proxy --listen :8080 --to 127.0.0.1:3000   put it in front of an application, without a file
-  narthex check narthex.kdl                          is this file right? says where not, and what to write
+  narthex demo                                       see it work: three origins and a proxy
+  narthex proxy --listen :8080 --to 127.0.0.1:3000   in front of an application, without a file
+  narthex check narthex.kdl                          is this file right? says where not
   narthex run --config narthex.kdl                   serve it
 
 Exit codes:
