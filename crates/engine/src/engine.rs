@@ -16,6 +16,7 @@ use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drained, drain};
+use crate::explain;
 use crate::handle::PhaseCell;
 use crate::limits::watch_memory;
 use crate::listeners::{Listeners, Prepared};
@@ -156,7 +157,7 @@ impl Engine {
             Command::Stop { why, grace } => return self.stop(why, grace),
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Explain(request, reply) => {
-                let told = plane::explain(&self.active.runtime, &request);
+                let told = explain::live(&self.active.runtime, &self.shared, &request);
                 drop(reply.send(told));
             }
             Command::ReopenLogs { why } => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub use narthex_proxy::{BuildError, CoreProxy, Runtime, Shared};
 use narthex_upstream::{EndpointStatus, run_checks};
 
-use crate::command::{ExplainRequest, Explanation, ServerStatus, UpstreamStatus};
+use crate::command::{ServerStatus, UpstreamStatus};
 
 /// Starts what runs beside the requests on the control core: health checks.
 pub(crate) fn background(shared: &Arc<Shared>) {
@@ -35,12 +35,4 @@ fn server(endpoint: EndpointStatus) -> ServerStatus {
         failures: endpoint.failures,
         last_error: endpoint.last_error.map(|(what, _)| what),
     }
-}
-
-/// What would happen to a request.
-pub(crate) fn explain(
-    _runtime: &Runtime,
-    _request: &ExplainRequest,
-) -> Result<Explanation, String> {
-    Err("explaining is not built yet".to_owned())
 }

@@ -137,28 +137,28 @@ const NAMES: [(FieldId, &str); 61] = [
 ];
 
 const TABLE: usize = 256;
-
-const fn lower(b: u8) -> u8 {
-    if b.is_ascii_uppercase() { b | 0x20 } else { b }
-}
-
-const fn hash(len: usize, first: u8, middle: u8, last: u8) -> usize {
-    let h = len.wrapping_mul(31)
-        ^ (lower(first) as usize).wrapping_mul(7)
-        ^ (lower(middle) as usize).wrapping_mul(53)
-        ^ (lower(last) as usize).wrapping_mul(151);
-    (h ^ (h >> 8)) & (TABLE - 1)
-}
-
-/// Longest known name.
-const LONGEST: usize = 24;
-const CASE: u64 = 0x2020_2020_2020_2020;
+/// Bytes of a name that are looked at: no known one is longer.
+pub const NAME_WINDOW: usize = 24;
+const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
+/// Bit 5 of every byte: set, it folds the case of letters. Spaces, as padding, are the same bits.
+const CASE: u64 = 0x2020_2020_2020_2020;
 
-/// A slot of the table: a name in lower case as three words, padded with spaces.
+/// A name as three words, case folded, padded with spaces.
+type Words = [u64; 3];
+
+const fn hash(words: &Words, len: usize) -> usize {
+    let mixed = words[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ words[1].wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+        ^ words[2].wrapping_mul(0x1656_67b1_9e37_79f9)
+        ^ (len as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (mixed >> 56) as usize
+}
+
+/// A slot of the table.
 #[derive(Clone, Copy)]
 struct Known {
-    words: [u64; 3],
+    words: Words,
     len: u8,
     id: FieldId,
 }
@@ -172,22 +172,17 @@ const fn build() -> [Known; TABLE] {
     let mut i = 0;
     while i < NAMES.len() {
         let name = NAMES[i].1.as_bytes();
-        let mut at = hash(
-            name.len(),
-            name[0],
-            name[name.len() / 2],
-            name[name.len() - 1],
-        );
-        while table[at].len != 0 {
-            at = (at + 1) & (TABLE - 1);
-        }
         let mut words = [CASE; 3];
         let mut k = 0;
         while k < name.len() {
             let shift = (k % 8) * 8;
             words[k / 8] &= !(0xff << shift);
-            words[k / 8] |= (lower(name[k]) as u64) << shift;
+            words[k / 8] |= ((name[k] | 0x20) as u64) << shift;
             k += 1;
+        }
+        let mut at = hash(&words, name.len());
+        while table[at].len != 0 {
+            at = (at + 1) & (TABLE - 1);
         }
         table[at] = Known {
             words,
@@ -202,67 +197,70 @@ const fn build() -> [Known; TABLE] {
 /// Linear probing; never full.
 static KNOWN: [Known; TABLE] = build();
 
-/// A name of at most [`LONGEST`] bytes as three words, padded with spaces.
+/// The id of a name given as raw words, padded with spaces. Known names have only letters, digits and `-`, all with bit 5 set
+/// once folded; folding would also take a control byte for `-` or a digit: those are excluded.
 #[inline]
-fn words(name: &[u8]) -> [u64; 3] {
-    let mut words = [CASE; 3];
-    let mut rest = name;
-    for word in &mut words {
-        if let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-            *word = u64::from_le_bytes(*chunk);
-            rest = tail;
-        } else {
-            let mut last = CASE.to_le_bytes();
-            for (to, from) in last.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            *word = u64::from_le_bytes(last);
+fn lookup(raw: &Words, len: usize) -> FieldId {
+    let words = [raw[0] | CASE, raw[1] | CASE, raw[2] | CASE];
+    let mut at = hash(&words, len);
+    while let Some(known) = KNOWN.get(at & (TABLE - 1)) {
+        if known.len == 0 {
             break;
         }
+        if known.len as usize == len && known.words == words {
+            let control = |w: u64| w.wrapping_sub(CASE) & !w & HIGH;
+            return if control(raw[0]) | control(raw[1]) | control(raw[2]) == 0 {
+                known.id
+            } else {
+                F::Other
+            };
+        }
+        at += 1;
     }
-    words
+    F::Other
 }
 
-/// Equal but for case? `known` has only letters, digits and `-`, all with bit 5 set in lower case; setting that bit in the
-/// name folds case, and would also fold a control byte onto `-` or a digit: those are excluded.
 #[inline]
-fn is_same(name: &[u64; 3], known: &[u64; 3]) -> bool {
-    let mut different = 0;
-    let mut control = 0;
-    for (n, k) in name.iter().zip(known) {
-        different |= (n | CASE) ^ k;
-        control |= n.wrapping_sub(CASE) & !n & HIGH;
+fn load(window: &[u8; NAME_WINDOW]) -> Words {
+    let mut words = [0; 3];
+    for (word, chunk) in words.iter_mut().zip(window.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*chunk);
     }
-    different == 0 && control == 0
+    words
 }
 
 impl FieldId {
     /// The id of a name in any case. Names with `_` for `-` are not equal here; see [`FieldId::resembling`]. A name that is
     /// found is a valid token.
-    #[inline]
     pub fn of(name: &[u8]) -> Self {
-        let (Some(&first), Some(&middle), Some(&last)) =
-            (name.first(), name.get(name.len() / 2), name.last())
-        else {
-            return F::Other;
-        };
-        if name.len() > LONGEST {
-            return F::Other;
+        let mut window = [b' '; NAME_WINDOW];
+        match window.get_mut(..name.len()) {
+            Some(place) if !name.is_empty() => place.copy_from_slice(name),
+            _ => return F::Other,
         }
-        let words = words(name);
-        let mut at = hash(name.len(), first, middle, last);
-        loop {
-            let Some(known) = KNOWN.get(at & (TABLE - 1)) else {
-                return F::Other;
-            };
-            if known.len == 0 {
-                return F::Other;
+        lookup(&load(&window), name.len())
+    }
+
+    /// Looks for `name:` at the start of a line: the colon's offset, if it stands in the window, and the name's id.
+    #[inline]
+    pub fn at_line_start(window: &[u8; NAME_WINDOW]) -> Option<(usize, Self)> {
+        let mut words = load(window);
+        let mut len = NAME_WINDOW;
+        for (i, word) in words.iter_mut().enumerate() {
+            if len < NAME_WINDOW {
+                *word = CASE;
+                continue;
             }
-            if known.len as usize == name.len() && is_same(&words, &known.words) {
-                return known.id;
+            let x = *word ^ (ONES * b':' as u64);
+            let hit = x.wrapping_sub(ONES) & !x & HIGH;
+            if hit != 0 {
+                let within = hit.trailing_zeros() & !7;
+                len = i * 8 + within as usize / 8;
+                let mask = (1u64 << within) - 1;
+                *word = (*word & mask) | (CASE & !mask);
             }
-            at = at.wrapping_add(1);
         }
+        (len < NAME_WINDOW).then(|| (len, lookup(&words, len)))
     }
 
     /// The id of the known name that a sloppy reader could take `name` for: `_`, `.` and spaces read as `-`.

@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_net::accept::{Accepted, Peer};
 use narthex_net::client_count;
@@ -65,14 +66,53 @@ impl Drop for Open {
     }
 }
 
-/// Serves a connection to its end.
+/// Serves a connection to its end. What is needed only for a while (admission, an exchange, the end) is boxed while it runs:
+/// this future is all the memory that an idle connection has, beside its places in the core's tables.
 pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepted) {
-    let open = Open::new(&proxy);
-    let Some((mut client, guard)) = admit(&proxy, listener, accepted).await else {
+    let _open = Open::new(&proxy);
+    let Some((mut client, _guard)) = Box::pin(admit(&proxy, listener, accepted)).await else {
         return;
     };
-    requests(&proxy, &mut client).await;
-    drop((client, guard, open));
+    loop {
+        if client.input.is_empty() {
+            let deadline = idle_deadline(&proxy, &client);
+            let readable = std::future::poll_fn(|_| {
+                if client
+                    .stream
+                    .registration()
+                    .poll_ready(rt::Interest::Read)
+                    .is_ready()
+                {
+                    return Poll::Ready(true);
+                }
+                rt::poll_deadline(deadline).map(|()| false)
+            });
+            if !readable.await {
+                return;
+            }
+        }
+        match Box::pin(handle::exchange(&proxy, &mut client)).await {
+            Next::Keep => {}
+            Next::Close => return,
+            Next::Linger => return Box::pin(linger(&proxy, &client)).await,
+            Next::Reset => return client.stream.reset_on_close(),
+        }
+    }
+}
+
+/// When a connection that says nothing has had its time.
+fn idle_deadline(proxy: &CoreProxy, client: &Client) -> u64 {
+    let allowed = proxy
+        .runtime_for(client.listener)
+        .and_then(|(rt_, index, _)| {
+            let plan = rt_.runtime.listeners.get(index)?;
+            Some(if client.requests == 0 {
+                plan.header_ms
+            } else {
+                plan.keep_alive_ms
+            })
+        });
+    rt::now_ms().saturating_add(allowed.unwrap_or(0)).max(1)
 }
 
 /// Applies the limits and reads the PROXY header.
@@ -178,42 +218,6 @@ async fn proxy_header(client: &mut Client) -> Option<Option<SocketAddr>> {
         });
         got?;
     }
-}
-
-async fn requests(proxy: &Rc<CoreProxy>, client: &mut Client) {
-    loop {
-        if client.input.is_empty() && !idle(proxy, client).await {
-            return;
-        }
-        // Boxed, so that an idle connection does not carry an exchange's state.
-        match Box::pin(handle::exchange(proxy, client)).await {
-            Next::Keep => {}
-            Next::Close => return,
-            Next::Linger => return linger(proxy, client).await,
-            Next::Reset => return client.stream.reset_on_close(),
-        }
-    }
-}
-
-/// Waits for the next request; false when the connection has had its time.
-async fn idle(proxy: &CoreProxy, client: &Client) -> bool {
-    let allowed = {
-        let Some((rt_, index, _)) = proxy.runtime_for(client.listener) else {
-            return false;
-        };
-        let Some(plan) = rt_.runtime.listeners.get(index) else {
-            return false;
-        };
-        if client.requests == 0 {
-            plan.header_ms
-        } else {
-            plan.keep_alive_ms
-        }
-    };
-    let deadline = rt::now_ms().saturating_add(allowed);
-    rt::timeout_at(deadline, client.stream.readable())
-        .await
-        .is_ok()
 }
 
 /// Ends our direction and drops what still comes, for a bounded time and amount: closing with unread bytes would reset the

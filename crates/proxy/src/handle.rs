@@ -282,15 +282,11 @@ impl Exchange<'_> {
             self.head(),
         );
         self.name_request();
-        self.canonical_host(&facts)?;
+        let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
         }
-        let site = self
-            .rt
-            .router
-            .site(self.listener, self.host.of(&self.work))
-            .ok_or(Failure::NoSite)?;
+        let site = site.ok_or(Failure::NoSite)?;
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
         self.find_route(site)?;
@@ -349,13 +345,15 @@ impl Exchange<'_> {
         }
     }
 
-    fn canonical_host(&mut self, facts: &RequestFacts) -> Result<(), Failure> {
+    /// The canonical host, and the site that answers for it.
+    fn canonical_host(&mut self, facts: &RequestFacts) -> Result<Option<usize>, Failure> {
         let raw = facts.authority.of(&self.work.input);
         // HTTP/1.0 knew no Host: such a request is for the default site.
         if raw.is_empty() && facts.version == Version::Http10 {
-            return Ok(());
+            return Ok(self.rt.router.site(self.listener, ""));
         }
         let parsed = authority::parse(raw).map_err(|_| Failure::Reject(Reject::HostInvalid))?;
+        let site = self.rt.router.site(self.listener, &parsed.host);
         self.host = match parsed.host {
             std::borrow::Cow::Borrowed(host) => {
                 // Borrowed from the front of the raw authority.
@@ -364,7 +362,7 @@ impl Exchange<'_> {
             }
             std::borrow::Cow::Owned(host) => Text::Owned(host),
         };
-        Ok(())
+        Ok(site)
     }
 
     /// Is this a liveness or readiness probe of the listener? The answer, if so.

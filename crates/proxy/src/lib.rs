@@ -4,6 +4,7 @@ mod answer;
 mod connection;
 mod core;
 mod downstream;
+pub mod explain;
 mod fail;
 mod forward;
 mod handle;
@@ -13,7 +14,7 @@ mod metrics;
 mod record;
 mod relay;
 mod runtime;
-#[allow(dead_code)] // taken into use by the relay
+#[allow(dead_code, unused_imports)] // taken into use by the relay
 mod spool;
 mod trailer;
 mod tunnel;

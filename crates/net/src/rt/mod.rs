@@ -20,7 +20,9 @@ mod waker;
 pub use self::core::{Core, TaskKey, current_core, spawn, spawn_count, yield_now};
 pub use reactor::{Interest, Registration};
 pub use remote::Remote;
-pub use timer::{Elapsed, now_ms, now_us, poll_deadline, sleep_until, timeout_at, wall_ms};
+pub use timer::{
+    Elapsed, TimeoutAt, now_ms, now_us, poll_deadline, sleep_until, timeout_at, wall_ms,
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
 //! The clock, read once per turn, and the coarse timer wheel.
+#![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::core::{TaskKey, current_core};
@@ -64,23 +65,32 @@ pub async fn sleep_until(deadline: u64) {
 }
 
 /// `future`, or [`Elapsed`] when the monotonic clock (milliseconds) reaches `deadline` first. A deadline of 0 is none.
-pub async fn timeout_at<F: Future>(deadline: u64, future: F) -> Result<F::Output, Elapsed> {
-    let mut future = pin!(future);
-    std::future::poll_fn(move |cx| {
-        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+pub fn timeout_at<F: Future>(deadline: u64, future: F) -> TimeoutAt<F> {
+    TimeoutAt { future, deadline }
+}
+
+/// See [`timeout_at`]. Written by hand: an `async fn` would hold the inner future twice.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct TimeoutAt<F> {
+    future: F,
+    deadline: u64,
+}
+
+impl<F: Future> Future for TimeoutAt<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let deadline = self.deadline;
+        // JUSTIFICATION: pin projection without a macro crate.
+        // SAFETY: `future` is structurally pinned: it is never moved out of a pinned `TimeoutAt`, there is no `Drop`
+        // implementation and no `Unpin` one beside the automatic.
+        let future = unsafe { self.map_unchecked_mut(|this| &mut this.future) };
+        if let Poll::Ready(value) = future.poll(cx) {
             return Poll::Ready(Ok(value));
         }
-        if deadline == 0 {
-            return Poll::Pending;
-        }
-        let core = current_core();
-        if core.timers.now_us.get() / 1_000 >= deadline {
-            return Poll::Ready(Err(Elapsed));
-        }
-        core.arm_current(Timers::tick_of(deadline));
-        Poll::Pending
-    })
-    .await
+        poll_deadline(deadline).map(|()| Err(Elapsed))
+    }
 }
 
 /// For hand-written futures: ready when the clock has reached `deadline` (milliseconds); else the running task is woken then.

@@ -3,6 +3,7 @@
 //! Stricter than RFC 9112 where leniency has been used for smuggling: only CRLF ends a line, a bare CR or LF is an error,
 //! no folding, no white space before the colon, one SP between the parts of a start line.
 
+use narthex_message::field::NAME_WINDOW;
 use narthex_message::validate::{BadResponse, is_token_byte};
 use narthex_message::{Field, FieldId, Index, Reject, Span, Version};
 
@@ -329,11 +330,21 @@ fn field_name(
     limits: &HeadLimits,
 ) -> Result<Option<(usize, FieldId, bool)>, Fault> {
     let rest = bytes.get(start..).unwrap_or_default();
-    if let Some(len) = colon_in_first(rest) {
-        let id = FieldId::of(rest.get(..len).unwrap_or_default());
-        if id != FieldId::Other {
-            return Ok(Some((start + len, id, false)));
+    let found = match rest.first_chunk::<NAME_WINDOW>() {
+        Some(window) => FieldId::at_line_start(window),
+        // The end of what has arrived: zeros are no part of any name.
+        None => {
+            let mut window = [0u8; NAME_WINDOW];
+            for (to, &from) in window.iter_mut().zip(rest) {
+                *to = from;
+            }
+            FieldId::at_line_start(&window)
         }
+    };
+    if let Some((len, id)) = found
+        && id != FieldId::Other
+    {
+        return Ok(Some((start + len, id, false)));
     }
     let mut sloppy = false;
     let name_end = run(bytes, start, |b| {
@@ -349,27 +360,6 @@ fn field_name(
         Some(b'\n') => Err(Fault::LineEnd),
         Some(_) => Err(Fault::Name),
     }
-}
-
-/// Offset of the first colon, if it stands in the first 24 bytes: no known name is longer.
-#[inline]
-fn colon_in_first(bytes: &[u8]) -> Option<usize> {
-    let mut rest = bytes;
-    for words in 0..3 {
-        let Some((chunk, tail)) = rest.split_first_chunk::<8>() else {
-            return rest
-                .iter()
-                .position(|&b| b == b':')
-                .map(|at| words * 8 + at);
-        };
-        let x = u64::from_le_bytes(*chunk) ^ (ONES * b':' as u64);
-        let hit = x.wrapping_sub(ONES) & !x & HIGH;
-        if hit != 0 {
-            return Some(words * 8 + (hit.trailing_zeros() / 8) as usize);
-        }
-        rest = tail;
-    }
-    rest.first().is_some_and(|&b| b == b':').then_some(24)
 }
 
 /// The CRLF at `at`: the offset behind it, `None` if it has not arrived.
