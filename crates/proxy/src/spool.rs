@@ -19,8 +19,10 @@ use blocks::Blocks;
 pub(crate) use body::{BodyBuilder, BodyReader, SpooledBody};
 use disk::{Directory, Disk, Place};
 
-/// Bytes written or read by one job of the file threads.
-const BLOCK: usize = 256 * 1024;
+/// Bytes written or read by one job of the file threads. Small in tests, which so meet more block bounds.
+const BLOCK: usize = if cfg!(test) { 16 * 1024 } else { 256 * 1024 };
+/// Memory that a spool has at least, so that bytes pass even without a disk.
+const LEAST_MEMORY: u64 = 16 * 1024;
 /// Read from the file when no more than this is ready.
 const LOW_WATER: usize = BLOCK / 2;
 
@@ -38,7 +40,7 @@ pub(crate) struct Spool<P: Place = Directory> {
 }
 
 impl Spool {
-    /// An empty queue; touches nothing yet. Bounds in bytes; a `disk` of 0 is none. Not both should be 0: nothing fits then.
+    /// An empty queue; touches nothing yet. Bounds in bytes: a `memory` below 16 KiB counts as that, a `disk` of 0 is none.
     pub(crate) fn new(memory: u64, disk: u64, directory: &Path) -> Self {
         Self::at(memory, disk, Directory::new(directory))
     }
@@ -46,6 +48,7 @@ impl Spool {
 
 impl<P: Place> Spool<P> {
     fn at(memory: u64, disk: u64, place: P) -> Self {
+        let memory = memory.max(LEAST_MEMORY);
         Self {
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
             total: memory.saturating_add(disk),
@@ -57,25 +60,17 @@ impl<P: Place> Spool<P> {
 
     /// Bytes that may be pushed now. Grows by [`Spool::consume`] and [`Spool::poll_progress`].
     pub(crate) fn room(&self) -> usize {
+        let room = self
+            .memory_room()
+            .saturating_add(tail_room(&self.disk, &self.pending));
         let free = self.total.saturating_sub(self.len());
-        let memory = if self.has_tail() {
-            0
-        } else {
-            self.memory.saturating_sub(self.ready.len())
-        };
-        let tail = tail_room(&self.disk, &self.pending);
-        usize::try_from(free).map_or(usize::MAX, |free| free.min(memory.saturating_add(tail)))
+        usize::try_from(free).map_or(room, |free| free.min(room))
     }
 
     /// Appends at most [`Spool::room`] bytes. Never blocks.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.room(), "more than there is room for");
-        let memory = if self.has_tail() {
-            0
-        } else {
-            self.memory.saturating_sub(self.ready.len())
-        };
-        let (now, later) = bytes.split_at(memory.min(bytes.len()));
+        let (now, later) = bytes.split_at(self.memory_room().min(bytes.len()));
         self.ready.push(now);
         self.pending.extend_from_slice(later);
         self.settle();
@@ -145,9 +140,12 @@ impl<P: Place> Spool<P> {
         Ok(moved)
     }
 
-    /// Something lies behind the memory: what comes must go behind it.
-    fn has_tail(&self) -> bool {
-        self.disk.len() > 0 || !self.pending.is_empty()
+    /// Bytes that may be added to `ready`: none while something lies behind it, because what comes must go behind that.
+    fn memory_room(&self) -> usize {
+        if self.disk.len() > 0 || !self.pending.is_empty() {
+            return 0;
+        }
+        self.memory.saturating_sub(self.ready.len())
     }
 
     /// Brings to the front what need not go through the file (any more).

@@ -18,7 +18,6 @@ pub(crate) struct BodyBuilder<P: Place = Directory> {
     memory: usize,
     ready: Blocks,
     disk: Disk<P>,
-    size: u64,
     pending: Vec<u8>,
 }
 
@@ -35,7 +34,6 @@ impl<P: Place> BodyBuilder<P> {
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
             ready: Blocks::default(),
             disk: Disk::new(place, disk),
-            size: disk,
             pending: Vec::new(),
         }
     }
@@ -109,7 +107,7 @@ impl<P: Place> BodyBuilder<P> {
             memory: mem::take(&mut self.ready).into_blocks(),
             file,
             file_len,
-            file_size: self.size,
+            file_size: self.disk.size,
             tail: mem::take(&mut self.pending),
         }))))
     }
@@ -258,7 +256,7 @@ impl<P: Place> BodyReader<P> {
             return None;
         }
         let length = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
-        let file = Rc::as_ref(&self.stored).file.clone()?;
+        let file = stored.file.clone()?;
         Some(read_job(file, self.fetched, stored.file_size, length))
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use narthex_net::files::{self, Running};
 
 /// Where files come from.
-pub(crate) trait Place: Clone + Send + Unpin + 'static {
+pub(crate) trait Place: Clone + Send + 'static {
     /// What comes from here.
     type File: SpoolFile;
     /// A new, empty file. Blocks.
@@ -84,7 +84,8 @@ enum Health {
     Lost,
 }
 
-struct Written<F: SpoolFile> {
+/// How a write ended.
+pub(super) struct Written<F: SpoolFile> {
     file: Option<Shared<F>>,
     bytes: usize,
     error: Option<io::Error>,
@@ -93,16 +94,16 @@ struct Written<F: SpoolFile> {
 /// The file and what is on its way to it. Positions count bytes since the file was last empty; the place in the file is the
 /// position modulo `size`, so that the file never grows beyond that.
 pub(super) struct Disk<P: Place> {
-    place: P,
-    size: u64,
+    pub(super) place: P,
+    pub(super) size: u64,
     file: Option<Shared<P::File>>,
     read: u64,
     written: u64,
     /// What a write has not written yet; stays here if it fails.
     block: Arc<Vec<u8>>,
     block_at: usize,
-    writing: Option<Running<Written<P::File>>>,
-    reading: Option<(usize, Running<io::Result<Vec<u8>>>)>,
+    pub(super) writing: Option<Running<Written<P::File>>>,
+    pub(super) reading: Option<(usize, Running<io::Result<Vec<u8>>>)>,
     health: Health,
     error: Option<io::Error>,
     spilled: u64,
@@ -136,7 +137,7 @@ impl<P: Place> Disk<P> {
         self.written.saturating_sub(self.read)
     }
 
-    fn unwritten(&self) -> usize {
+    pub(super) fn unwritten(&self) -> usize {
         self.block.len().saturating_sub(self.block_at)
     }
 
