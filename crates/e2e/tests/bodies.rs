@@ -189,6 +189,7 @@ fn response_buffering_releases_the_origin() {
         );
         // Its connection serves others meanwhile.
         rig.alive();
+        c.sock().small_receive_buffer(1 << 20);
         c.keep = 0;
         let r = c.read_response("GET").unwrap();
         assert_eq!(
@@ -410,4 +411,40 @@ fn other_kinds_of_sockets() {
             Some("v6")
         );
     }
+}
+
+/// A client that reads slowly but steadily is served to the end; one that stops reading is not waited for.
+#[test]
+fn slow_readers() {
+    let rig = Rig::of("timeout send=\"400ms\"", "proxy \"u\"");
+    let size = 24_usize << 20;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+    rig.origin.on(
+        "/big",
+        [
+            Step::Send(head.into_bytes()),
+            Step::SendMany {
+                block: block(),
+                times: size >> 20,
+            },
+        ],
+    );
+    let mut steady = rig.connect();
+    steady.sock().small_receive_buffer(256 << 10);
+    steady.send(get("/big", ""));
+    // About 1 MiB each 50 ms: many times the allowed pause in all, and never one of it.
+    let mut got = 0;
+    while got < size {
+        got += steady.read_exactly((1 << 20).min(size - got)).len();
+        narthex_e2e::kit::pause(Duration::from_millis(50));
+    }
+    let mut stalled = rig.connect();
+    stalled.sock().small_receive_buffer(4096);
+    stalled.send(get("/big", ""));
+    stalled.read_head().unwrap();
+    let conn = rig.origin.seen().last().unwrap().conn;
+    assert!(
+        rig.origin.wait_end(conn).is_some(),
+        "a client that reads nothing holds its origin for ever"
+    );
 }

@@ -271,7 +271,7 @@ fn retries_are_safe() {
     let rig = Rig::full(
         Origin::start(),
         "",
-        "retry attempts=2 budget=\"100%\" on=\"connect,reset\"\neject errors=0",
+        "retry attempts=2 budget=\"100%\" on=\"connect,reset\"\neject #false",
         "proxy \"u\"",
     );
     let die: Script = [Step::ReadBody, Step::Reset].into();
@@ -327,8 +327,9 @@ fn no_duplicate_post_with_killed_origins() {
         .collect();
     let servers: String = origins
         .iter()
-        .map(|o| format!("server \"{}\"; ", o.place()))
-        .collect();
+        .map(|o| format!("server \"{}\"", o.place()))
+        .collect::<Vec<_>>()
+        .join("; ");
     let proxy = Proxy::start(&Proxy::config(
         "",
         &format!(
@@ -389,12 +390,13 @@ fn failover_and_recovery() {
         .collect();
     let servers: String = origins
         .iter()
-        .map(|o| format!("server \"{}\"; ", o.place()))
-        .collect();
+        .map(|o| format!("server \"{}\"", o.place()))
+        .collect::<Vec<_>>()
+        .join("; ");
     let proxy = Proxy::start(&Proxy::config(
         "",
         &format!(
-            "upstream \"u\" {{ {servers}; balance \"round-robin\"; health-check \"/healthz\" interval=\"50ms\" healthy=1 unhealthy=1 }}\nsite \"*\" {{ proxy \"u\" }}"
+            "upstream \"u\" {{ {servers}; balance \"round-robin\"; health-check \"/healthz\" interval=\"50ms\" healthy=1 unhealthy=1; eject errors=3 for=\"100ms\" }}\nsite \"*\" {{ proxy \"u\" }}"
         ),
     ));
     let who = || {
@@ -425,7 +427,7 @@ fn backup_servers() {
     let proxy = Proxy::start(&Proxy::config(
         "",
         &format!(
-            "upstream \"u\" {{ server \"{}\"; server \"{}\" backup=#true; health-check \"/healthz\" interval=\"50ms\" healthy=1 unhealthy=1 }}\nsite \"*\" {{ proxy \"u\" }}",
+            "upstream \"u\" {{ server \"{}\"; server \"{}\" backup=#true; health-check \"/healthz\" interval=\"50ms\" healthy=1 unhealthy=1; eject errors=3 for=\"100ms\" }}\nsite \"*\" {{ proxy \"u\" }}",
             main.place(),
             backup.place()
         ),

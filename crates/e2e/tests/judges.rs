@@ -17,6 +17,10 @@ use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::show;
 use narthex_e2e::kit::table::Table;
 
+/// Why Narthex refuses what others call compliant: encoded controls and raw non-ASCII in a path, a fragment, codings
+/// other than `chunked`, two `Transfer-Encoding` lines.
+const ON_PURPOSE: &[&str] = &["path", "target-bytes", "transfer-coding", "framing"];
+
 /// One case of the package.
 #[derive(Debug, Default, Clone)]
 struct Case {
@@ -213,6 +217,12 @@ fn http_desync_guardian_cases() {
             "Compliant" => {
                 compliant += 1;
                 if let End::Reject { why, .. } = outcome.end {
+                    if !ON_PURPOSE.contains(&why) {
+                        table.fail(
+                            &bytes,
+                            &format!("`{}` is compliant, refused as {why}", case.name),
+                        );
+                    }
                     stricter.push(format!("{} ({why}): {}", case.name, show(&bytes)));
                 }
             }
@@ -228,8 +238,4 @@ fn http_desync_guardian_cases() {
         println!("  {s}");
     }
     table.finish();
-    assert!(
-        stricter.len() * 10 <= compliant,
-        "too much that is compliant is refused: {stricter:#?}"
-    );
 }

@@ -16,6 +16,11 @@ fn status(rig: &Rig, bytes: impl AsRef<[u8]>) -> u16 {
     c.send(bytes);
     let r: Response = c.read_response("GET").unwrap();
     if r.status >= 400 {
+        // A body that was too large but short enough to be drained leaves the connection in order.
+        if r.status == 413 && !r.says_close() {
+            assert_eq!(c.ask(get("/next", "")).status, 200);
+            return r.status;
+        }
         let (rest, end) = c.rest();
         assert!(
             rest.is_empty() && end != End::Open && r.says_close(),
@@ -41,7 +46,7 @@ fn request_line() {
     for (setting, limit) in [("", 8192), ("limits request-line=\"1KiB\"", 1024)] {
         let rig = Rig::of(setting, "proxy \"u\"");
         // The line end counts.
-        let around = "GET / HTTP/1.1\r\n".len() - 1;
+        let around = "GET / HTTP/1.1\r\n".len();
         edge(&rig, limit, 414, |n| {
             get(&format!("/{}", "a".repeat(n - around)), "")
         });
@@ -176,9 +181,13 @@ fn connections_per_client() {
         c.send(get("/", ""));
         c.read_response("GET").ok().map(|r| r.status)
     };
-    let mut held: Vec<Client> = (0..4).map(|_| rig.connect()).collect();
-    for c in &mut held {
-        assert_eq!(ask(c), Some(200));
+    // The probe that waited for the proxy to start may still be counted.
+    let mut held: Vec<Client> = Vec::new();
+    while held.len() < 4 {
+        let mut c = rig.connect();
+        if ask(&mut c) == Some(200) {
+            held.push(c);
+        }
     }
     let mut extra = rig.connect();
     assert!(
