@@ -10,7 +10,7 @@ const SMALLEST: usize = 16 * 1024;
 /// A queue of bytes in memory.
 #[derive(Default)]
 pub(super) struct Blocks {
-    blocks: VecDeque<Vec<u8>>,
+    queue: VecDeque<Vec<u8>>,
     /// Bytes of the first block that have been taken.
     at: usize,
     len: usize,
@@ -26,7 +26,7 @@ impl Blocks {
     }
 
     pub(super) fn front(&self) -> &[u8] {
-        let first = self.blocks.front().map_or(&[][..], Vec::as_slice);
+        let first = self.queue.front().map_or(&[][..], Vec::as_slice);
         first.get(self.at..).unwrap_or_default()
     }
 
@@ -34,7 +34,7 @@ impl Blocks {
     pub(super) fn consume(&mut self, n: usize) {
         let mut left = n.min(self.len);
         self.len -= left;
-        while let Some(first) = self.blocks.front() {
+        while let Some(first) = self.queue.front() {
             let here = first.len().saturating_sub(self.at);
             if left < here {
                 self.at += left;
@@ -42,22 +42,22 @@ impl Blocks {
             }
             left -= here;
             self.at = 0;
-            self.blocks.pop_front();
+            self.queue.pop_front();
         }
     }
 
     /// Copies bytes in: first into what is left of the last block.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
-        let spare = self.blocks.back().map_or(0, |b| b.capacity() - b.len());
+        let spare = self.queue.back().map_or(0, |b| b.capacity() - b.len());
         let (here, rest) = bytes.split_at(spare.min(bytes.len()));
-        if let Some(last) = self.blocks.back_mut() {
+        if let Some(last) = self.queue.back_mut() {
             last.extend_from_slice(here);
         }
         for part in rest.chunks(BLOCK) {
             let mut block = Vec::with_capacity(part.len().max(SMALLEST));
             block.extend_from_slice(part);
-            self.blocks.push_back(block);
+            self.queue.push_back(block);
         }
     }
 
@@ -65,7 +65,7 @@ impl Blocks {
     pub(super) fn push_block(&mut self, block: Vec<u8>) {
         if !block.is_empty() {
             self.len += block.len();
-            self.blocks.push_back(block);
+            self.queue.push_back(block);
         }
     }
 
@@ -80,6 +80,6 @@ impl Blocks {
 
     /// The blocks themselves; nothing must have been taken.
     pub(super) fn into_blocks(self) -> Vec<Vec<u8>> {
-        self.blocks.into()
+        self.queue.into()
     }
 }

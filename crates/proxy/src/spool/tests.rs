@@ -19,7 +19,7 @@ use super::disk::{Directory, Place, SpoolFile};
 use super::*;
 
 /// A test that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct StopOnDrop;
 
