@@ -83,6 +83,8 @@ async fn run(memory: u64, disk: u64, ops: Vec<Op>) {
         check(&spool, &model);
     }
     assert!(model.is_empty());
+    let error = spool.take_disk_error().map(|e| e.kind());
+    assert!(error.is_none() || error == Some(ErrorKind::StorageFull));
 }
 
 proptest! {

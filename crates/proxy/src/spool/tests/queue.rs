@@ -79,6 +79,8 @@ fn a_long_stream_never_grows_the_file_beyond_its_bound() {
             pushed += room as u64;
             glance(&mut spool).await.unwrap();
         }
+        assert!(spool.take_disk_error().is_none());
+        assert!(spool.spilled_bytes() > 10 * DISK);
     });
     assert!(plan.largest.load(Ordering::Relaxed) <= DISK);
 }
