@@ -239,7 +239,14 @@ fn keep_alive_race() {
             Step::Close,
         ]);
         for _ in 0..5 {
-            assert_eq!(c.ask(get("/race", "")).status, 200);
+            let r = c.ask(get("/race", ""));
+            assert_eq!(
+                r.status,
+                200,
+                "{:?}: {:?}",
+                r.fields.get("narthex-reason"),
+                rig.proxy.access_log_of(300).last()
+            );
         }
     }
     // POSTs may fail in the race, but none arrives twice.

@@ -546,6 +546,10 @@ fn chunked(c: &mut Cursor<'_>, bounds: &Bounds) -> Result<(Vec<u8>, Fields), Sto
 
 /// `*( ";" BWS name [ BWS "=" BWS value ] BWS )`: RFC 9112, 7.1.1, but for whitespace between size and `;`.
 fn extensions_ok(mut ext: &[u8]) -> bool {
+    // Whitespace is only allowed around `;` and `=`.
+    if matches!(ext.last(), Some(b' ' | b'\t')) {
+        return false;
+    }
     while !ext.is_empty() {
         let Some(rest) = ext.strip_prefix(b";").map(skip_ows) else {
             return false;
@@ -577,6 +581,11 @@ fn skip_ows(mut v: &[u8]) -> &[u8] {
     v
 }
 
+/// `qdtext` without `obs-text`: nobody has a use for it here.
+fn quotable(b: u8) -> bool {
+    is_value_byte(b) && b < 0x80
+}
+
 /// A token or a quoted string; returns what follows it.
 fn extension_value(v: &[u8]) -> Option<&[u8]> {
     let Some(mut q) = v.strip_prefix(b"\"") else {
@@ -586,8 +595,8 @@ fn extension_value(v: &[u8]) -> Option<&[u8]> {
     loop {
         match q {
             [b'"', rest @ ..] => return Some(rest),
-            [b'\\', b, rest @ ..] if is_value_byte(*b) => q = rest,
-            [b, rest @ ..] if *b != b'\\' && is_value_byte(*b) => q = rest,
+            [b'\\', b, rest @ ..] if quotable(*b) => q = rest,
+            [b, rest @ ..] if *b != b'\\' && quotable(*b) => q = rest,
             _ => return None,
         }
     }
