@@ -4,8 +4,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::time::Duration;
 
 use crate::http;
+
+/// Between writing a request down and answering it.
+const THINKING: Duration = Duration::from_millis(5);
 
 /// Runs until it is killed, which is what it is for.
 pub fn serve(address: SocketAddrV4, record: &str) -> Result<(), String> {
@@ -48,6 +52,8 @@ fn connection(mut stream: TcpStream, mut record: File) -> std::io::Result<()> {
                 input.extend_from_slice(&space[..n]);
             }
             input.drain(..end + length);
+            // Long enough that a killed one has requests under way.
+            std::thread::sleep(THINKING);
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
         }
         let n = stream.read(&mut space)?;

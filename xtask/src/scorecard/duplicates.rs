@@ -18,7 +18,7 @@ use crate::{rig, sh};
 
 const PORT: u16 = 9_121;
 const ORIGINS: u16 = 10;
-const CLIENTS: usize = 8;
+const CLIENTS: usize = 32;
 
 fn config() -> String {
     let mut servers = String::new();
