@@ -5,6 +5,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use std::collections::HashMap;
 use std::time::Duration;

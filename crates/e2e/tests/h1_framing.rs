@@ -7,6 +7,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use narthex_e2e::kit::craft::{EVIL, cases, chunked, get, post, request, sized};
 use narthex_e2e::kit::origin::{Personality, Step};

@@ -5,6 +5,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use narthex_e2e::kit::attack::Client;
 use narthex_e2e::kit::craft::{cases, get, sized};

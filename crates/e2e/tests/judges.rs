@@ -8,6 +8,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use std::path::PathBuf;
 use std::process::Command;

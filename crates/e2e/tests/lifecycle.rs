@@ -4,6 +4,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -80,7 +85,7 @@ fn client(
     let mut failures = Vec::new();
     let mut c = Client::connect(addr);
     while !stop.load(Ordering::Relaxed) && failures.is_empty() {
-        let bytes = if n % 2 == 0 {
+        let bytes = if n.is_multiple_of(2) {
             get("/load", "")
         } else {
             sized("/load", "", "body")

@@ -4,6 +4,11 @@
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
 
 use narthex_e2e::kit::PATIENCE;
 use narthex_e2e::kit::attack::{End, Why};
@@ -40,7 +45,7 @@ fn websocket_passes_bytes_both_ways() {
     assert!(r.fields.has("sec-websocket-accept"));
     assert_eq!(c.read_exactly(21), b"hello from the origin");
     for n in 0..20 {
-        let bytes: Vec<u8> = (0..n * 1000 + 1).map(|i| (i * 7) as u8).collect();
+        let bytes: Vec<u8> = (0..=n * 1000).map(|i| (i * 7) as u8).collect();
         c.send(&bytes);
         assert_eq!(c.read_exactly(bytes.len()), bytes);
     }

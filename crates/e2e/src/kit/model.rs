@@ -459,7 +459,8 @@ fn check_head(method: &[u8], target: &[u8], minor: u8, fields: &Fields) -> Resul
         return Err(bad("connection"));
     }
     let expect = fields.all("expect");
-    if !expect.is_empty() && !(expect.len() == 1 && expect[0].eq_ignore_ascii_case(b"100-continue"))
+    if !matches!(expect.as_slice(), [])
+        && !matches!(expect.as_slice(), [v] if v.eq_ignore_ascii_case(b"100-continue"))
     {
         return Err(refuse(&[417, 400], "expect"));
     }
