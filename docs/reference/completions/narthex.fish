@@ -1,0 +1,117 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_narthex_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_narthex_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_narthex_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_narthex_using_subcommand
+    set -l cmd (__fish_narthex_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c narthex -n "__fish_narthex_needs_command" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_needs_command" -s V -l version -d 'Print version'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "run" -d 'Serve a configuration'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "check" -d 'Check a configuration and show every problem at once'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "config" -d 'Format, show, describe and migrate configurations'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "completions" -d 'Completions for a shell'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "man" -d 'Manual pages'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "version" -d 'The version'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand run" -s c -l config -d 'The file (KDL, or JSON with the ending .json)' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand run" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s l -l listen -d 'Where clients connect: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s t -l to -d 'A server; once or more. Requests go to the one with the fewest in flight' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s w -l workers -d 'Threads that serve [default: one for each core of this machine]' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l access-log -d 'One line per request, on standard output' -r -f -a "json\t'One JSON object a line'
+combined\t'NCSA combined'
+off\t'None'"
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l admin -d 'Also answer `status`, `explain` and /metrics here: `127.0.0.1:9180` or `unix:/path`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l print -d 'Print the configuration file that says the same, and do nothing else'
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand demo" -l port -d 'Port of the proxy; a free one if it is taken' -r
+complete -c narthex -n "__fish_narthex_using_subcommand demo" -l admin-port -d 'Port of the admin address; a free one if it is taken' -r
+complete -c narthex -n "__fish_narthex_using_subcommand demo" -l access-log -d 'Show every request'
+complete -c narthex -n "__fish_narthex_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand check" -s c -l config -d 'The same as FILE' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand check" -l json -d 'A JSON array of problems, for editors and pipelines'
+complete -c narthex -n "__fish_narthex_using_subcommand check" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "fmt" -d 'Put files into the one common shape'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "migrate" -d 'Bring a file to the current version of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "docs" -d 'Print the reference manual of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from fmt" -l check -d 'Change nothing; exit 1 if something would change'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from fmt" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -s c -l config -d 'The same as FILE' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -l effective -d 'With every default that applies'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'As JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from migrate" -l write -d 'Rewrite the file instead of printing'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from docs" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "fmt" -d 'Put files into the one common shape'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "migrate" -d 'Bring a file to the current version of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "docs" -d 'Print the reference manual of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand reload" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand reload" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand reload" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand status" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand status" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand status" -l json -d 'As JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -s H -l header -d 'A header line `Name: value`; once or more' -r
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -l client -d 'The client\'s address' -r
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -l listener -d 'The listener\'s name, such as `:8080`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -s c -l config -d 'Ask this file instead of the running process' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -l json -d 'As JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand man" -l out -d 'Write one page per command here; without it the main page goes to standard output' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand man" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand version" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "run" -d 'Serve a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "completions" -d 'Completions for a shell'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "man" -d 'Manual pages'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "version" -d 'The version'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "fmt" -d 'Put files into the one common shape'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "migrate" -d 'Bring a file to the current version of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "docs" -d 'Print the reference manual of the language'
