@@ -8,7 +8,7 @@ use narthex_wire::h1::encode;
 
 use crate::connection::Next;
 use crate::fail::Failure;
-use crate::handle::Exchange;
+use crate::handle::{Exchange, Upload};
 
 /// One answer of our own.
 pub(crate) struct Answer<'a> {
@@ -142,6 +142,11 @@ impl Exchange<'_> {
 
     /// Takes a body that is at hand already; true if the request's end is reached.
     fn drain_at_hand(&mut self) -> bool {
+        match self.upload {
+            Upload::Whole => return true,
+            Upload::Partly => return false,
+            Upload::Untouched => {}
+        }
         match self.facts.map(|f| f.body) {
             None => false,
             Some(Body::None | Body::Length(0) | Body::UntilClose) => true,

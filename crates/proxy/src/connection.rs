@@ -250,3 +250,18 @@ async fn linger(proxy: &CoreProxy, client: &Client) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        std::mem::size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // The task's future; the core's tables add 56 bytes (see `net`).
+        assert!(size(serve) <= 256, "{} bytes", size(serve));
+    }
+}

@@ -42,8 +42,6 @@ pub(crate) enum Failure {
     BodyTooLarge,
     /// Buffering failed (disk full, for instance).
     Spool,
-    /// The process is over its memory cap.
-    Overloaded,
 }
 
 impl Failure {
@@ -54,7 +52,7 @@ impl Failure {
             Self::NoSite | Self::NoRoute => 404,
             Self::Denied => 403,
             Self::Rewrite | Self::Spool => 500,
-            Self::NoServer | Self::Overloaded => 503,
+            Self::NoServer => 503,
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Timeout => 504,
                 ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => 503,
@@ -79,7 +77,6 @@ impl Failure {
             Self::Denied => "denied",
             Self::Rewrite | Self::Spool => "internal",
             Self::NoServer => "no-server",
-            Self::Overloaded => "limited",
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Refused => "upstream-refused",
                 ConnectErrorKind::Timeout => "upstream-timeout",
@@ -104,7 +101,7 @@ impl Failure {
             | Self::ClientGone
             | Self::ClientSlowBody
             | Self::ClientSlowRead => "client",
-            Self::Rewrite | Self::Spool | Self::Overloaded => "proxy",
+            Self::Rewrite | Self::Spool => "proxy",
             Self::Connect(ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout) => "proxy",
             _ => "origin",
         }
@@ -137,7 +134,6 @@ impl Failure {
             Self::ClientSlowRead => "send-timeout",
             Self::BodyTooLarge => "body-too-large",
             Self::Spool => "spool",
-            Self::Overloaded => "overloaded",
         }
     }
 

@@ -14,10 +14,11 @@ use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report,
 use narthex_wire::h1::chunk;
 use narthex_wire::h1::encode::{self, Keep};
 
+use crate::buffer;
 use crate::connection::Next;
 use crate::downstream::ToClient;
 use crate::fail::Failure;
-use crate::handle::Exchange;
+use crate::handle::{Exchange, Upload};
 use crate::identity;
 use crate::relay::{Ended, Relay, Source};
 use crate::runtime::millis;
@@ -52,6 +53,16 @@ impl Exchange<'_> {
             return Next::Close;
         };
         let extension = self.plan().map_or(0, |p| p.bounds.chunk_extension);
+        self.buffered = match self.buffer_request().await {
+            Ok(buffered) => buffered,
+            Err(failure) => {
+                self.upload = Upload::Partly;
+                return self.fail(failure).await;
+            }
+        };
+        if self.buffered.is_some() {
+            self.upload = Upload::Whole;
+        }
         let mut source = Source::of(facts.body, extension);
         let mut received = 0;
         let mut tried = Tried::NONE;
@@ -78,12 +89,24 @@ impl Exchange<'_> {
                     return self.fail(failure).await;
                 }
             };
+            if let Some(body) = &self.buffered {
+                source = Source::Spooled(body.reader());
+            }
             let attempt = self.attempt(&lease, connection, source, received).await;
-            self.story.received = attempt.received;
+            if self.buffered.is_none() {
+                self.story.received = attempt.received;
+            }
             source = attempt.source;
+            if !facts.body.is_empty() && self.buffered.is_none() {
+                self.upload = match source {
+                    Source::Done => Upload::Whole,
+                    _ if attempt.received > 0 => Upload::Partly,
+                    _ => self.upload,
+                };
+            }
             received = attempt.received;
             match attempt.result {
-                Ok(Ended::Complete) => {
+                Ok(Ended::Complete | Ended::Buffered) => {
                     return if attempt.keep {
                         Next::Keep
                     } else {
@@ -213,9 +236,13 @@ impl Exchange<'_> {
             source,
         );
         relay.received = received;
-        relay.expects_continue = facts.expects_continue && received == 0;
+        relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
         relay.client_trailers = facts.trailers;
+        relay.spool = self
+            .route_config()
+            .and_then(|r| r.settings.buffer_response.as_ref())
+            .map(buffer::response_spool);
         let result = relay.run().await;
 
         let clean = relay.is_upstream_clean();
@@ -224,7 +251,7 @@ impl Exchange<'_> {
             .and_then(|f| f.keep_alive_hint)
             .map(|s| s.saturating_mul(1_000));
         let status = relay.facts.map(|f| f.status);
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             result,
             answered: relay.delivered > 0 && status.is_some(),
             replayable: relay.is_replayable(),
@@ -234,6 +261,7 @@ impl Exchange<'_> {
             source: std::mem::replace(&mut relay.source, Source::Done),
         };
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
+        let (down_at, spool) = relay.take_waiting();
         self.proxy
             .give_work(std::mem::replace(&mut self.work, work));
         self.story.attempt_ended_us = rt::now_us();
@@ -251,13 +279,42 @@ impl Exchange<'_> {
         }
         match result {
             // A connection that announced one client must not carry another's requests.
-            Ok(Ended::Complete) if clean && settings.proxy_protocol.is_none() => {
-                lease.release(connection, hint)
+            Ok(Ended::Complete | Ended::Buffered) if clean && settings.proxy_protocol.is_none() => {
+                lease.release(connection, hint);
             }
             Ok(Ended::Switched) => self.tunnel(connection).await,
-            _ => {}
+            // An origin that is not used again is let go before its client is fed.
+            _ => drop(connection),
+        }
+        if let (Ok(Ended::Buffered), Some(mut spool)) = (result, spool) {
+            attempt.result = self
+                .feed_client(down_at, &mut spool)
+                .await
+                .map(|()| Ended::Complete);
+            attempt.keep &= attempt.result.is_ok();
         }
         attempt
+    }
+
+    /// The origin's part is done: the client takes the rest at its own pace.
+    async fn feed_client(
+        &mut self,
+        down_at: usize,
+        spool: &mut crate::spool::Spool,
+    ) -> Result<(), Failure> {
+        let idle = self.plan().map_or(0, |p| p.bounds.client_send_idle);
+        let head = self.work.down.get(down_at..).unwrap_or_default();
+        let (sent, result) = buffer::feed(&self.client.stream, head, spool, idle).await;
+        self.story.sent += sent;
+        if let Some(error) = spool.take_disk_error() {
+            narthex_observe::warn_throttled!(%error, "an answer was buffered in memory only; check the buffer directory and its space");
+        }
+        tracing::trace!(
+            spilled = spool.spilled_bytes(),
+            sent,
+            "a buffered answer was fed"
+        );
+        result
     }
 
     /// After `101`: bytes both ways until both ends are done.
@@ -329,7 +386,11 @@ impl Exchange<'_> {
             out.extend_from_slice(b"\r\n");
         }
         // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
-        encode::framing(facts.body, out);
+        let body = self
+            .buffered
+            .as_ref()
+            .map_or(facts.body, |b| Body::Length(b.len()));
+        encode::framing(body, out);
         out.extend_from_slice(b"\r\n");
         upgrade.is_some()
     }

@@ -24,6 +24,7 @@ use crate::fail::Failure;
 use crate::identity::{self, Identity};
 use crate::record::Story;
 use crate::runtime::{ListenerPlan, RoutePlan};
+use crate::spool::SpooledBody;
 use crate::work::Work;
 
 /// Bytes asked for when a head is expected: enough for any usual one, little enough to copy what follows it.
@@ -53,7 +54,19 @@ pub(crate) struct Exchange<'c> {
     pub(crate) request_id: [u8; 32],
     /// The request's own identity, kept from a trusted peer: in the input.
     pub(crate) given_id: Option<Span>,
+    /// The request's body, if it was taken whole before it is forwarded.
+    pub(crate) buffered: Option<SpooledBody>,
+    /// How much of the body has been taken from the client.
+    pub(crate) upload: Upload,
     pub(crate) story: Story,
+}
+
+/// How much of a request's body has been taken from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Upload {
+    Untouched,
+    Partly,
+    Whole,
 }
 
 /// A piece of text that is usually just a range of the input.
@@ -115,7 +128,11 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
     };
     let _busy = Busy::new(proxy);
     let mut work = proxy.take_work();
-    std::mem::swap(&mut work.input, &mut client.input);
+    // The pool's buffer stays with the work: an idle connection owns none.
+    if !client.input.is_empty() {
+        work.input.extend_from_slice(&client.input);
+        client.input = Vec::new();
+    }
     let mut exchange = Exchange {
         story: Story::new(rt::now_us()),
         proxy,
@@ -139,6 +156,8 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
         route: None,
         request_id: [b'0'; 32],
         given_id: None,
+        buffered: None,
+        upload: Upload::Untouched,
     };
     let next = exchange.run().await;
     exchange.end(next)

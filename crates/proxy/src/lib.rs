@@ -1,6 +1,7 @@
 //! One request from start to end. Start reading at [`handle`]: it is the request's life, top to bottom.
 
 mod answer;
+mod buffer;
 mod connection;
 mod core;
 mod downstream;
@@ -14,7 +15,6 @@ mod metrics;
 mod record;
 mod relay;
 mod runtime;
-#[allow(dead_code, unused_imports)] // taken into use by the relay
 mod spool;
 mod trailer;
 mod tunnel;

@@ -17,6 +17,7 @@ use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
 use narthex_wire::h1::scan::{self, HeadLimits, Progress};
 
 use crate::fail::Failure;
+use crate::spool::{BodyReader, Spool};
 use crate::trailer;
 use crate::work::Work;
 
@@ -77,6 +78,8 @@ pub(crate) enum Source {
     Chunked(ChunkDecoder),
     /// The trailer section is arriving.
     Trailers,
+    /// Taken whole before the attempt.
+    Spooled(BodyReader),
 }
 
 impl Source {
@@ -105,6 +108,8 @@ enum Sink {
 pub(crate) enum Ended {
     /// The response is complete.
     Complete,
+    /// The origin's part is complete; what is left waits in the buffer for the client.
+    Buffered,
     /// `101`: from here on both sides speak another protocol.
     Switched,
 }
@@ -124,6 +129,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) upgrading: bool,
     /// The client takes trailers.
     pub(crate) client_trailers: bool,
+    /// Takes the answer faster than the client does.
+    pub(crate) spool: Option<Spool>,
 
     pub(crate) source: Source,
     up_at: usize,
@@ -152,6 +159,7 @@ pub(crate) struct Relay<'a, D> {
     started: u64,
     last_up: u64,
     last_down: u64,
+    last_heard: u64,
     upload_ended: u64,
     moved: usize,
 }
@@ -186,6 +194,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             expects_continue: false,
             upgrading: false,
             client_trailers: false,
+            spool: None,
             source,
             up_at: 0,
             up_broken: false,
@@ -206,6 +215,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             started: now,
             last_up: now,
             last_down: now,
+            last_heard: now,
             upload_ended,
             moved: 0,
         }
@@ -229,7 +239,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// Has the client's whole request been taken?
     pub(crate) fn is_upload_done(&self) -> bool {
-        matches!(self.source, Source::Done)
+        matches!(self.source, Source::Done | Source::Spooled(_))
+    }
+
+    /// What waits for the client: the first byte of `work.down` that has not been sent, and the buffer.
+    pub(crate) fn take_waiting(&mut self) -> (usize, Option<Spool>) {
+        (self.down_at, self.spool.take())
     }
 
     /// Can the request be sent again, as far as its body goes?
@@ -240,6 +255,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
         self.moved = 0;
         loop {
+            if let Err(failure) = self.poll_files(cx) {
+                return Poll::Ready(Err(failure));
+            }
             let up = match self.step_up() {
                 Ok(progress) => progress,
                 Err(failure) => return Poll::Ready(Err(failure)),
@@ -248,13 +266,20 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 Ok(progress) => progress,
                 Err(failure) => return Poll::Ready(Err(failure)),
             };
-            if matches!(self.sink, Sink::Done) && self.down_at >= self.work.down.len() {
-                let switched = self.facts.is_some_and(|f| f.status == 101);
-                return Poll::Ready(Ok(if switched {
-                    Ended::Switched
-                } else {
-                    Ended::Complete
-                }));
+            if matches!(self.sink, Sink::Done) {
+                let delivered = self.down_at >= self.work.down.len()
+                    && self.spool.as_ref().is_none_or(Spool::is_empty);
+                if delivered {
+                    let switched = self.facts.is_some_and(|f| f.status == 101);
+                    return Poll::Ready(Ok(if switched {
+                        Ended::Switched
+                    } else {
+                        Ended::Complete
+                    }));
+                }
+                if self.spool.is_some() && self.facts.is_some_and(|f| f.status != 101) {
+                    return Poll::Ready(Ok(Ended::Buffered));
+                }
             }
             if !up && !down {
                 return self.wait();
@@ -263,6 +288,36 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Drives the files behind buffered bodies.
+    fn poll_files(&mut self, cx: &mut std::task::Context<'_>) -> Result<(), Failure> {
+        if let Source::Spooled(reader) = &mut self.source
+            && let Poll::Ready(Err(_)) = reader.poll_progress(cx)
+        {
+            return Err(Failure::Spool);
+        }
+        if let Some(spool) = &mut self.spool
+            && let Poll::Ready(Err(_)) = spool.poll_progress(cx)
+        {
+            return Err(Failure::Spool);
+        }
+        Ok(())
+    }
+
+    /// Where the next bytes for the client would have to wait.
+    fn is_backed_up(&self) -> bool {
+        self.down_at < self.work.down.len() || self.spool.as_ref().is_some_and(|s| !s.is_empty())
+    }
+
+    /// How many bytes may be read from the origin now.
+    fn down_room(&self) -> usize {
+        match &self.spool {
+            // Our own framing is never longer than the origin's, but for the end of a chunked body.
+            Some(spool) => spool.room().saturating_sub(1024).min(BULK),
+            None if self.down_at < self.work.down.len() => 0,
+            None => BULK,
         }
     }
 
@@ -278,13 +333,15 @@ impl<'a, D: Downstream> Relay<'a, D> {
             }
         };
         if !self.up_broken {
-            if self.up_at < self.work.up.len() {
+            let unsent = self.up_at < self.work.up.len()
+                || matches!(&self.source, Source::Spooled(reader) if !reader.front().is_empty());
+            if unsent {
                 let _ = self.upstream.registration().poll_ready(rt::Interest::Write);
                 until(
                     self.last_up.saturating_add(self.bounds.upstream_idle),
                     Failure::UpstreamStalled,
                 );
-            } else if !matches!(self.source, Source::Done) {
+            } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
                 let _ = self.client.registration().poll_ready(rt::Interest::Read);
                 until(
                     self.last_up.saturating_add(self.bounds.client_body_idle),
@@ -304,17 +361,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 }
             }
         }
-        if self.down_at < self.work.down.len() {
+        if self.is_backed_up() {
             let _ = self.client.registration().poll_ready(rt::Interest::Write);
             until(
                 self.last_down.saturating_add(self.bounds.client_send_idle),
                 Failure::ClientSlowRead,
             );
-        } else {
+        }
+        if !matches!(self.sink, Sink::Done) && self.down_room() > 0 {
             let _ = self.upstream.registration().poll_ready(rt::Interest::Read);
             if self.facts.is_some() {
                 until(
-                    self.last_down.saturating_add(self.bounds.upstream_idle),
+                    self.last_heard.saturating_add(self.bounds.upstream_idle),
                     Failure::UpstreamStalled,
                 );
             } else if self.upload_ended > 0 {
@@ -357,7 +415,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
         let mut progress = false;
         if self.up_at < self.work.up.len() {
             // Head and what there is of the body leave together.
-            if self.sent == 0 && self.up_at == 0 && !matches!(self.source, Source::Done) {
+            if self.sent == 0
+                && self.up_at == 0
+                && !matches!(self.source, Source::Done | Source::Spooled(_))
+            {
                 if self.work.taken < self.work.input.len() {
                     self.take_at_hand()?;
                 }
@@ -374,6 +435,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         if matches!(self.source, Source::Done) || self.up_broken {
             return Ok(progress);
+        }
+        if matches!(self.source, Source::Spooled(_)) {
+            return Ok(self.send_spooled() || progress);
         }
         if self.work.taken < self.work.input.len() {
             self.take_at_hand()?;
@@ -419,6 +483,33 @@ impl<'a, D: Downstream> Relay<'a, D> {
         self.last_up = rt::now_ms();
         if matches!(self.source, Source::Done) {
             self.upload_ended = self.last_up;
+        }
+    }
+
+    /// Sends what is at hand of a body that was taken before.
+    fn send_spooled(&mut self) -> bool {
+        let Source::Spooled(reader) = &mut self.source else {
+            return false;
+        };
+        if reader.is_empty() {
+            self.source_done();
+            return true;
+        }
+        let piece = reader.front();
+        if piece.is_empty() {
+            return false;
+        }
+        match self.upstream.try_send(piece) {
+            Ok(n) => {
+                reader.consume(n);
+                self.took_up(n);
+                true
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => {
+                self.up_broken = true;
+                false
+            }
         }
     }
 
@@ -537,7 +628,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         while at < bytes.len() {
             let rest = bytes.get(at..).unwrap_or_default();
             match &mut self.source {
-                Source::Done => break,
+                Source::Done | Source::Spooled(_) => break,
                 Source::Length(left) => {
                     let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     let data = rest.get(..n).unwrap_or_default();
@@ -582,11 +673,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn step_down(&mut self) -> Result<bool, Failure> {
         let mut progress = false;
-        if self.down_at < self.work.down.len() {
-            if !self.flush_down()? {
-                return Ok(false);
+        if self.is_backed_up() {
+            progress = self.flush_down()? | self.flush_spool()?;
+            if self.is_backed_up() && self.down_room() == 0 {
+                return Ok(progress);
             }
-            progress = true;
         }
         match self.sink {
             Sink::Done => Ok(progress),
@@ -595,17 +686,46 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
     }
 
+    /// Feeds the client from the buffer, once the head is out.
+    fn flush_spool(&mut self) -> Result<bool, Failure> {
+        if self.down_at < self.work.down.len() {
+            return Ok(false);
+        }
+        let mut progress = false;
+        while let Some(spool) = &mut self.spool {
+            let piece = spool.front();
+            if piece.is_empty() {
+                break;
+            }
+            match self.client.try_send(piece) {
+                Ok(n) => {
+                    spool.consume(n);
+                    self.took_down(n);
+                    progress = true;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => return Err(Failure::ClientGone),
+            }
+            if self.moved > FAIR_SHARE {
+                break;
+            }
+        }
+        Ok(progress)
+    }
+
     fn flush_down(&mut self) -> Result<bool, Failure> {
         let pending = self.work.down.get(self.down_at..).unwrap_or_default();
+        if pending.is_empty() {
+            return Ok(false);
+        }
         match self.client.try_send(pending) {
             Ok(n) => {
                 self.down_at += n;
                 self.took_down(n);
-                if self.down_at < self.work.down.len() {
-                    return Ok(false);
+                if self.down_at >= self.work.down.len() {
+                    self.work.down.clear();
+                    self.down_at = 0;
                 }
-                self.work.down.clear();
-                self.down_at = 0;
                 Ok(true)
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -624,20 +744,46 @@ impl<'a, D: Downstream> Relay<'a, D> {
         if bytes.is_empty() {
             return Ok(());
         }
+        if self.is_backed_up() {
+            self.keep_down(bytes);
+            return Ok(());
+        }
         match self.client.try_send(bytes) {
             Ok(n) => {
                 self.took_down(n);
-                self.work
-                    .down
-                    .extend_from_slice(bytes.get(n..).unwrap_or_default());
+                self.keep_down(bytes.get(n..).unwrap_or_default());
                 Ok(())
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                self.work.down.extend_from_slice(bytes);
+                self.keep_down(bytes);
                 Ok(())
             }
             Err(_) => Err(Failure::ClientGone),
         }
+    }
+
+    /// Keeps what the client's socket has not taken.
+    fn keep_down(&mut self, bytes: &[u8]) {
+        match &mut self.spool {
+            Some(spool) => spool.push(bytes),
+            None => self.work.down.extend_from_slice(bytes),
+        }
+    }
+
+    /// Runs `make`, which puts bytes for the client in `work.down`, and sends them behind what waits already.
+    fn emit(&mut self, make: impl FnOnce(&mut Self) -> Result<(), Failure>) -> Result<(), Failure> {
+        if self.spool.is_none() {
+            make(self)?;
+            self.flush_down()?;
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.work.down);
+        let at = std::mem::take(&mut self.down_at);
+        let made = make(self);
+        let produced = std::mem::replace(&mut self.work.down, waiting);
+        self.down_at = at;
+        made?;
+        self.send_down(&produced)
     }
 
     fn read_head(&mut self) -> Result<bool, Failure> {
@@ -659,7 +805,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 Err(_) => return Err(self.closed_in_head()),
             };
             self.heard = true;
-            self.last_down = rt::now_ms();
+            self.last_heard = rt::now_ms();
             if self.work.response.is_empty() {
                 let block = area.get(..n).unwrap_or_default();
                 match self.scan(block)? {
@@ -843,16 +989,20 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn read_body(&mut self) -> Result<bool, Failure> {
         scratch::with(|buffer| {
-            let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + BULK) else {
+            let room = self.down_room();
+            if room == 0 {
+                return Ok(false);
+            }
+            let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + room) else {
                 return Ok(false);
             };
             let n = match self.upstream.try_recv(area) {
-                Ok(0) => return self.closed_in_body().map(|()| true),
+                Ok(0) => return self.emit(Self::closed_in_body).map(|()| true),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(_) => return Err(Failure::UpstreamTruncated),
             };
-            self.last_down = rt::now_ms();
+            self.last_heard = rt::now_ms();
             let block = area.get(..n).unwrap_or_default();
             if let Sink::Length(left) = &mut self.sink {
                 let here = usize::try_from(*left).map_or(n, |left| left.min(n));
@@ -864,8 +1014,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 self.body_bytes += here as u64;
                 self.send_down(block.get(..here).unwrap_or_default())?;
             } else {
-                self.feed_down(block)?;
-                self.flush_down()?;
+                self.emit(|this| this.feed_down(block))?;
             }
             Ok(true)
         })

@@ -66,9 +66,4 @@ impl Work {
     pub(crate) fn rest(&self) -> &[u8] {
         self.input.get(self.taken..).unwrap_or_default()
     }
-
-    /// Bytes held, for the memory account.
-    pub(crate) fn held(&self) -> usize {
-        self.input.capacity() + self.up.capacity() + self.down.capacity() + self.response.capacity()
-    }
 }

@@ -139,6 +139,7 @@ impl<P: Place> SpooledBody<P> {
     }
 
     /// No bytes at all.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.len == 0
     }
@@ -206,6 +207,7 @@ impl<P: Place> BodyReader<P> {
     }
 
     /// Bytes left.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.left
     }

@@ -1,0 +1,309 @@
+//! Spoon feeding: a request taken whole before an attempt begins, an answer taken from the origin at once and fed to a slow
+//! client from here. Memory first, then a bounded file (see [`crate::spool`]).
+
+use std::io;
+use std::task::Poll;
+
+use narthex_config::model::Buffering;
+use narthex_message::Body;
+use narthex_net::rt::{self, Interest};
+use narthex_net::scratch;
+use narthex_net::stream::Stream;
+use narthex_wire::h1::chunk::{ChunkDecoder, Step};
+
+use crate::fail::Failure;
+use crate::handle::Exchange;
+use crate::relay::Bounds;
+use crate::spool::{BodyBuilder, Spool, SpooledBody};
+use crate::trailer;
+use crate::work::Work;
+
+/// How much of a body is still to come, in the client's framing.
+enum Left {
+    Length(u64),
+    Chunked(ChunkDecoder),
+    Trailers,
+    Nothing,
+}
+
+/// A request body that is being taken.
+struct Taking<'a> {
+    client: &'a Stream,
+    work: &'a mut Work,
+    builder: BodyBuilder,
+    left: Left,
+    bounds: Bounds,
+    expects_continue: bool,
+    received: u64,
+    started: u64,
+    last: u64,
+}
+
+impl Exchange<'_> {
+    /// Takes the whole body, if the route asks for it and there is one.
+    pub(crate) async fn buffer_request(&mut self) -> Result<Option<SpooledBody>, Failure> {
+        let (Some(facts), Some(route), Some(plan)) = (self.facts, self.route_config(), self.plan())
+        else {
+            return Ok(None);
+        };
+        let Some(rule) = route
+            .settings
+            .buffer_request
+            .clone()
+            .filter(|_| !facts.body.is_empty())
+        else {
+            return Ok(None);
+        };
+        let mut bounds = plan.bounds;
+        bounds.body_max = route.settings.body_max.unwrap_or(u64::MAX);
+        let now = rt::now_ms();
+        let mut taking = Taking {
+            client: &self.client.stream,
+            work: &mut self.work,
+            builder: BodyBuilder::new(rule.memory, rule.disk, &rule.directory),
+            left: match facts.body {
+                Body::Length(n) => Left::Length(n),
+                Body::Chunked => Left::Chunked(ChunkDecoder::new(bounds.chunk_extension)),
+                Body::None | Body::UntilClose => Left::Nothing,
+            },
+            bounds,
+            expects_continue: facts.expects_continue,
+            received: 0,
+            started: now,
+            last: now,
+        };
+        let taken = std::future::poll_fn(|cx| taking.poll(cx)).await;
+        self.story.received = taking.received;
+        if let Ok(body) = &taken {
+            tracing::trace!(
+                bytes = body.len(),
+                spilled = body.spilled_bytes(),
+                "a request body was taken whole"
+            );
+        }
+        taken.map(Some)
+    }
+}
+
+impl Taking<'_> {
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<SpooledBody, Failure>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.builder.poll_progress(cx) {
+                return Poll::Ready(Err(spool_failed(&error)));
+            }
+            if matches!(self.left, Left::Nothing) {
+                return self
+                    .builder
+                    .poll_finish(cx)
+                    .map(|body| body.map_err(|e| spool_failed(&e)));
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return self.wait(),
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+        }
+    }
+
+    fn wait(&self) -> Poll<Result<SpooledBody, Failure>> {
+        let now = rt::now_ms();
+        let elapsed = now.saturating_sub(self.started);
+        let slow = elapsed >= self.bounds.min_rate_after
+            && self.bounds.min_rate > 0
+            && self.received < self.bounds.min_rate.saturating_mul(elapsed / 1_000);
+        let deadline = self
+            .last
+            .saturating_add(self.bounds.client_body_idle)
+            .max(1);
+        if slow || (self.builder.room() > 0 && rt::poll_deadline(deadline).is_ready()) {
+            return Poll::Ready(Err(Failure::ClientSlowBody));
+        }
+        let _ = rt::poll_deadline(now.saturating_add(1_000));
+        if self.builder.room() > 0 {
+            let _ = self.client.registration().poll_ready(Interest::Read);
+        }
+        Poll::Pending
+    }
+
+    /// Takes what is there; false if nothing can be taken now.
+    fn step(&mut self) -> Result<bool, Failure> {
+        let room = self.builder.room();
+        if room == 0 {
+            return if self.builder.is_full() {
+                Err(Failure::BodyTooLarge)
+            } else {
+                Ok(false)
+            };
+        }
+        if self.work.taken < self.work.input.len() {
+            self.expects_continue = false;
+            let input = std::mem::take(&mut self.work.input);
+            let end = input.len().min(self.work.taken.saturating_add(room));
+            let used = self.feed(input.get(self.work.taken..end).unwrap_or_default());
+            self.work.input = input;
+            self.work.taken += used?;
+            return Ok(true);
+        }
+        if self.expects_continue {
+            self.expects_continue = false;
+            // Twenty-five bytes to a client that waits for them: the socket has room, or the client gets no hint.
+            let _ = self.client.try_send(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        scratch::with(|buffer| {
+            let area = buffer.len().min(room);
+            let Some(area) = buffer.get_mut(..area) else {
+                return Ok(false);
+            };
+            let n = match self.client.try_recv(area) {
+                Ok(0) => return Err(Failure::ClientGone),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => return Err(Failure::ClientGone),
+            };
+            self.last = rt::now_ms();
+            let block = area.get(..n).unwrap_or_default();
+            let used = self.feed(block)?;
+            if used < n {
+                self.work.input.truncate(self.work.taken);
+                self.work
+                    .input
+                    .extend_from_slice(block.get(used..).unwrap_or_default());
+            }
+            Ok(true)
+        })
+    }
+
+    /// Takes what belongs to the body; returns how much.
+    fn feed(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = bytes.get(at..).unwrap_or_default();
+            match &mut self.left {
+                Left::Nothing => break,
+                Left::Length(left) => {
+                    let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
+                    *left -= n as u64;
+                    if *left == 0 {
+                        self.left = Left::Nothing;
+                    }
+                    self.push(rest.get(..n).unwrap_or_default())?;
+                    at += n;
+                }
+                Left::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
+                    Step::Framing { consumed } => at += consumed,
+                    Step::Data { skip, data } => {
+                        self.push(rest.get(skip..skip + data).unwrap_or_default())?;
+                        at += skip + data;
+                    }
+                    Step::Trailers { consumed } => {
+                        at += consumed;
+                        self.work.trailers.clear();
+                        self.left = Left::Trailers;
+                    }
+                },
+                Left::Trailers => {
+                    let (taken, done) =
+                        trailer::take(&mut self.work.trailers, rest, &self.bounds.trailer_limits)
+                            .map_err(Failure::Reject)?;
+                    at += taken;
+                    if done {
+                        self.left = Left::Nothing;
+                    }
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
+        self.received = self.received.saturating_add(data.len() as u64);
+        if self.received > self.bounds.body_max {
+            return Err(Failure::BodyTooLarge);
+        }
+        self.builder.push(data);
+        Ok(())
+    }
+}
+
+fn spool_failed(error: &io::Error) -> Failure {
+    narthex_observe::warn_throttled!(%error, "buffering a body failed; check the buffer directory and its space");
+    Failure::Spool
+}
+
+/// A buffer for an answer, as the route asks.
+pub(crate) fn response_spool(rule: &Buffering) -> Spool {
+    Spool::new(rule.memory, rule.disk, &rule.directory)
+}
+
+/// Feeds what is left of an answer to its client, after the origin has been released. Returns the bytes sent.
+pub(crate) async fn feed(
+    client: &Stream,
+    head: &[u8],
+    spool: &mut Spool,
+    idle_ms: u64,
+) -> (u64, Result<(), Failure>) {
+    let mut sent = 0u64;
+    let mut at = 0;
+    let mut last = rt::now_ms();
+    let result = std::future::poll_fn(|cx| {
+        let mut budget = 1024 * 1024usize;
+        loop {
+            if spool.poll_progress(cx).is_ready_and(|r| r.is_err()) {
+                return Poll::Ready(Err(Failure::Spool));
+            }
+            let from_head = at < head.len();
+            let piece = if from_head {
+                head.get(at..).unwrap_or_default()
+            } else {
+                spool.front()
+            };
+            if piece.is_empty() {
+                if spool.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                return Poll::Pending;
+            }
+            match client.try_send(piece) {
+                Ok(n) => {
+                    if from_head {
+                        at += n;
+                    } else {
+                        spool.consume(n);
+                    }
+                    sent += n as u64;
+                    last = rt::now_ms();
+                    budget = budget.saturating_sub(n);
+                    if budget == 0 {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    if client.poll_dead().is_ready() {
+                        return Poll::Ready(Err(Failure::ClientGone));
+                    }
+                    let _ = client.registration().poll_ready(Interest::Write);
+                    return rt::poll_deadline(last.saturating_add(idle_ms))
+                        .map(|()| Err(Failure::ClientSlowRead));
+                }
+                Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
+            }
+        }
+    })
+    .await;
+    (sent, result)
+}
+
+/// `Poll::is_ready` with a look at the value.
+trait ReadyAnd<T> {
+    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
+}
+
+impl<T> ReadyAnd<T> for Poll<T> {
+    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
+        match self {
+            Poll::Ready(value) => f(value),
+            Poll::Pending => false,
+        }
+    }
+}
