@@ -20,7 +20,7 @@ use std::process::Command;
 use narthex_e2e::kit::model::{self, End};
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::show;
-use narthex_e2e::kit::table::Table;
+use narthex_e2e::kit::table::{Table, fresh_id};
 
 /// Why Narthex refuses what others call compliant: encoded controls and raw non-ASCII in a path, a fragment, codings
 /// other than `chunked`, two `Transfer-Encoding` lines.
@@ -151,6 +151,8 @@ impl Case {
     /// The bytes on the wire: a `Host` if the case has none, and a body where one is announced.
     fn bytes(&self) -> Vec<u8> {
         let mut out = [self.line.as_slice(), b"\r\n"].concat();
+        // Tells a late record of one case from the next case's own.
+        out.extend_from_slice(format!("X-Id: {}\r\n", fresh_id()).as_bytes());
         if !self
             .headers
             .iter()
