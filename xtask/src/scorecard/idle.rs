@@ -10,7 +10,7 @@ const ORIGIN: &str = "127.0.0.1:9013";
 
 fn config() -> String {
     format!(
-        "version 1\nworkers 1\naccess-log \"off\"\nconnections per-client=0\n\
+        "version 1\nworkers 1\naccess-log \"off\"\nconnections max=40000 per-client=0\n\
          listen \"127.0.0.1:{PORT}\" {{\n    connections per-client=0\n    timeout keep-alive=\"1h\"\n}}\n\
          upstream \"be\" {{\n    server \"{ORIGIN}\"\n}}\nsite \"*\" {{\n    proxy \"be\"\n}}\n"
     )
