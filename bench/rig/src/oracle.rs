@@ -32,6 +32,10 @@ pub fn serve(address: SocketAddrV4, record: &str) -> Result<(), String> {
     Ok(())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an origin that takes its time does so by the clock"
+)]
 fn connection(mut stream: TcpStream, mut record: File) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
