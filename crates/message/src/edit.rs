@@ -84,6 +84,22 @@ impl Edits {
             .any(|n| n.of(&self.bytes).eq_ignore_ascii_case(name))
     }
 
+    /// Would a sloppy server take this name for one that is removed or set here? `_` and `.` read as `-`.
+    pub fn resembles_removed(&self, name: &[u8]) -> bool {
+        let fold = |b: u8| {
+            if matches!(b, b'_' | b'.') {
+                b'-'
+            } else {
+                b.to_ascii_lowercase()
+            }
+        };
+        let same = |other: &[u8]| {
+            other.len() == name.len() && other.iter().zip(name).all(|(&a, &b)| fold(a) == fold(b))
+        };
+        self.removed.has(FieldId::resembling(name))
+            || self.removed_names.iter().any(|n| same(n.of(&self.bytes)))
+    }
+
     /// Known fields of the original that are removed.
     pub fn removed(&self) -> FieldSet {
         self.removed

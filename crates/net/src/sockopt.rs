@@ -31,6 +31,20 @@ fn set_int(socket: &impl AsFd, level: c_int, name: c_int, value: c_int) -> io::R
     }
 }
 
+/// Bytes that the kernel holds for the peer: not sent, or sent and not acknowledged.
+pub(crate) fn unsent(socket: &impl AsFd) -> io::Result<usize> {
+    let mut bytes: c_int = 0;
+    // JUSTIFICATION: `SIOCOUTQ` has no safe wrapper in rustix or socket2.
+    // SAFETY: the descriptor is borrowed, so it is open for the call; the pointer is to a live integer, which the kernel
+    // writes and nothing else uses during the call.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 {
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -156,6 +156,11 @@ impl Stream {
         Ok(())
     }
 
+    /// Bytes that the kernel holds for the peer: not sent, or sent and not acknowledged.
+    pub fn unsent(&self) -> io::Result<usize> {
+        crate::sockopt::unsent(&self.fd)
+    }
+
     /// Completes when the peer has closed both directions or reset the connection.
     pub fn poll_dead(&self) -> Poll<()> {
         self.registration.poll_dead()

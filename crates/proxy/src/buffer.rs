@@ -88,9 +88,11 @@ impl Exchange<'_> {
 impl Taking<'_> {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<SpooledBody, Failure>> {
         loop {
-            if let Poll::Ready(Err(error)) = self.builder.poll_progress(cx) {
-                return Poll::Ready(Err(spool_failed(&error)));
-            }
+            let files = match self.builder.poll_progress(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(spool_failed(&error))),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
             if matches!(self.left, Left::Nothing) {
                 return self
                     .builder
@@ -99,6 +101,7 @@ impl Taking<'_> {
             }
             match self.step() {
                 Ok(true) => {}
+                Ok(false) if files => {}
                 Ok(false) => return self.wait(),
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
@@ -245,12 +248,15 @@ pub(crate) async fn feed(
     let mut sent = 0u64;
     let mut at = 0;
     let mut last = rt::now_ms();
+    let mut unsent = usize::MAX;
     let result = std::future::poll_fn(|cx| {
         let mut budget = 1024 * 1024usize;
         loop {
-            if spool.poll_progress(cx).is_ready_and(|r| r.is_err()) {
-                return Poll::Ready(Err(Failure::Spool));
-            }
+            let files = match spool.poll_progress(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(spool_failed(&error))),
+                Poll::Ready(Ok(())) => true,
+                Poll::Pending => false,
+            };
             let from_head = at < head.len();
             let piece = if from_head {
                 head.get(at..).unwrap_or_default()
@@ -260,6 +266,9 @@ pub(crate) async fn feed(
             if piece.is_empty() {
                 if spool.is_empty() {
                     return Poll::Ready(Ok(()));
+                }
+                if files {
+                    continue;
                 }
                 return Poll::Pending;
             }
@@ -283,8 +292,14 @@ pub(crate) async fn feed(
                         return Poll::Ready(Err(Failure::ClientGone));
                     }
                     let _ = client.registration().poll_ready(Interest::Write);
-                    return rt::poll_deadline(last.saturating_add(idle_ms))
-                        .map(|()| Err(Failure::ClientSlowRead));
+                    if rt::poll_deadline(last.saturating_add(idle_ms)).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let held = client.unsent().unwrap_or(0);
+                    if held >= std::mem::replace(&mut unsent, held) {
+                        return Poll::Ready(Err(Failure::ClientSlowRead));
+                    }
+                    last = rt::now_ms();
                 }
                 Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
             }
@@ -292,18 +307,4 @@ pub(crate) async fn feed(
     })
     .await;
     (sent, result)
-}
-
-/// `Poll::is_ready` with a look at the value.
-trait ReadyAnd<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
-}
-
-impl<T> ReadyAnd<T> for Poll<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
-        match self {
-            Poll::Ready(value) => f(value),
-            Poll::Pending => false,
-        }
-    }
 }

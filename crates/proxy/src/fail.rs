@@ -32,6 +32,8 @@ pub(crate) enum Failure {
     UpstreamStalled,
     /// The server's answer is not HTTP as we take it.
     UpstreamInvalid(BadResponse),
+    /// The server answered with a status that is tried again, and no attempt was left.
+    UpstreamStatus(u16),
     /// The client went away.
     ClientGone,
     /// The client stopped sending its body.
@@ -60,6 +62,7 @@ impl Failure {
             },
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated | Self::UpstreamInvalid(_) => 502,
             Self::UpstreamTimeout | Self::UpstreamStalled => 504,
+            Self::UpstreamStatus(status) => status,
             Self::ClientGone => 499,
             Self::ClientSlowBody | Self::ClientSlowRead => 408,
             Self::BodyTooLarge => 413,
@@ -86,6 +89,7 @@ impl Failure {
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated => "upstream-reset",
             Self::UpstreamTimeout | Self::UpstreamStalled => "upstream-timeout",
             Self::UpstreamInvalid(_) => "upstream-invalid",
+            Self::UpstreamStatus(_) => "upstream-status",
             Self::ClientGone => "client-abort",
         }
     }
@@ -128,6 +132,7 @@ impl Failure {
             Self::UpstreamTruncated => "origin-truncated",
             Self::UpstreamTimeout => "response-timeout",
             Self::UpstreamStalled => "origin-stalled",
+            Self::UpstreamStatus(_) => "origin-status",
             Self::UpstreamInvalid(bad) => bad.word(),
             Self::ClientGone => "client-gone",
             Self::ClientSlowBody => "body-timeout",
@@ -143,6 +148,7 @@ impl Failure {
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated => Some(Report::Reset),
             Self::UpstreamTimeout | Self::UpstreamStalled => Some(Report::Timeout),
             Self::UpstreamInvalid(_) => Some(Report::Invalid),
+            Self::UpstreamStatus(status) => Some(Report::Status(status)),
             _ => None,
         }
     }

@@ -128,8 +128,9 @@ impl Exchange<'_> {
                             raced,
                             lease.settings().retry.on_reset,
                         )
-                        && self.may_retry(&lease, &cluster)
+                        && ((raced && !fresh_only) || self.may_retry(&lease, &cluster))
                     {
+                        // The first race costs nothing of the budget: it is ours, for keeping the connection.
                         fresh_only |= raced;
                         self.work.down.clear();
                         continue;
@@ -207,6 +208,8 @@ impl Exchange<'_> {
         };
 
         let upgrading = self.write_head(lease, &connection);
+        let may_better =
+            facts.method.is_idempotent() && self.story.attempts <= settings.retry.attempts;
         let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
         work.response.clear();
         work.response_index.clear();
@@ -238,6 +241,9 @@ impl Exchange<'_> {
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
+        if may_better && !settings.retry.on_status.is_empty() {
+            relay.retry_statuses.clone_from(&settings.retry.on_status);
+        }
         relay.client_trailers = facts.trailers;
         relay.spool = self
             .route_config()
@@ -334,8 +340,8 @@ impl Exchange<'_> {
         self.story.sent += ended.down;
     }
 
-    /// Writes the request's head for this server into `work.up`. True if a change of protocol is asked for.
-    fn write_head(&mut self, lease: &Lease, connection: &Connection) -> bool {
+    /// Writes the request's head for this server into `work.up`. The protocol, if a change is asked for.
+    fn write_head(&mut self, lease: &Lease, connection: &Connection) -> Option<Vec<u8>> {
         let mut out = std::mem::take(&mut self.work.up);
         out.clear();
         let upgrading = self.write_head_to(lease, connection, &mut out);
@@ -343,9 +349,14 @@ impl Exchange<'_> {
         upgrading
     }
 
-    fn write_head_to(&self, lease: &Lease, connection: &Connection, out: &mut Vec<u8>) -> bool {
+    fn write_head_to(
+        &self,
+        lease: &Lease,
+        connection: &Connection,
+        out: &mut Vec<u8>,
+    ) -> Option<Vec<u8>> {
         let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
-            return false;
+            return None;
         };
         let settings = &route.settings;
         let head = self.head();
@@ -392,7 +403,7 @@ impl Exchange<'_> {
             .map_or(facts.body, |b| Body::Length(b.len()));
         encode::framing(body, out);
         out.extend_from_slice(b"\r\n");
-        upgrade.is_some()
+        upgrade.map(<[u8]>::to_vec)
     }
 
     fn write_target(&self, out: &mut Vec<u8>) {
@@ -494,7 +505,7 @@ fn blames(kind: ConnectErrorKind) -> bool {
 /// May this request be sent once more?
 fn is_repeatable(failure: Failure, method: Method, raced: bool, on_reset: bool) -> bool {
     match failure {
-        Failure::UpstreamClosed { sent: false } => true,
+        Failure::UpstreamClosed { sent: false } | Failure::UpstreamStatus(_) => true,
         Failure::UpstreamClosed { sent: true } => method.is_idempotent() && (raced || on_reset),
         _ => false,
     }

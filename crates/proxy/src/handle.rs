@@ -368,7 +368,8 @@ impl Exchange<'_> {
     fn canonical_host(&mut self, facts: &RequestFacts) -> Result<Option<usize>, Failure> {
         let raw = facts.authority.of(&self.work.input);
         // HTTP/1.0 knew no Host: such a request is for the default site.
-        if raw.is_empty() && facts.version == Version::Http10 {
+        let absent = !self.work.index.present.has(narthex_message::FieldId::Host);
+        if raw.is_empty() && absent && facts.version == Version::Http10 {
             return Ok(self.rt.router.site(self.listener, ""));
         }
         let parsed = authority::parse(raw).map_err(|_| Failure::Reject(Reject::HostInvalid))?;

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use narthex_message::head::Version;
 use narthex_message::validate;
-use narthex_message::{BadResponse, Body, Head, Method, Reject, ResponseFacts};
+use narthex_message::{BadResponse, Body, FieldId, Head, Method, Reject, ResponseFacts};
 use narthex_net::rt;
 use narthex_net::scratch::{self, BULK, HEADROOM};
 use narthex_net::stream::Stream;
@@ -125,10 +125,12 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) client_version: Version,
     /// The client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
-    /// We have asked for a change of protocol.
-    pub(crate) upgrading: bool,
+    /// The change of protocol that we have asked for.
+    pub(crate) upgrading: Option<Vec<u8>>,
     /// The client takes trailers.
     pub(crate) client_trailers: bool,
+    /// Answers that another attempt may better.
+    pub(crate) retry_statuses: Vec<u16>,
     /// Takes the answer faster than the client does.
     pub(crate) spool: Option<Spool>,
 
@@ -160,6 +162,7 @@ pub(crate) struct Relay<'a, D> {
     last_up: u64,
     last_down: u64,
     last_heard: u64,
+    unsent: usize,
     upload_ended: u64,
     moved: usize,
 }
@@ -192,8 +195,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
             method,
             client_version,
             expects_continue: false,
-            upgrading: false,
+            upgrading: None,
             client_trailers: false,
+            retry_statuses: Vec::new(),
             spool: None,
             source,
             up_at: 0,
@@ -216,6 +220,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             last_up: now,
             last_down: now,
             last_heard: now,
+            unsent: usize::MAX,
             upload_ended,
             moved: 0,
         }
@@ -255,9 +260,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
         self.moved = 0;
         loop {
-            if let Err(failure) = self.poll_files(cx) {
-                return Poll::Ready(Err(failure));
-            }
+            let files = match self.poll_files(cx) {
+                Ok(progress) => progress,
+                Err(failure) => return Poll::Ready(Err(failure)),
+            };
             let up = match self.step_up() {
                 Ok(progress) => progress,
                 Err(failure) => return Poll::Ready(Err(failure)),
@@ -281,7 +287,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     return Poll::Ready(Ok(Ended::Buffered));
                 }
             }
-            if !up && !down {
+            if !up && !down && !files {
                 return self.wait();
             }
             if self.moved > FAIR_SHARE {
@@ -291,19 +297,22 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
     }
 
-    /// Drives the files behind buffered bodies.
-    fn poll_files(&mut self, cx: &mut std::task::Context<'_>) -> Result<(), Failure> {
+    /// Drives the files behind buffered bodies; true if there may be more to send, or room for more.
+    fn poll_files(&mut self, cx: &mut std::task::Context<'_>) -> Result<bool, Failure> {
+        let mut progress = false;
         if let Source::Spooled(reader) = &mut self.source
-            && let Poll::Ready(Err(_)) = reader.poll_progress(cx)
+            && let Poll::Ready(done) = reader.poll_progress(cx)
         {
-            return Err(Failure::Spool);
+            done.map_err(|_| Failure::Spool)?;
+            progress = true;
         }
         if let Some(spool) = &mut self.spool
-            && let Poll::Ready(Err(_)) = spool.poll_progress(cx)
+            && let Poll::Ready(done) = spool.poll_progress(cx)
         {
-            return Err(Failure::Spool);
+            done.map_err(|_| Failure::Spool)?;
+            progress = true;
         }
-        Ok(())
+        Ok(progress)
     }
 
     /// Where the next bytes for the client would have to wait.
@@ -394,9 +403,25 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 let _ = rt::poll_deadline(now.saturating_add(1_000));
                 return Poll::Pending;
             }
+            // A slow reader empties the kernel's buffer long before the socket is called writable again.
+            if nearest.1 == Failure::ClientSlowRead && self.client_still_reads() {
+                let _ =
+                    rt::poll_deadline(self.last_down.saturating_add(self.bounds.client_send_idle));
+                return Poll::Pending;
+            }
             return Poll::Ready(Err(nearest.1));
         }
         Poll::Pending
+    }
+
+    /// Has the client taken bytes since this was last asked?
+    fn client_still_reads(&mut self) -> bool {
+        let unsent = self.client.unsent().unwrap_or(0);
+        let progress = unsent < std::mem::replace(&mut self.unsent, unsent);
+        if progress {
+            self.last_down = rt::now_ms();
+        }
+        progress
     }
 
     fn is_too_slow(&self, now: u64) -> bool {
@@ -737,6 +762,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         self.delivered = self.delivered.saturating_add(n as u64);
         self.moved += n;
         self.last_down = rt::now_ms();
+        self.unsent = usize::MAX;
     }
 
     /// Sends straight from the scratch buffer; only what the kernel does not take is copied.
@@ -812,7 +838,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     Some(end) if self.work.response_index.status >= 200 => {
                         self.begin_in_place(buffer, end, n)?
                     }
-                    _ => {
+                    complete => {
+                        // Read anew from the copy: an informational head is followed by another.
+                        if complete.is_some() {
+                            self.work.response_index.clear();
+                        }
                         self.work.response.extend_from_slice(
                             buffer.get(HEADROOM..HEADROOM + n).unwrap_or_default(),
                         );
@@ -946,6 +976,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
             }
             return Ok(());
         }
+        if self.retry_statuses.contains(&facts.status)
+            && self.delivered == 0
+            && self.is_replayable()
+        {
+            return Err(Failure::UpstreamStatus(facts.status));
+        }
         let upload_done = self.is_upload_done();
         let begun = self.write_head(head, &facts, upload_done);
         self.framing = begun.framing;
@@ -966,7 +1002,13 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     fn switch(&mut self, head: Head<'_>, facts: ResponseFacts) -> Result<(), Failure> {
-        if !self.upgrading {
+        let agreed = head.get(FieldId::Upgrade);
+        let asked = self.upgrading.as_deref();
+        if asked.is_none()
+            || !agreed
+                .zip(asked)
+                .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+        {
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
         }
         self.write_head(head, &facts, true);

@@ -4,6 +4,8 @@
 //! scanner as a trailer section.
 
 use narthex_message::Reject;
+use narthex_message::edit::is_value_byte;
+use narthex_message::validate::is_token_byte;
 
 /// Bytes of extensions allowed beside 1/16 of the body (CVE-2023-39326).
 const EXTENSION_BASE: u64 = 8 * 1024;
@@ -13,10 +15,20 @@ enum State {
     /// At a chunk's first size digit.
     SizeStart,
     Size,
-    /// In an extension, outside quotes.
-    Extension,
+    /// Behind `;`, before an extension's name.
+    NameStart,
+    Name,
+    /// White space behind a name: `=` or `;` follows.
+    NameEnd,
+    /// Behind `=`, before a value.
+    ValueStart,
+    Value,
     Quoted,
     QuotedEscape,
+    /// Behind a quoted value.
+    QuotedEnd,
+    /// White space behind a value: `;` follows.
+    ValueEnd,
     SizeLf,
     Data,
     DataCr,
@@ -111,23 +123,40 @@ impl ChunkDecoder {
             (State::SizeStart | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 self.digit(byte)?
             }
-            (State::Size, b'\r') | (State::Extension, b'\r') => State::SizeLf,
-            (State::Size, b';') => self.extension(byte, State::Extension)?,
-            (State::Extension, b'"') => self.extension(byte, State::Quoted)?,
-            (State::Extension, b'\t' | b' '..=b'~') => self.extension(byte, State::Extension)?,
-            (State::Quoted, b'\\') => self.extension(byte, State::QuotedEscape)?,
-            (State::Quoted, b'"') => self.extension(byte, State::Extension)?,
-            (State::Quoted | State::QuotedEscape, b'\t' | b' '..=b'~') => {
-                self.extension(byte, State::Quoted)?
+            (State::Size | State::Name | State::Value | State::QuotedEnd, b'\r') => State::SizeLf,
+            (
+                State::Size
+                | State::Name
+                | State::NameEnd
+                | State::Value
+                | State::QuotedEnd
+                | State::ValueEnd,
+                b';',
+            ) => self.extension(State::NameStart)?,
+            (State::NameStart | State::Name, b) if is_token_byte(b) => {
+                self.extension(State::Name)?
+            }
+            (State::Name | State::NameEnd, b'=') => self.extension(State::ValueStart)?,
+            (State::ValueStart | State::Value, b) if is_token_byte(b) => {
+                self.extension(State::Value)?
+            }
+            (State::ValueStart, b'"') => self.extension(State::Quoted)?,
+            (State::Quoted, b'"') => self.extension(State::QuotedEnd)?,
+            (State::Quoted, b'\\') => self.extension(State::QuotedEscape)?,
+            (State::Quoted | State::QuotedEscape, b) if is_value_byte(b) && b < 0x80 => {
+                self.extension(State::Quoted)?
+            }
+            (State::NameStart | State::ValueStart, b' ' | b'\t') => self.extension(self.state)?,
+            (State::Name | State::NameEnd, b' ' | b'\t') => self.extension(State::NameEnd)?,
+            (State::Value | State::QuotedEnd | State::ValueEnd, b' ' | b'\t') => {
+                self.extension(State::ValueEnd)?
             }
             (State::SizeLf, b'\n') => self.line_done(),
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::SizeStart,
             (State::DataCr | State::DataLf, _) => return Err(Reject::ChunkEnd),
-            (State::Extension | State::Quoted | State::QuotedEscape, _) => {
-                return Err(Reject::ChunkExtension);
-            }
-            _ => return Err(Reject::ChunkSize),
+            (State::SizeStart | State::Size | State::SizeLf, _) => return Err(Reject::ChunkSize),
+            _ => return Err(Reject::ChunkExtension),
         };
         Ok(())
     }
@@ -148,7 +177,7 @@ impl ChunkDecoder {
         Ok(State::Size)
     }
 
-    fn extension(&mut self, _: u8, next: State) -> Result<State, Reject> {
+    fn extension(&mut self, next: State) -> Result<State, Reject> {
         self.line_extension += 1;
         self.extension_total += 1;
         if self.line_extension > self.extension_max
@@ -269,6 +298,46 @@ mod tests {
                     "{bad:?} in pieces of {piece}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn extensions_follow_the_grammar() {
+        for good in [
+            "5;a",
+            "5;a=b",
+            "5;a=\"b;c\\\" \x7e\"",
+            "5; a = b ; c",
+            "5;a;b;c=d",
+        ] {
+            let body = format!("{good}\r\nhello\r\n0;z\r\n\r\n");
+            assert_eq!(
+                decode(body.as_bytes(), 3).unwrap().unwrap().0,
+                b"hello",
+                "{good}"
+            );
+        }
+        for bad in [
+            "5;",
+            "5;;a",
+            "5;a b",
+            "5;=b",
+            "5;a==b",
+            "5;a=",
+            "5;a ",
+            "5;a=b ",
+            "5;a=\"b\"c",
+            "5;a=\"b",
+            "5;\u{e4}",
+            "5;a=\"\u{e4}\"",
+            "5;a=}x{",
+        ] {
+            let body = format!("{bad}\r\nhello\r\n0\r\n\r\n");
+            assert_eq!(
+                decode(body.as_bytes(), 4096),
+                Err(Reject::ChunkExtension),
+                "{bad}"
+            );
         }
     }
 

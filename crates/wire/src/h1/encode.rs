@@ -68,7 +68,11 @@ impl Keep {
             return false;
         }
         let name = field.name.of(head.bytes);
-        if self.sloppy && field.sloppy && !self.keeps_sloppy(name) {
+        // A look-alike of a field that we set or remove would pass for ours.
+        if self.sloppy
+            && field.sloppy
+            && (!self.keeps_sloppy(name) || edits.resembles_removed(name))
+        {
             return false;
         }
         !(self.nominated && is_nominated(head, field.id, name)) && !edits.removes(field.id, name)
