@@ -24,6 +24,9 @@ use crate::work::Work;
 /// Bytes moved before other connections of the core get their turn.
 const FAIR_SHARE: usize = 1024 * 1024;
 
+/// Room in a buffer that is kept for the end of a body: the last chunk and its trailers.
+const SPOOL_RESERVE: usize = 12 * 1024;
+
 /// Time bounds of a relay, milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -323,8 +326,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
     /// How many bytes may be read from the origin now.
     fn down_room(&self) -> usize {
         match &self.spool {
-            // Our own framing is never longer than the origin's, but for the end of a chunked body.
-            Some(spool) => spool.room().saturating_sub(1024).min(BULK),
+            // Our own framing is never longer than the origin's, but for the end of a chunked body and its trailers.
+            Some(spool) => spool.room().saturating_sub(SPOOL_RESERVE).min(BULK),
             None if self.down_at < self.work.down.len() => 0,
             None => BULK,
         }
@@ -814,9 +817,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn read_head(&mut self) -> Result<bool, Failure> {
         scratch::with(|buffer| {
-            let Some(area) = buffer.get_mut(HEADROOM..) else {
+            let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + self.down_room()) else {
                 return Ok(false);
             };
+            if area.is_empty() {
+                return Ok(false);
+            }
             let n = match self.upstream.try_recv(area) {
                 Ok(0) => return Err(self.closed_in_head()),
                 Ok(n) => n,

@@ -173,9 +173,10 @@ fn tail_room<P: Place>(disk: &Disk<P>, pending: &[u8]) -> usize {
     usize::try_from(file).map_or(block, |file| file.min(block))
 }
 
-/// Gives a whole block to the disk, if that has nothing to do; true if so.
+/// Gives a block to the disk when it is nearly whole (whoever pushes keeps a little of the room in reserve), if the disk has
+/// nothing to do; true if so.
 fn start_write<P: Place>(disk: &mut Disk<P>, pending: &mut Vec<u8>) -> bool {
-    let start = pending.len() >= BLOCK && disk.is_usable() && disk.is_idle();
+    let start = pending.len() >= BLOCK - BLOCK / 16 && disk.is_usable() && disk.is_idle();
     if start {
         disk.write(mem::take(pending));
     } else {
