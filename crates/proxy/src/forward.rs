@@ -69,9 +69,8 @@ impl Exchange<'_> {
         // After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
         let mut fresh_only = false;
         loop {
-            let lease = match cluster.pick(&tried, self.proxy.random()) {
-                Ok(lease) => lease,
-                Err(_) => return self.fail(Failure::NoServer).await,
+            let Ok(lease) = cluster.pick(&tried, self.proxy.random()) else {
+                return self.fail(Failure::NoServer).await;
             };
             tried.add(&lease);
             self.story.attempts += 1;

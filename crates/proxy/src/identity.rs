@@ -52,7 +52,7 @@ pub(crate) fn identify(peer: Peer, trusted: &IpSet, head: Head<'_>) -> Identity 
         .last()
         .is_some_and(|v| v.eq_ignore_ascii_case(b"https"));
     let told = if head.index.present.has(FieldId::XForwardedFor) {
-        walk(head, FieldId::XForwardedFor, trusted, |hop| parse_hop(hop))
+        walk(head, FieldId::XForwardedFor, trusted, parse_hop)
     } else {
         walk(head, FieldId::Forwarded, trusted, forwarded_for)
     };

@@ -20,7 +20,7 @@ use baseline::{Baseline, Counts};
 const INSTRUCTIONS_MORE: f64 = 0.03;
 /// Syscalls depend on how many events one turn of the loop finds.
 const SYSCALLS_MORE: f64 = 0.08;
-/// Budget of the product (release and dist).
+/// Budget of the product (release and dist): what is aimed at. Said beside the figure; the baseline is what is held.
 const BUDGET: Counts = Counts {
     instructions: Some(9_000.0),
     syscalls: Some(4.3),
@@ -51,7 +51,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Both counts, held against baseline and budget.
+/// Both counts, held against the baseline of the same profile.
 pub fn guard(profile: &str, requests: u64) -> Vec<(String, Checked)> {
     let name = |what: &str| format!("{what} per request ({profile})");
     match measure(profile, requests) {
@@ -119,23 +119,22 @@ fn judge(
         Ok(count) => count,
         Err(why) => return Checked::Skipped(why),
     };
-    println!(
-        "measured {count:.2}; baseline {}",
-        base.map_or("none".into(), |b| format!("{b:.2}"))
-    );
-    if let Some(base) = base.filter(|base| count > base * (1.0 + more)) {
-        return Checked::Failed(format!(
-            "{count:.2}, more than {:.0}% above the baseline {base:.2} (bench/counts.toml)",
-            more * 100.0
-        ));
-    }
     let optimised = matches!(profile, "release" | "dist");
-    match budget.filter(|budget| optimised && count > *budget) {
-        Some(budget) => Checked::Failed(format!("{count:.2}, above the budget of {budget}")),
-        None if base.is_none() => Checked::Skipped(format!(
+    let said = |figure: Option<f64>| figure.map_or("none".into(), |f| format!("{f:.2}"));
+    println!(
+        "measured {count:.2}; baseline {}; budget {}",
+        said(base),
+        said(budget.filter(|_| optimised)),
+    );
+    match base {
+        None => Checked::Skipped(format!(
             "{count:.2}, but bench/counts.toml has no [{profile}] to hold it against"
         )),
-        None => Checked::Passed,
+        Some(base) if count > base * (1.0 + more) => Checked::Failed(format!(
+            "{count:.2}, more than {:.0}% above the baseline {base:.2} (bench/counts.toml)",
+            more * 100.0
+        )),
+        Some(_) => Checked::Passed,
     }
 }
 
@@ -233,16 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn a_count_is_held_against_baseline_and_budget() {
+    fn a_count_is_held_against_its_baseline() {
         assert_eq!(judged(8_100.0, Some(8_000.0), "release"), Checked::Passed);
         assert!(matches!(
             judged(8_300.0, Some(8_000.0), "release"),
             Checked::Failed(_)
         ));
-        assert!(matches!(
-            judged(9_100.0, Some(9_050.0), "release"),
-            Checked::Failed(_)
-        ));
+        // Above the budget, which is said and not held.
+        assert_eq!(judged(9_100.0, Some(9_050.0), "release"), Checked::Passed);
         assert_eq!(judged(90_000.0, Some(90_000.0), "dev"), Checked::Passed);
         assert!(matches!(judged(1.0, None, "release"), Checked::Skipped(_)));
         assert!(matches!(

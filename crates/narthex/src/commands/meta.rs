@@ -19,7 +19,7 @@ pub fn completions(args: &CompletionsArgs) -> Exit {
 /// Manual pages.
 pub fn man(args: &ManArgs) -> Exit {
     let result = match &args.out {
-        Some(directory) => clap_mangen::generate_to(Args::command(), directory),
+        Some(directory) => pages(directory),
         None => page(&mut std::io::stdout().lock()),
     };
     match result {
@@ -30,6 +30,12 @@ pub fn man(args: &ManArgs) -> Exit {
             Exit::No
         }
     }
+}
+
+/// A page per command; the directory is made when it isn't there.
+fn pages(directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    clap_mangen::generate_to(Args::command(), directory)
 }
 
 fn page(out: &mut impl Write) -> std::io::Result<()> {
@@ -52,5 +58,13 @@ mod tests {
         page(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("Exit codes"), "{text}");
+    }
+
+    #[test]
+    fn the_directory_of_the_manual_is_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("a/b");
+        pages(&directory).unwrap();
+        assert!(directory.join("narthex.1").is_file());
     }
 }
