@@ -1,6 +1,6 @@
 //! KDL 2, strict, recovering.
 //!
-//! [`parse`] reads a text into a [`Document`] and reports every mistake it finds; [`format`] writes a text the canonical
+//! [`parse`] reads a text into a [`Document`] and reports every mistake it finds; [`format()`] writes a text the canonical
 //! way; [`json`] is the machine form of the same documents.
 //!
 //! What is valid KDL 2 and refused here, because it is surely not meant: a repeated property (KDL lets the last one win),

@@ -17,7 +17,7 @@ use super::attack::{Client, Response};
 use super::sock::{Place, Sock};
 use super::{PATIENCE, eventually, pause, show};
 
-/// Head of every configuration that [`Proxy::site`] writes.
+/// Head of the configurations that the kit writes.
 const PREAMBLE: &str = "version 1\nworkers 2\nadmin \"unix:@ADMIN@\"\naccess-log \"json\" path=\"@LOG@\" flush=\"10ms\"\n";
 
 /// How a started proxy was configured.

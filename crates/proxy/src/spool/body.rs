@@ -178,7 +178,7 @@ pub(crate) struct BodyReader<P: Place = Directory> {
 }
 
 impl<P: Place> BodyReader<P> {
-    /// The next bytes, as many as lie together. Empty although [`BodyReader::len`] is not: they are being read from the file.
+    /// The next bytes, as many as lie together. Empty although `len` is not: they are being read from the file.
     pub(crate) fn front(&self) -> &[u8] {
         if let Some(block) = self.stored.memory.get(self.block) {
             return block.get(self.at..).unwrap_or_default();
