@@ -72,6 +72,7 @@ impl Engine {
     ///
     /// To be called before any other thread exists: privileges belong to threads, and new ones inherit.
     pub fn start(mut config: Config, options: Options) -> Result<(Self, Handle), StartError> {
+        narthex_net::limits::avoid_huge_pages();
         let (open_files, _) = raise_nofile();
         let memory = Arc::new(AtomicU64::new(memory_cap(config.memory)));
         limits::decide(&mut config, open_files);

@@ -104,6 +104,12 @@ fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
+/// Asks the kernel for no huge pages. The memory of an idle connection is a few hundred bytes, scattered: two-megabyte pages
+/// would keep whole ones resident for it. True if the kernel agreed.
+pub fn avoid_huge_pages() -> bool {
+    crate::sockopt::disable_huge_pages()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ thread_local! {
 ///
 /// # Panics
 /// When nested: a programming error.
+#[inline]
 pub fn with<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with(|cell| {
         let mut buffer = cell.borrow_mut();

@@ -1,4 +1,4 @@
-//! Socket options that no safe wrapper of ours knows.
+//! Socket and process options that no safe wrapper of ours knows.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -43,6 +43,14 @@ pub(crate) fn unsent(socket: &impl AsFd) -> io::Result<usize> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// `PR_SET_THP_DISABLE` for this process.
+pub(crate) fn disable_huge_pages() -> bool {
+    let (on, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // JUSTIFICATION: rustix has no wrapper for this option.
+    // SAFETY: the call takes integers only and changes how later page faults are served, nothing that is mapped already.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, none, none, none) == 0 }
 }
 
 #[cfg(test)]

@@ -24,12 +24,14 @@ impl Stream {
     }
 
     /// Its place in the reactor.
+    #[inline]
     pub fn registration(&self) -> &Registration {
         &self.registration
     }
 
     /// Reads what is there. `WouldBlock` without a system call if nothing was announced; `Ok(0)` is the end (`buf` must
     /// not be empty).
+    #[inline]
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         if !self.registration.is_readable() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -68,6 +70,7 @@ impl Stream {
     }
 
     /// Writes what fits now; `WouldBlock` if nothing does.
+    #[inline]
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
         self.send_flags(buf, SendFlags::NOSIGNAL)
     }
@@ -102,6 +105,7 @@ impl Stream {
         }
     }
 
+    #[inline]
     fn send_flags(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
         if !self.registration.is_writable() {
             return Err(io::ErrorKind::WouldBlock.into());

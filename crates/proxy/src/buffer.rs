@@ -234,8 +234,8 @@ fn spool_failed(error: &io::Error) -> Failure {
 }
 
 /// A buffer for an answer, as the route asks.
-pub(crate) fn response_spool(rule: &Buffering) -> Spool {
-    Spool::new(rule.memory, rule.disk, &rule.directory)
+pub(crate) fn response_spool(rule: &Buffering) -> Box<Spool> {
+    Box::new(Spool::new(rule.memory, rule.disk, &rule.directory))
 }
 
 /// Feeds what is left of an answer to its client, after the origin has been released. Returns the bytes sent.

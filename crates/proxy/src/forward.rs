@@ -89,7 +89,7 @@ impl Exchange<'_> {
                 }
             };
             if let Some(body) = &self.buffered {
-                source = Source::Spooled(body.reader());
+                source = Source::Spooled(Box::new(body.reader()));
             }
             let attempt = self.attempt(&lease, connection, source, received).await;
             if self.buffered.is_none() {

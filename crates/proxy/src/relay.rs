@@ -82,7 +82,7 @@ pub(crate) enum Source {
     /// The trailer section is arriving.
     Trailers,
     /// Taken whole before the attempt.
-    Spooled(BodyReader),
+    Spooled(Box<BodyReader>),
 }
 
 impl Source {
@@ -135,7 +135,7 @@ pub(crate) struct Relay<'a, D> {
     /// Answers that another attempt may better.
     pub(crate) retry_statuses: Vec<u16>,
     /// Takes the answer faster than the client does.
-    pub(crate) spool: Option<Spool>,
+    pub(crate) spool: Option<Box<Spool>>,
 
     pub(crate) source: Source,
     up_at: usize,
@@ -251,7 +251,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     /// What waits for the client: the first byte of `work.down` that has not been sent, and the buffer.
-    pub(crate) fn take_waiting(&mut self) -> (usize, Option<Spool>) {
+    pub(crate) fn take_waiting(&mut self) -> (usize, Option<Box<Spool>>) {
         (self.down_at, self.spool.take())
     }
 
@@ -277,7 +277,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             };
             if matches!(self.sink, Sink::Done) {
                 let delivered = self.down_at >= self.work.down.len()
-                    && self.spool.as_ref().is_none_or(Spool::is_empty);
+                    && self.spool.as_ref().is_none_or(|s| s.is_empty());
                 if delivered {
                     let switched = self.facts.is_some_and(|f| f.status == 101);
                     return Poll::Ready(Ok(if switched {

@@ -73,6 +73,7 @@ thread_local! {
     static CORE: Cell<Option<&'static Core>> = const { Cell::new(None) };
 }
 
+#[inline]
 pub(super) fn try_core() -> Option<&'static Core> {
     CORE.with(Cell::get)
 }
@@ -81,6 +82,7 @@ pub(super) fn try_core() -> Option<&'static Core> {
 ///
 /// # Panics
 /// On a thread that is not a core: a programming error, never reached from outside input.
+#[inline]
 pub fn current_core() -> &'static Core {
     let Some(core) = try_core() else {
         panic!("this must be called on a core")
@@ -135,6 +137,7 @@ impl Core {
     }
 
     /// This core's number.
+    #[inline]
     pub fn id(&self) -> u16 {
         self.id
     }
@@ -155,6 +158,7 @@ impl Core {
     }
 
     /// The task that is being polled.
+    #[inline]
     pub fn current_task(&self) -> TaskKey {
         self.current.get()
     }
@@ -282,6 +286,7 @@ impl Core {
     }
 
     /// Queues a task, once.
+    #[inline]
     pub fn wake(&self, key: TaskKey) {
         let mut tasks = self.tasks.borrow_mut();
         let Some(task) = tasks.slots.get_mut(key.slot as usize) else {
@@ -295,6 +300,7 @@ impl Core {
     }
 
     /// Makes sure that the running task is woken at `tick` or before.
+    #[inline]
     pub(super) fn arm_current(&self, tick: u64) {
         let key = self.current.get();
         let mut tasks = self.tasks.borrow_mut();

@@ -163,35 +163,42 @@ impl Registration {
         })
     }
 
+    #[inline]
     fn with<T>(&self, f: impl FnOnce(&mut Source) -> T) -> T {
         f(&mut current_core().reactor.sources.borrow_mut().slots[self.slot as usize])
     }
 
+    #[inline]
     fn ready(&self) -> u8 {
         self.with(|s| s.ready)
     }
 
     /// May a read find something? Costs no system call.
+    #[inline]
     pub fn is_readable(&self) -> bool {
         self.ready() & READ != 0
     }
 
     /// May a write find room? Costs no system call.
+    #[inline]
     pub fn is_writable(&self) -> bool {
         self.ready() & WRITE != 0
     }
 
     /// Has the peer closed both directions, reset the connection, or has the socket an error?
+    #[inline]
     pub fn is_dead(&self) -> bool {
         self.ready() & DEAD != 0
     }
 
     /// Has the peer ended its direction (it may still read)?
+    #[inline]
     pub fn is_read_ended(&self) -> bool {
         self.ready() & READ_END != 0
     }
 
     /// Says that a read found less than it had room for. Keeps the readiness if the end is known to follow.
+    #[inline]
     pub fn drained(&self) {
         self.with(|s| {
             if s.ready & READ_END == 0 {
@@ -201,6 +208,7 @@ impl Registration {
     }
 
     /// Says that a call returned `EAGAIN`.
+    #[inline]
     pub fn would_block(&self, interest: Interest) {
         self.with(|s| {
             s.ready &= if interest == Interest::Read {
@@ -223,6 +231,7 @@ impl Registration {
     }
 
     /// Ready when the direction is; else the running task is woken when it becomes so.
+    #[inline]
     pub fn poll_ready(&self, interest: Interest) -> Poll<()> {
         let task = current_core().current_task();
         self.with(|s| {
@@ -239,6 +248,7 @@ impl Registration {
     }
 
     /// Ready when the peer is gone in both directions; else the running task is woken at the next read event.
+    #[inline]
     pub fn poll_dead(&self) -> Poll<()> {
         let task = current_core().current_task();
         self.with(|s| {
@@ -252,6 +262,7 @@ impl Registration {
 
     /// Lets this task, rather than the running one, hear of the next read event (an idle connection in a pool). If the
     /// socket is readable already there may be no further event, so the task is woken at once.
+    #[inline]
     pub fn watch(&self, task: TaskKey) {
         let readable = self.with(|s| {
             s.reader = task;

@@ -37,16 +37,19 @@ fn wall_us() -> u64 {
 pub struct Elapsed;
 
 /// Monotonic milliseconds at the start of this turn.
+#[inline]
 pub fn now_ms() -> u64 {
     current_core().timers.now_us.get() / 1_000
 }
 
 /// Monotonic microseconds at the start of this turn.
+#[inline]
 pub fn now_us() -> u64 {
     current_core().timers.now_us.get()
 }
 
 /// Unix time in milliseconds at the start of this turn.
+#[inline]
 pub fn wall_ms() -> u64 {
     current_core().timers.wall_ms()
 }
@@ -95,6 +98,7 @@ impl<F: Future> Future for TimeoutAt<F> {
 
 /// For hand-written futures: ready when the clock has reached `deadline` (milliseconds); else the running task is woken then.
 /// A deadline of 0 is none.
+#[inline]
 pub fn poll_deadline(deadline: u64) -> Poll<()> {
     if deadline == 0 {
         return Poll::Pending;

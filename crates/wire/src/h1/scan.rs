@@ -389,37 +389,29 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 fn value_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     let mut rest = bytes.get(from..).unwrap_or_default();
-    loop {
-        while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-            let x = u64::from_le_bytes(*chunk);
-            let control = x.wrapping_sub(ONES * 0x20) & !x & HIGH;
-            let y = x ^ (ONES * 0x7f);
-            let delete = y.wrapping_sub(ONES) & !y & HIGH;
-            let hit = control | delete;
-            if hit != 0 {
-                let skip = (hit.trailing_zeros() / 8) as usize;
-                at += skip;
-                rest = rest.get(skip..).unwrap_or_default();
-                break;
-            }
+    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
+        let x = u64::from_le_bytes(*chunk);
+        let control = x.wrapping_sub(ONES * 0x20) & !x & HIGH;
+        let y = x ^ (ONES * 0x7f);
+        let delete = y.wrapping_sub(ONES) & !y & HIGH;
+        let hit = control | delete;
+        if hit == 0 {
             at += 8;
             rest = tail;
+            continue;
         }
-        // Here: a flagged byte, or fewer than eight left.
-        match rest
-            .iter()
-            .position(|&b| !narthex_message::edit::is_value_byte(b))
-        {
-            Some(0) => return at,
-            Some(n) if rest.len() < 8 => return at + n,
-            None if rest.len() < 8 => return at + rest.len(),
-            // A tab: flagged, and allowed.
-            _ => {
-                at += 1;
-                rest = rest.get(1..).unwrap_or_default();
-            }
+        at += (hit.trailing_zeros() / 8) as usize;
+        match bytes.get(at) {
+            // Flagged, and allowed.
+            Some(b'\t') => at += 1,
+            _ => return at,
         }
+        rest = bytes.get(at..).unwrap_or_default();
     }
+    let bad = rest
+        .iter()
+        .position(|&b| !narthex_message::edit::is_value_byte(b));
+    at + bad.unwrap_or(rest.len())
 }
 
 #[cfg(test)]
