@@ -85,6 +85,10 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
                 {
                     return Poll::Ready(true);
                 }
+                // Over the memory cap, connections that carry nothing go first.
+                if proxy.shared.is_shedding() {
+                    return Poll::Ready(false);
+                }
                 rt::poll_deadline(deadline).map(|()| false)
             });
             if !readable.await {

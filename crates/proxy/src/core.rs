@@ -76,7 +76,7 @@ impl CoreProxy {
             no_site,
             failures: RefCell::default(),
         });
-        rt::spawn(flush_logs(Rc::downgrade(&proxy)));
+        rt::spawn(housekeeping(Rc::downgrade(&proxy)));
         proxy
     }
 
@@ -265,14 +265,19 @@ fn seed(core: u16) -> u64 {
     hasher.finish()
 }
 
-/// Hands over aged log records, twice a second, while the core lives.
-async fn flush_logs(proxy: std::rc::Weak<CoreProxy>) {
+/// Twice a second, while the core lives: hands over aged log records, and tells idle connections when memory runs short.
+async fn housekeeping(proxy: std::rc::Weak<CoreProxy>) {
+    let mut shedding = false;
     loop {
         let now = rt::now_ms();
         let Some(proxy) = proxy.upgrade() else { return };
         for log in &proxy.runtime().logs {
             log.borrow_mut().flush_if_due(now);
         }
+        if proxy.shared.is_shedding() && !std::mem::replace(&mut shedding, true) {
+            rt::current_core().wake_all();
+        }
+        shedding &= proxy.shared.is_shedding();
         drop(proxy);
         rt::sleep_until(now + 500).await;
     }

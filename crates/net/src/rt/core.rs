@@ -285,6 +285,24 @@ impl Core {
         key
     }
 
+    /// Queues every task, so that each looks again at what it waits for. Rare: for a change that concerns all.
+    pub fn wake_all(&self) {
+        let keys: Vec<TaskKey> = {
+            let tasks = self.tasks.borrow();
+            let live = tasks
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(_, task)| task.future.is_some());
+            live.map(|(slot, task)| TaskKey {
+                slot: slot as u32,
+                generation: task.generation,
+            })
+            .collect()
+        };
+        keys.into_iter().for_each(|key| self.wake(key));
+    }
+
     /// Queues a task, once.
     #[inline]
     pub fn wake(&self, key: TaskKey) {
