@@ -148,17 +148,17 @@ const CASE: u64 = 0x2020_2020_2020_2020;
 type Words = [u64; 3];
 
 const fn hash(words: &Words, len: usize) -> usize {
-    let mixed = words[0].wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ words[1].wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
-        ^ words[2].wrapping_mul(0x1656_67b1_9e37_79f9)
-        ^ (len as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (mixed >> 56) as usize
+    let mixed = words[0] ^ words[1].rotate_left(21) ^ words[2].rotate_left(42) ^ len as u64;
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
 /// A slot of the table.
 #[derive(Clone, Copy)]
 struct Known {
+    /// In lower case.
     words: Words,
+    /// Bit 5 where a letter stands: what may differ. `-` and digits must be themselves.
+    fold: Words,
     len: u8,
     id: FieldId,
 }
@@ -166,6 +166,7 @@ struct Known {
 const fn build() -> [Known; TABLE] {
     let mut table = [Known {
         words: [0; 3],
+        fold: [0; 3],
         len: 0,
         id: F::Other,
     }; TABLE];
@@ -173,11 +174,15 @@ const fn build() -> [Known; TABLE] {
     while i < NAMES.len() {
         let name = NAMES[i].1.as_bytes();
         let mut words = [CASE; 3];
+        let mut fold = [0; 3];
         let mut k = 0;
         while k < name.len() {
             let shift = (k % 8) * 8;
             words[k / 8] &= !(0xff << shift);
             words[k / 8] |= ((name[k] | 0x20) as u64) << shift;
+            if name[k].is_ascii_alphabetic() {
+                fold[k / 8] |= 0x20 << shift;
+            }
             k += 1;
         }
         let mut at = hash(&words, name.len());
@@ -186,6 +191,7 @@ const fn build() -> [Known; TABLE] {
         }
         table[at] = Known {
             words,
+            fold,
             len: name.len() as u8,
             id: NAMES[i].0,
         };
@@ -197,23 +203,20 @@ const fn build() -> [Known; TABLE] {
 /// Linear probing; never full.
 static KNOWN: [Known; TABLE] = build();
 
-/// The id of a name given as raw words, padded with spaces. Known names have only letters, digits and `-`, all with bit 5 set
-/// once folded; folding would also take a control byte for `-` or a digit: those are excluded.
+/// The id of a name given as raw words, padded with spaces.
 #[inline]
 fn lookup(raw: &Words, len: usize) -> FieldId {
-    let words = [raw[0] | CASE, raw[1] | CASE, raw[2] | CASE];
-    let mut at = hash(&words, len);
+    let mut at = hash(&[raw[0] | CASE, raw[1] | CASE, raw[2] | CASE], len);
     while let Some(known) = KNOWN.get(at & (TABLE - 1)) {
+        let different = ((raw[0] | known.fold[0]) ^ known.words[0])
+            | ((raw[1] | known.fold[1]) ^ known.words[1])
+            | ((raw[2] | known.fold[2]) ^ known.words[2]);
+        // The padding tells lengths apart, but for names that end in spaces: those are no names.
+        if different == 0 && known.len as usize == len {
+            return known.id;
+        }
         if known.len == 0 {
             break;
-        }
-        if known.len as usize == len && known.words == words {
-            let control = |w: u64| w.wrapping_sub(CASE) & !w & HIGH;
-            return if control(raw[0]) | control(raw[1]) | control(raw[2]) == 0 {
-                known.id
-            } else {
-                F::Other
-            };
         }
         at += 1;
     }
@@ -245,22 +248,29 @@ impl FieldId {
     #[inline]
     pub fn at_line_start(window: &[u8; NAME_WINDOW]) -> Option<(usize, Self)> {
         let mut words = load(window);
-        let mut len = NAME_WINDOW;
-        for (i, word) in words.iter_mut().enumerate() {
-            if len < NAME_WINDOW {
-                *word = CASE;
-                continue;
-            }
-            let x = *word ^ (ONES * b':' as u64);
-            let hit = x.wrapping_sub(ONES) & !x & HIGH;
-            if hit != 0 {
-                let within = hit.trailing_zeros() & !7;
-                len = i * 8 + within as usize / 8;
-                let mask = (1u64 << within) - 1;
-                *word = (*word & mask) | (CASE & !mask);
-            }
+        let colon = |word: u64| {
+            let x = word ^ (ONES * b':' as u64);
+            x.wrapping_sub(ONES) & !x & HIGH
+        };
+        let (hit, i) = match (colon(words[0]), colon(words[1])) {
+            (0, 0) => (colon(words[2]), 2),
+            (0, hit) => (hit, 1),
+            (hit, _) => (hit, 0),
+        };
+        if hit == 0 {
+            return None;
         }
-        (len < NAME_WINDOW).then(|| (len, lookup(&words, len)))
+        let within = hit.trailing_zeros() & !7;
+        let mask = (1u64 << within) - 1;
+        words[i] = (words[i] & mask) | (CASE & !mask);
+        if i == 0 {
+            words[1] = CASE;
+        }
+        if i < 2 {
+            words[2] = CASE;
+        }
+        let len = i * 8 + within as usize / 8;
+        Some((len, lookup(&words, len)))
     }
 
     /// The id of the known name that a sloppy reader could take `name` for: `_`, `.` and spaces read as `-`.

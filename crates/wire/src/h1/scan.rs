@@ -299,6 +299,10 @@ fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<
         return Ok(None);
     };
     let mut value_start = name_end + 1;
+    // One space, as everybody writes it; then whatever else there may be.
+    if bytes.get(value_start) == Some(&b' ') {
+        value_start += 1;
+    }
     while matches!(bytes.get(value_start), Some(b' ' | b'\t')) {
         value_start += 1;
     }
