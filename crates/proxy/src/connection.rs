@@ -5,6 +5,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use narthex_net::accept::{Accepted, Peer};
@@ -66,11 +68,39 @@ impl Drop for Open {
     }
 }
 
+/// What a connection counts against, for as long as it lives.
+struct Guards {
+    _client: Option<client_count::Guard>,
+    _place: Option<Place>,
+}
+
+/// One of a listener's bounded number of connections.
+struct Place(Option<Arc<AtomicUsize>>);
+
+impl Place {
+    /// `None` if all are taken. A `max` of 0 is no bound, and counts nothing.
+    fn take(open: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        if max == 0 {
+            return Some(Self(None));
+        }
+        let place = Self(Some(Arc::clone(open)));
+        (open.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(open) = &self.0 {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Serves a connection to its end. What is needed only for a while (admission, an exchange, the end) is boxed while it runs:
 /// this future is all the memory that an idle connection has, beside its places in the core's tables.
 pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepted) {
     let _open = Open::new(&proxy);
-    let Some((mut client, _guard)) = Box::pin(admit(&proxy, listener, accepted)).await else {
+    let Some((mut client, _guards)) = Box::pin(admit(&proxy, listener, accepted)).await else {
         return;
     };
     loop {
@@ -124,15 +154,14 @@ async fn admit(
     proxy: &Rc<CoreProxy>,
     listener: u32,
     accepted: Accepted,
-) -> Option<(Client, Option<client_count::Guard>)> {
+) -> Option<(Client, Guards)> {
     let (rt_, index, _) = proxy.runtime_for(listener)?;
     let config = rt_.runtime.config.listeners.get(index)?;
     let plan = rt_.runtime.listeners.get(index)?;
     plan.metrics.accepted.inc(proxy.core);
-    let total = proxy.shared.balance().total();
-    let max = config.connections.max;
-    let over = (max > 0 && total > max)
-        || (rt_.runtime.config.connections_max > 0 && total > rt_.runtime.config.connections_max);
+    let place = Place::take(&plan.open, config.connections.max);
+    let max = rt_.runtime.config.connections_max;
+    let over = place.is_none() || (max > 0 && proxy.shared.balance().total() > max);
     if over || proxy.shared.is_shedding() {
         plan.metrics.refused.inc(proxy.core);
         return None;
@@ -189,7 +218,13 @@ async fn admit(
         },
         _ => None,
     };
-    Some((client, guard))
+    Some((
+        client,
+        Guards {
+            _client: guard,
+            _place: place,
+        },
+    ))
 }
 
 /// Reads a PROXY header. `None`: there is no valid one. `Some(None)`: it keeps the socket's address.

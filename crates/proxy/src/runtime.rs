@@ -1,7 +1,7 @@
 //! What a configuration becomes: [`Runtime`], immutable, swapped whole; and [`Shared`], what outlives every reload.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Shared {
     sinks: Arc<Mutex<HashMap<String, LogSink>>>,
     /// Addresses of listeners, in the order they were first seen: a connection keeps its listener's place in this list
     /// across reloads.
-    listener_ids: Mutex<Vec<model::Address>>,
+    listener_ids: Mutex<Vec<(model::Address, Arc<AtomicUsize>)>>,
     pub(crate) metrics: GlobalMetrics,
     ready: AtomicBool,
     shedding: AtomicBool,
@@ -123,16 +123,26 @@ impl Shared {
         }
     }
 
-    fn listener_id(&self, address: &model::Address) -> u32 {
-        let mut ids = self
+    /// A listener's place in the list, and the count of its open connections.
+    fn listener(&self, address: &model::Address) -> (u32, Arc<AtomicUsize>) {
+        let mut known = self
             .listener_ids
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let at = ids.iter().position(|a| a == address).unwrap_or_else(|| {
-            ids.push(address.clone());
-            ids.len() - 1
-        });
-        at as u32
+        let at = known
+            .iter()
+            .position(|(a, _)| a == address)
+            .unwrap_or_else(|| {
+                known.push((address.clone(), Arc::default()));
+                known.len() - 1
+            });
+        (
+            at as u32,
+            known
+                .get(at)
+                .map(|(_, open)| Arc::clone(open))
+                .unwrap_or_default(),
+        )
     }
 
     fn sink(&self, log: &model::AccessLog) -> Result<LogSink, BuildError> {
@@ -217,6 +227,8 @@ pub struct Runtime {
 pub(crate) struct ListenerPlan {
     /// The same for the same address in every configuration.
     pub(crate) id: u32,
+    /// Its connections, if their number is bounded; survives reloads.
+    pub(crate) open: Arc<AtomicUsize>,
     pub(crate) head_limits: HeadLimits,
     pub(crate) bounds: Bounds,
     pub(crate) header_ms: u64,
@@ -303,8 +315,10 @@ impl SitePlan {
 impl ListenerPlan {
     fn build(listener: &model::Listener, shared: &Shared) -> Self {
         let (limits, t) = (&listener.limits, &listener.timeouts);
+        let (id, open) = shared.listener(&listener.address);
         Self {
-            id: shared.listener_id(&listener.address),
+            id,
+            open,
             head_limits: HeadLimits {
                 line: limits.request_line,
                 field: limits.field,
