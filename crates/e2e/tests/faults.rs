@@ -331,6 +331,36 @@ fn retries_are_safe() {
     assert_eq!(rig.origin.take(1).len(), 1);
 }
 
+/// OP-03: a status that is tried again is, if the request may be sent twice; the last attempt's answer is passed on.
+#[test]
+fn statuses_are_tried_again_when_asked_for() {
+    let rig = Rig::full(
+        Origin::start(),
+        "",
+        "retry attempts=1 budget=\"100%\" on=\"connect,reset,503\"\neject #false",
+        "proxy \"u\"",
+    );
+    let busy: Script = [
+        Step::ReadBody,
+        send("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"),
+    ]
+    .into();
+    for (method, status, requests) in [("GET", 200, 2), ("PUT", 200, 2), ("POST", 503, 1)] {
+        rig.origin.take(0);
+        rig.origin.next(busy.clone());
+        let mut c = rig.connect();
+        c.send(request(method, "/busy", "Content-Length: 3\r\n", "abc"));
+        let r = c.read_response(method).unwrap();
+        assert_eq!(r.status, status, "{method}");
+        let seen = rig.origin.take(requests);
+        assert_eq!(seen.len(), requests, "{method}");
+        assert!(seen.iter().all(|s| s.body == b"abc"), "{method}");
+    }
+    rig.origin.next(busy.clone());
+    rig.origin.next(busy);
+    assert_eq!(rig.connect().ask(get("/busy", "")).status, 503);
+}
+
 /// Ten origins that are killed and come back while requests pass: no POST arrives twice, no GET fails.
 #[test]
 fn no_duplicate_post_with_killed_origins() {
