@@ -300,7 +300,9 @@ impl Core {
             })
             .collect()
         };
-        keys.into_iter().for_each(|key| self.wake(key));
+        for key in keys {
+            self.wake(key);
+        }
     }
 
     /// Queues a task, once.
