@@ -200,14 +200,17 @@ impl Taking<'_> {
                     }
                     Step::Trailers { consumed } => {
                         at += consumed;
-                        self.work.trailers.clear();
+                        self.work.request_trailers.clear();
                         self.left = Left::Trailers;
                     }
                 },
                 Left::Trailers => {
-                    let (taken, done) =
-                        trailer::take(&mut self.work.trailers, rest, &self.bounds.trailer_limits)
-                            .map_err(Failure::Reject)?;
+                    let (taken, done) = trailer::take(
+                        &mut self.work.request_trailers,
+                        rest,
+                        &self.bounds.trailer_limits,
+                    )
+                    .map_err(Failure::Reject)?;
                     at += taken;
                     if done {
                         self.left = Left::Nothing;

@@ -256,9 +256,11 @@ impl Exchange<'_> {
             .and_then(|f| f.keep_alive_hint)
             .map(|s| s.saturating_mul(1_000));
         let status = relay.facts.map(|f| f.status);
+        let (down_at, spool) = relay.take_waiting();
         let mut attempt = Attempt {
             result,
-            answered: relay.delivered > 0 && status.is_some(),
+            // An interim answer that is half out cannot be followed by one of ours either.
+            answered: (relay.delivered > 0 && status.is_some()) || down_at > 0,
             replayable: relay.is_replayable(),
             keep: relay.downstream.keep && relay.is_upload_done() && result.is_ok(),
             received: relay.received,
@@ -266,7 +268,6 @@ impl Exchange<'_> {
             source: std::mem::replace(&mut relay.source, Source::Done),
         };
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
-        let (down_at, spool) = relay.take_waiting();
         self.proxy
             .give_work(std::mem::replace(&mut self.work, work));
         self.story.attempt_ended_us = rt::now_us();

@@ -677,14 +677,17 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     }
                     Step::Trailers { consumed } => {
                         at += consumed;
-                        self.work.trailers.clear();
+                        self.work.request_trailers.clear();
                         self.source = Source::Trailers;
                     }
                 },
                 Source::Trailers => {
-                    let (taken, done) =
-                        trailer::take(&mut self.work.trailers, rest, &self.bounds.trailer_limits)
-                            .map_err(Failure::Reject)?;
+                    let (taken, done) = trailer::take(
+                        &mut self.work.request_trailers,
+                        rest,
+                        &self.bounds.trailer_limits,
+                    )
+                    .map_err(Failure::Reject)?;
                     at += taken;
                     if done {
                         // A request's trailers are dropped: an HTTP/1.1 origin has not said that it wants them.
@@ -1115,14 +1118,17 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     }
                     Step::Trailers { consumed } => {
                         at += consumed;
-                        self.work.trailers.clear();
+                        self.work.response_trailers.clear();
                         self.sink = Sink::Trailers;
                     }
                 },
                 Sink::Trailers => {
-                    let (taken, done) =
-                        trailer::take(&mut self.work.trailers, rest, &self.bounds.trailer_limits)
-                            .map_err(|_| Failure::UpstreamInvalid(BadResponse::Trailer))?;
+                    let (taken, done) = trailer::take(
+                        &mut self.work.response_trailers,
+                        rest,
+                        &self.bounds.trailer_limits,
+                    )
+                    .map_err(|_| Failure::UpstreamInvalid(BadResponse::Trailer))?;
                     at += taken;
                     if done {
                         self.end_chunked();
@@ -1153,7 +1159,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         self.work.down.extend_from_slice(b"0\r\n");
         if self.client_trailers {
             trailer::copy(
-                &self.work.trailers,
+                &self.work.response_trailers,
                 &self.bounds.trailer_limits,
                 &mut self.work.down,
             );

@@ -33,8 +33,10 @@ pub(crate) struct Work {
     pub(crate) down: Vec<u8>,
     /// Request body bytes kept for another attempt.
     pub(crate) replay: Vec<u8>,
-    /// Trailer section that is arriving.
-    pub(crate) trailers: Vec<u8>,
+    /// The request's trailer section, as it arrives.
+    pub(crate) request_trailers: Vec<u8>,
+    /// The response's trailer section, as it arrives. Apart from the request's: both may be arriving at once.
+    pub(crate) response_trailers: Vec<u8>,
 }
 
 impl Work {
@@ -46,7 +48,8 @@ impl Work {
             &mut self.up,
             &mut self.down,
             &mut self.replay,
-            &mut self.trailers,
+            &mut self.request_trailers,
+            &mut self.response_trailers,
         ] {
             if buffer.capacity() > KEEP {
                 *buffer = Vec::new();
