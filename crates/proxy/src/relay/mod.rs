@@ -1,0 +1,325 @@
+//! The relay: one attempt's two directions, as a state machine that moves bytes until both would wait.
+//!
+//! Request upwards, response downwards, at the same time: an origin may answer early, a client may be slow either way.
+//! Bytes in flight are bounded: at most one block per direction is held, and nothing is read from one side while the other
+//! has not taken the block before it.
+//!
+//! This file has the machine and its state; the steps are beside it. Upwards: `request_body` takes from the client,
+//! `to_server` sends. Downwards: `response_head`, then `response_body` take from the server, `to_client` sends. `wait` says
+//! what is waited for when neither can go on.
+
+mod request_body;
+mod response_body;
+mod response_head;
+mod to_client;
+mod to_server;
+mod wait;
+
+use std::task::Poll;
+
+use narthex_message::head::Version;
+use narthex_message::{Body, Head, Method, ResponseFacts};
+use narthex_net::rt;
+use narthex_net::scratch::BULK;
+use narthex_net::stream::Stream;
+use narthex_wire::h1::scan::HeadLimits;
+
+use crate::fail::Failure;
+use crate::spool::Spool;
+use crate::work::Work;
+
+pub(crate) use request_body::Source;
+use response_body::Sink;
+
+/// Bytes moved before other connections of the core get their turn.
+const FAIR_SHARE: usize = 1024 * 1024;
+
+/// Room in a buffer that is kept for the end of a body: the last chunk and its trailers.
+const SPOOL_RESERVE: usize = 12 * 1024;
+
+/// Time bounds of a relay, milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) response: u64,
+    pub(crate) upstream_idle: u64,
+    pub(crate) client_body_idle: u64,
+    pub(crate) client_send_idle: u64,
+    pub(crate) min_rate: u64,
+    pub(crate) min_rate_after: u64,
+    /// Largest request body.
+    pub(crate) body_max: u64,
+    /// Request body bytes kept for another attempt; 0 keeps none.
+    pub(crate) replay_max: usize,
+    pub(crate) informational: u32,
+    pub(crate) chunk_extension: usize,
+    pub(crate) response_limits: HeadLimits,
+    pub(crate) trailer_limits: HeadLimits,
+}
+
+/// What becomes of a response whose head has arrived.
+pub(crate) struct Begun {
+    /// How the client is told the length.
+    pub(crate) framing: Body,
+    /// The body is not forwarded: something else was written in its place.
+    pub(crate) replaced: bool,
+}
+
+/// Makes the head that goes to the client; appends it to `out`.
+pub(crate) trait Downstream {
+    /// An informational response (never 101) is passed on.
+    fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>);
+    /// The final response, or 101. `request` is the exchange's memory with the request in it; `upload_done`: the whole
+    /// request has been taken from the client.
+    fn begin(
+        &mut self,
+        request: &Work,
+        head: Head<'_>,
+        facts: &ResponseFacts,
+        upload_done: bool,
+        edits: &mut narthex_message::Edits,
+        out: &mut Vec<u8>,
+    ) -> Begun;
+}
+
+/// How a relay ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The response is complete.
+    Complete,
+    /// The origin's part is complete; what is left waits in the buffer for the client.
+    Buffered,
+    /// `101`: from here on both sides speak another protocol.
+    Switched,
+}
+
+/// One attempt.
+pub(crate) struct Relay<'a, D> {
+    pub(crate) client: &'a Stream,
+    pub(crate) upstream: &'a Stream,
+    pub(crate) work: &'a mut Work,
+    pub(crate) downstream: D,
+    pub(crate) bounds: Bounds,
+    pub(crate) method: Method,
+    pub(crate) client_version: Version,
+    /// The client waits for `100 Continue`.
+    pub(crate) expects_continue: bool,
+    /// The change of protocol that we have asked for.
+    pub(crate) upgrading: Option<Vec<u8>>,
+    /// The client takes trailers.
+    pub(crate) client_trailers: bool,
+    /// Answers that another attempt may better.
+    pub(crate) retry_statuses: Vec<u16>,
+    /// Takes the answer faster than the client does.
+    pub(crate) spool: Option<Box<Spool>>,
+
+    pub(crate) source: Source,
+    up_at: usize,
+    up_broken: bool,
+    /// Bytes that the kernel took for the server.
+    pub(crate) sent: u64,
+    /// Request body bytes taken from the client.
+    pub(crate) received: u64,
+    replayable: bool,
+
+    sink: Sink,
+    down_at: usize,
+    framing: Body,
+    replaced: bool,
+    informational: u32,
+    heard: bool,
+    /// The final response's head.
+    pub(crate) facts: Option<ResponseFacts>,
+    /// Bytes given to the client's socket, heads included.
+    pub(crate) delivered: u64,
+    /// Response body bytes.
+    pub(crate) body_bytes: u64,
+    clean: bool,
+    ended_by_close: bool,
+
+    started: u64,
+    last_up: u64,
+    last_down: u64,
+    last_heard: u64,
+    unsent: usize,
+    upload_ended: u64,
+    moved: usize,
+}
+
+impl<'a, D: Downstream> Relay<'a, D> {
+    /// `work.up` holds the head (and what is at hand of the body was not yet taken from `work.input`).
+    #[allow(clippy::too_many_arguments)] // one call; a builder would hide what an attempt consists of
+    pub(crate) fn new(
+        client: &'a Stream,
+        upstream: &'a Stream,
+        work: &'a mut Work,
+        downstream: D,
+        bounds: Bounds,
+        method: Method,
+        client_version: Version,
+        source: Source,
+    ) -> Self {
+        let now = rt::now_ms();
+        let upload_ended = if matches!(source, Source::Done) {
+            now
+        } else {
+            0
+        };
+        Self {
+            client,
+            upstream,
+            work,
+            downstream,
+            bounds,
+            method,
+            client_version,
+            expects_continue: false,
+            upgrading: None,
+            client_trailers: false,
+            retry_statuses: Vec::new(),
+            spool: None,
+            source,
+            up_at: 0,
+            up_broken: false,
+            sent: 0,
+            received: 0,
+            replayable: true,
+            sink: Sink::Head,
+            down_at: 0,
+            framing: Body::None,
+            replaced: false,
+            informational: 0,
+            heard: false,
+            facts: None,
+            delivered: 0,
+            body_bytes: 0,
+            clean: true,
+            ended_by_close: false,
+            started: now,
+            last_up: now,
+            last_down: now,
+            last_heard: now,
+            unsent: usize::MAX,
+            upload_ended,
+            moved: 0,
+        }
+    }
+
+    /// Runs to the end of the exchange.
+    pub(crate) async fn run(&mut self) -> Result<Ended, Failure> {
+        std::future::poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// May the upstream connection carry another request? Only if both directions ended on a message boundary.
+    pub(crate) fn is_upstream_clean(&self) -> bool {
+        self.clean
+            && !self.up_broken
+            && !self.ended_by_close
+            && matches!(self.source, Source::Done)
+            && self.up_at >= self.work.up.len()
+            && matches!(self.sink, Sink::Done)
+            && self.facts.is_some_and(|f| f.keep_alive)
+    }
+
+    /// Has the client's whole request been taken?
+    pub(crate) fn is_upload_done(&self) -> bool {
+        matches!(self.source, Source::Done | Source::Spooled(_))
+    }
+
+    /// What waits for the client: the first byte of `work.down` that has not been sent, and the buffer.
+    pub(crate) fn take_waiting(&mut self) -> (usize, Option<Box<Spool>>) {
+        (self.down_at, self.spool.take())
+    }
+
+    /// Can the request be sent again, as far as its body goes?
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.received == 0 || (self.replayable && self.bounds.replay_max > 0)
+    }
+
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
+        self.moved = 0;
+        loop {
+            let files = match self.poll_files(cx) {
+                Ok(progress) => progress,
+                Err(failure) => return Poll::Ready(Err(failure)),
+            };
+            let up = match self.step_up() {
+                Ok(progress) => progress,
+                Err(failure) => return Poll::Ready(Err(failure)),
+            };
+            let down = match self.step_down() {
+                Ok(progress) => progress,
+                Err(failure) => return Poll::Ready(Err(failure)),
+            };
+            if matches!(self.sink, Sink::Done) {
+                let delivered = self.down_at >= self.work.down.len()
+                    && self.spool.as_ref().is_none_or(|s| s.is_empty());
+                if delivered {
+                    let switched = self.facts.is_some_and(|f| f.status == 101);
+                    return Poll::Ready(Ok(if switched {
+                        Ended::Switched
+                    } else {
+                        Ended::Complete
+                    }));
+                }
+                if self.spool.is_some() && self.facts.is_some_and(|f| f.status != 101) {
+                    return Poll::Ready(Ok(Ended::Buffered));
+                }
+            }
+            if !up && !down && !files {
+                return self.wait();
+            }
+            if self.moved > FAIR_SHARE {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Drives the files behind buffered bodies; true if there may be more to send, or room for more.
+    fn poll_files(&mut self, cx: &mut std::task::Context<'_>) -> Result<bool, Failure> {
+        let mut progress = false;
+        if let Source::Spooled(reader) = &mut self.source
+            && let Poll::Ready(done) = reader.poll_progress(cx)
+        {
+            done.map_err(|_| Failure::Spool)?;
+            progress = true;
+        }
+        if let Some(spool) = &mut self.spool
+            && let Poll::Ready(done) = spool.poll_progress(cx)
+        {
+            done.map_err(|_| Failure::Spool)?;
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    fn step_down(&mut self) -> Result<bool, Failure> {
+        let mut progress = false;
+        if self.is_backed_up() {
+            progress = self.flush_down()? | self.flush_spool()?;
+            if self.is_backed_up() && self.down_room() == 0 {
+                return Ok(progress);
+            }
+        }
+        match self.sink {
+            Sink::Done => Ok(progress),
+            Sink::Head => Ok(self.read_head()? || progress),
+            _ => Ok(self.read_body()? || progress),
+        }
+    }
+
+    /// Where the next bytes for the client would have to wait.
+    fn is_backed_up(&self) -> bool {
+        self.down_at < self.work.down.len() || self.spool.as_ref().is_some_and(|s| !s.is_empty())
+    }
+
+    /// How many bytes may be read from the origin now.
+    fn down_room(&self) -> usize {
+        match &self.spool {
+            // Our own framing is never longer than the origin's, but for the end of a chunked body and its trailers.
+            Some(spool) => spool.room().saturating_sub(SPOOL_RESERVE).min(BULK),
+            None if self.down_at < self.work.down.len() => 0,
+            None => BULK,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The response's body: taken from the server, in the framing that the client was told.
+
+use std::io;
+
+use narthex_message::{BadResponse, Body, Reject};
+use narthex_net::rt;
+use narthex_net::scratch::{self, HEADROOM};
+use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
+
+use super::{Downstream, Relay};
+use crate::fail::Failure;
+use crate::trailer;
+
+/// Where in the response the origin is.
+pub(super) enum Sink {
+    /// Waiting for a (final) head.
+    Head,
+    Length(u64),
+    Chunked(ChunkDecoder),
+    Trailers,
+    UntilClose,
+    Done,
+}
+
+impl<D: Downstream> Relay<'_, D> {
+    pub(super) fn read_body(&mut self) -> Result<bool, Failure> {
+        scratch::with(|buffer| {
+            let room = self.down_room();
+            if room == 0 {
+                return Ok(false);
+            }
+            let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + room) else {
+                return Ok(false);
+            };
+            let n = match self.upstream.try_recv(area) {
+                Ok(0) => return self.emit(Self::closed_in_body).map(|()| true),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => return Err(Failure::UpstreamTruncated),
+            };
+            self.last_heard = rt::now_ms();
+            let block = area.get(..n).unwrap_or_default();
+            if let Sink::Length(left) = &mut self.sink {
+                let here = usize::try_from(*left).map_or(n, |left| left.min(n));
+                *left -= here as u64;
+                if *left == 0 {
+                    self.sink = Sink::Done;
+                }
+                self.clean &= here == n;
+                self.body_bytes += here as u64;
+                self.send_down(block.get(..here).unwrap_or_default())?;
+            } else {
+                self.emit(|this| this.feed_down(block))?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn closed_in_body(&mut self) -> Result<(), Failure> {
+        self.ended_by_close = true;
+        if !matches!(self.sink, Sink::UntilClose) {
+            return Err(Failure::UpstreamTruncated);
+        }
+        if self.framing == Body::Chunked {
+            self.work.down.extend_from_slice(chunk::LAST_CHUNK);
+        }
+        self.sink = Sink::Done;
+        Ok(())
+    }
+
+    /// Puts body bytes in `work.down` in the client's framing.
+    pub(super) fn feed_down(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let bad = |_: Reject| Failure::UpstreamInvalid(BadResponse::Chunk);
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = bytes.get(at..).unwrap_or_default();
+            match &mut self.sink {
+                Sink::Head | Sink::Done => {
+                    self.clean = false;
+                    break;
+                }
+                Sink::Length(left) => {
+                    let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
+                    *left -= n as u64;
+                    if *left == 0 {
+                        self.sink = Sink::Done;
+                    }
+                    self.body_bytes += n as u64;
+                    self.work
+                        .down
+                        .extend_from_slice(rest.get(..n).unwrap_or_default());
+                    at += n;
+                }
+                Sink::UntilClose => {
+                    self.push_down(rest);
+                    break;
+                }
+                Sink::Chunked(decoder) => match decoder.step(rest).map_err(bad)? {
+                    Step::Framing { consumed } => at += consumed,
+                    Step::Data { skip, data } => {
+                        self.push_down(rest.get(skip..skip + data).unwrap_or_default());
+                        at += skip + data;
+                    }
+                    Step::Trailers { consumed } => {
+                        at += consumed;
+                        self.work.response_trailers.clear();
+                        self.sink = Sink::Trailers;
+                    }
+                },
+                Sink::Trailers => {
+                    let (taken, done) = trailer::take(
+                        &mut self.work.response_trailers,
+                        rest,
+                        &self.bounds.trailer_limits,
+                    )
+                    .map_err(|_| Failure::UpstreamInvalid(BadResponse::Trailer))?;
+                    at += taken;
+                    if done {
+                        self.end_chunked();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Body bytes in the client's framing.
+    fn push_down(&mut self, data: &[u8]) {
+        self.body_bytes += data.len() as u64;
+        if self.framing == Body::Chunked {
+            chunk::size_line(data.len(), &mut self.work.down);
+            self.work.down.extend_from_slice(data);
+            self.work.down.extend_from_slice(b"\r\n");
+        } else {
+            self.work.down.extend_from_slice(data);
+        }
+    }
+
+    fn end_chunked(&mut self) {
+        self.sink = Sink::Done;
+        if self.framing != Body::Chunked {
+            return;
+        }
+        self.work.down.extend_from_slice(b"0\r\n");
+        if self.client_trailers {
+            trailer::copy(
+                &self.work.response_trailers,
+                &self.bounds.trailer_limits,
+                &mut self.work.down,
+            );
+        }
+        self.work.down.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,236 @@
+//! The response's head: informational ones before it, the change of protocol, and the final one.
+
+use std::io;
+
+use narthex_message::head::Version;
+use narthex_message::validate;
+use narthex_message::{BadResponse, Body, FieldId, Head, ResponseFacts};
+use narthex_net::rt;
+use narthex_net::scratch::{self, HEADROOM};
+use narthex_wire::h1::chunk::ChunkDecoder;
+use narthex_wire::h1::scan::{self, Progress};
+
+use super::{Begun, Downstream, Relay, Sink};
+use crate::fail::Failure;
+
+impl<D: Downstream> Relay<'_, D> {
+    pub(super) fn read_head(&mut self) -> Result<bool, Failure> {
+        scratch::with(|buffer| {
+            let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + self.down_room()) else {
+                return Ok(false);
+            };
+            if area.is_empty() {
+                return Ok(false);
+            }
+            let n = match self.upstream.try_recv(area) {
+                Ok(0) => return Err(self.closed_in_head()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // A server that took no bytes and says nothing.
+                    return if self.up_broken {
+                        Err(self.closed_in_head())
+                    } else {
+                        Ok(false)
+                    };
+                }
+                Err(_) => return Err(self.closed_in_head()),
+            };
+            self.heard = true;
+            self.last_heard = rt::now_ms();
+            if self.work.response.is_empty() {
+                let block = area.get(..n).unwrap_or_default();
+                match self.scan(block)? {
+                    Some(end) if self.work.response_index.status >= 200 => {
+                        self.begin_in_place(buffer, end, n)?
+                    }
+                    complete => {
+                        // Read anew from the copy: an informational head is followed by another.
+                        if complete.is_some() {
+                            self.work.response_index.clear();
+                        }
+                        self.work.response.extend_from_slice(
+                            buffer.get(HEADROOM..HEADROOM + n).unwrap_or_default(),
+                        );
+                        self.head_from_copy()?;
+                    }
+                }
+            } else {
+                self.work
+                    .response
+                    .extend_from_slice(area.get(..n).unwrap_or_default());
+                self.head_from_copy()?;
+            }
+            Ok(true)
+        })
+    }
+
+    fn closed_in_head(&self) -> Failure {
+        if self.heard {
+            Failure::UpstreamTruncated
+        } else {
+            Failure::UpstreamClosed {
+                sent: self.sent > 0,
+            }
+        }
+    }
+
+    fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, Failure> {
+        match scan::response(
+            bytes,
+            &mut self.work.response_index,
+            &self.bounds.response_limits,
+        ) {
+            Ok(Progress::Complete(end)) => Ok(Some(end)),
+            Ok(Progress::Partial) => Ok(None),
+            Err(bad) => Err(Failure::UpstreamInvalid(bad)),
+        }
+    }
+
+    /// The usual way: the whole head, and perhaps the body, in one block of the scratch buffer. The client's head is written
+    /// in front of the body that is already there, and both leave in one send.
+    fn begin_in_place(
+        &mut self,
+        buffer: &mut [u8],
+        head_end: usize,
+        n: usize,
+    ) -> Result<(), Failure> {
+        let head_bytes = buffer
+            .get(HEADROOM..HEADROOM + head_end)
+            .unwrap_or_default();
+        self.begin(head_bytes)?;
+        let body = HEADROOM + head_end..HEADROOM + n;
+        if let (Sink::Length(left), false) = (&mut self.sink, self.replaced) {
+            let here = usize::try_from(*left).map_or(body.len(), |left| left.min(body.len()));
+            *left -= here as u64;
+            if here < body.len() {
+                self.clean = false;
+            }
+            if *left == 0 {
+                self.sink = Sink::Done;
+            }
+            self.body_bytes += here as u64;
+            let head_len = self.work.down.len() - self.down_at;
+            if let Some(start) = body.start.checked_sub(head_len)
+                && let Some(place) = buffer.get_mut(start..body.start)
+                && self.down_at == 0
+            {
+                place.copy_from_slice(&self.work.down);
+                self.work.down.clear();
+                return self.send_down(buffer.get(start..body.start + here).unwrap_or_default());
+            }
+            self.work.down.extend_from_slice(
+                buffer
+                    .get(body.start..body.start + here)
+                    .unwrap_or_default(),
+            );
+            return Ok(());
+        }
+        self.feed_down(buffer.get(body).unwrap_or_default())
+    }
+
+    /// The other way: a head that came in pieces, or with informational ones before it.
+    fn head_from_copy(&mut self) -> Result<(), Failure> {
+        loop {
+            let response = std::mem::take(&mut self.work.response);
+            let scanned = self.scan(&response);
+            let Some(end) = scanned? else {
+                self.work.response = response;
+                return Ok(());
+            };
+            let result = self.begin(response.get(..end).unwrap_or_default());
+            let rest = response.get(end..).unwrap_or_default();
+            result?;
+            if matches!(self.sink, Sink::Head) {
+                self.work.response.extend_from_slice(rest);
+                self.work.response_index.clear();
+                if self.work.response.is_empty() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if self.facts.is_some_and(|f| f.status == 101) {
+                self.work.response.extend_from_slice(rest);
+                return Ok(());
+            }
+            return self.feed_down(rest);
+        }
+    }
+
+    /// A head is complete: reads what it means, writes the client's.
+    fn begin(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let index = std::mem::take(&mut self.work.response_index);
+        let result = self.begin_with(Head::new(bytes, &index));
+        self.work.response_index = index;
+        result
+    }
+
+    fn begin_with(&mut self, head: Head<'_>) -> Result<(), Failure> {
+        let facts = validate::response(head, self.method).map_err(Failure::UpstreamInvalid)?;
+        if facts.status == 101 {
+            return self.switch(head, facts);
+        }
+        if facts.status < 200 {
+            self.informational += 1;
+            if self.informational > self.bounds.informational {
+                return Err(Failure::UpstreamInvalid(BadResponse::TooManyInformational));
+            }
+            if self.client_version == Version::Http11 {
+                self.expects_continue &= facts.status != 100;
+                self.downstream
+                    .informational(head, &facts, &mut self.work.down);
+            }
+            return Ok(());
+        }
+        if self.retry_statuses.contains(&facts.status)
+            && self.delivered == 0
+            && self.is_replayable()
+        {
+            return Err(Failure::UpstreamStatus(facts.status));
+        }
+        let upload_done = self.is_upload_done();
+        let begun = self.write_head(head, &facts, upload_done);
+        self.framing = begun.framing;
+        self.replaced = begun.replaced;
+        self.facts = Some(facts);
+        self.sink = match facts.body {
+            Body::None | Body::Length(0) => Sink::Done,
+            Body::Length(n) => Sink::Length(n),
+            Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
+            Body::UntilClose => Sink::UntilClose,
+        };
+        if self.replaced {
+            // The origin's body is not wanted: its connection is given up unless there was none.
+            self.clean &= matches!(self.sink, Sink::Done);
+            self.sink = Sink::Done;
+        }
+        Ok(())
+    }
+
+    fn switch(&mut self, head: Head<'_>, facts: ResponseFacts) -> Result<(), Failure> {
+        let agreed = head.get(FieldId::Upgrade);
+        let asked = self.upgrading.as_deref();
+        if asked.is_none()
+            || !agreed
+                .zip(asked)
+                .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+        {
+            return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
+        }
+        self.write_head(head, &facts, true);
+        self.facts = Some(facts);
+        self.clean = false;
+        self.sink = Sink::Done;
+        Ok(())
+    }
+
+    fn write_head(&mut self, head: Head<'_>, facts: &ResponseFacts, upload_done: bool) -> Begun {
+        let mut edits = std::mem::take(&mut self.work.response_edits);
+        let mut out = std::mem::take(&mut self.work.down);
+        let begun =
+            self.downstream
+                .begin(self.work, head, facts, upload_done, &mut edits, &mut out);
+        self.work.down = out;
+        self.work.response_edits = edits;
+        begun
+    }
+}

@@ -1,0 +1,109 @@
+//! When neither direction can go on: what a relay waits for, and how long.
+
+use std::task::Poll;
+
+use narthex_net::rt;
+
+use super::{Downstream, Ended, Relay, Sink, Source};
+use crate::fail::Failure;
+
+impl<D: Downstream> Relay<'_, D> {
+    /// Registers for what would let us go on, and for the deadline that applies.
+    pub(super) fn wait(&mut self) -> Poll<Result<Ended, Failure>> {
+        let now = rt::now_ms();
+        let mut nearest = (u64::MAX, Failure::UpstreamTimeout);
+        let mut until = |deadline: u64, failure: Failure| {
+            if deadline < nearest.0 {
+                nearest = (deadline, failure);
+            }
+        };
+        if !self.up_broken {
+            let unsent = self.up_at < self.work.up.len()
+                || matches!(&self.source, Source::Spooled(reader) if !reader.front().is_empty());
+            if unsent {
+                let _ = self.upstream.registration().poll_ready(rt::Interest::Write);
+                until(
+                    self.last_up.saturating_add(self.bounds.upstream_idle),
+                    Failure::UpstreamStalled,
+                );
+            } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
+                let _ = self.client.registration().poll_ready(rt::Interest::Read);
+                until(
+                    self.last_up.saturating_add(self.bounds.client_body_idle),
+                    Failure::ClientSlowBody,
+                );
+                if self.bounds.min_rate > 0 {
+                    let grace_ends = self.started.saturating_add(self.bounds.min_rate_after);
+                    if now >= grace_ends && self.is_too_slow(now) {
+                        return Poll::Ready(Err(Failure::ClientSlowBody));
+                    }
+                    // Looked at again at the grace's end, then every second.
+                    if now < grace_ends {
+                        until(grace_ends, Failure::ClientSlowBody);
+                    } else {
+                        let _ = rt::poll_deadline(now.saturating_add(1_000));
+                    }
+                }
+            }
+        }
+        if self.is_backed_up() {
+            let _ = self.client.registration().poll_ready(rt::Interest::Write);
+            until(
+                self.last_down.saturating_add(self.bounds.client_send_idle),
+                Failure::ClientSlowRead,
+            );
+        }
+        if !matches!(self.sink, Sink::Done) && self.down_room() > 0 {
+            let _ = self.upstream.registration().poll_ready(rt::Interest::Read);
+            if self.facts.is_some() {
+                until(
+                    self.last_heard.saturating_add(self.bounds.upstream_idle),
+                    Failure::UpstreamStalled,
+                );
+            } else if self.upload_ended > 0 {
+                until(
+                    self.upload_ended.saturating_add(self.bounds.response),
+                    Failure::UpstreamTimeout,
+                );
+            }
+        }
+        if self.client.poll_dead().is_ready() {
+            return Poll::Ready(Err(Failure::ClientGone));
+        }
+        if nearest.0 != u64::MAX && rt::poll_deadline(nearest.0.max(1)).is_ready() {
+            // The end of the grace is no failure by itself.
+            if nearest.1 == Failure::ClientSlowBody
+                && !self.is_too_slow(now)
+                && now < self.last_up.saturating_add(self.bounds.client_body_idle)
+            {
+                let _ = rt::poll_deadline(now.saturating_add(1_000));
+                return Poll::Pending;
+            }
+            // A slow reader empties the kernel's buffer long before the socket is called writable again.
+            if nearest.1 == Failure::ClientSlowRead && self.client_still_reads() {
+                let _ =
+                    rt::poll_deadline(self.last_down.saturating_add(self.bounds.client_send_idle));
+                return Poll::Pending;
+            }
+            return Poll::Ready(Err(nearest.1));
+        }
+        Poll::Pending
+    }
+
+    /// Has the client taken bytes since this was last asked?
+    fn client_still_reads(&mut self) -> bool {
+        let unsent = self.client.unsent().unwrap_or(0);
+        let progress = unsent < std::mem::replace(&mut self.unsent, unsent);
+        if progress {
+            self.last_down = rt::now_ms();
+        }
+        progress
+    }
+
+    fn is_too_slow(&self, now: u64) -> bool {
+        let elapsed = now.saturating_sub(self.started);
+        elapsed >= self.bounds.min_rate_after
+            && self.bounds.min_rate > 0
+            && self.received < self.bounds.min_rate.saturating_mul(elapsed / 1_000)
+    }
+}
