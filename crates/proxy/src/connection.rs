@@ -24,6 +24,9 @@ use crate::runtime::millis;
 /// Longest PROXY header: version 2 with 4 KiB of options.
 const PROXY_HEADER_MAX: usize = 16 + 4096;
 
+/// Pipelined requests served before other connections of the core get their turn.
+const PIPELINE_SHARE: u32 = 32;
+
 /// A client connection between requests.
 pub(crate) struct Client {
     pub(crate) stream: Stream,
@@ -126,6 +129,10 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
             }
         }
         match Box::pin(handle::exchange(&proxy, &mut client)).await {
+            // Answers of our own wait for nothing: others have their turn between pipelined requests.
+            Next::Keep if client.requests % PIPELINE_SHARE == 0 && !client.input.is_empty() => {
+                rt::yield_now().await;
+            }
             Next::Keep => {}
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&proxy, &client)).await,

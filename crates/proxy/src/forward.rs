@@ -140,9 +140,11 @@ impl Exchange<'_> {
         }
     }
 
-    /// The answer is complete; the request may not be.
+    /// The answer is complete and the last. The request may not be; and a client that did not ask for the end may have sent
+    /// another, which we will not read (RFC 9112 9.6).
     fn after_answer(&self, source: &Source) -> Next {
-        if matches!(source, Source::Done) && self.work.rest().is_empty() {
+        let expected = self.facts.is_some_and(|f| !f.keep_alive);
+        if expected && matches!(source, Source::Done) && self.work.rest().is_empty() {
             Next::Close
         } else {
             Next::Linger
@@ -213,13 +215,9 @@ impl Exchange<'_> {
         work.response.clear();
         work.response_index.clear();
         let replayed = std::mem::take(&mut work.replay);
-        if !replayed.is_empty() {
-            append_replay(
-                &replayed,
-                facts.body,
-                matches!(source, Source::Done),
-                &mut work.up,
-            );
+        let whole = matches!(source, Source::Done);
+        if !replayed.is_empty() || (whole && facts.body == Body::Chunked) {
+            append_replay(&replayed, facts.body, whole, &mut work.up);
             work.replay = replayed;
         }
         let to_client = ToClient {
@@ -514,9 +512,12 @@ fn is_repeatable(failure: Failure, method: Method, raced: bool, on_reset: bool) 
 /// The body bytes of an earlier attempt, in this attempt's framing.
 fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
     if body == Body::Chunked {
-        chunk::size_line(bytes.len(), out);
-        out.extend_from_slice(bytes);
-        out.extend_from_slice(b"\r\n");
+        // A chunk of no bytes would be the last.
+        if !bytes.is_empty() {
+            chunk::size_line(bytes.len(), out);
+            out.extend_from_slice(bytes);
+            out.extend_from_slice(b"\r\n");
+        }
         if whole {
             out.extend_from_slice(chunk::LAST_CHUNK);
         }

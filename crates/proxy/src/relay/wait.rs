@@ -22,10 +22,13 @@ impl<D: Downstream> Relay<'_, D> {
                 || matches!(&self.source, Source::Spooled(reader) if !reader.front().is_empty());
             if unsent {
                 let _ = self.upstream.registration().poll_ready(rt::Interest::Write);
-                until(
-                    self.last_up.saturating_add(self.bounds.upstream_idle),
-                    Failure::UpstreamStalled,
-                );
+                // A server that answers already may leave the rest unread: then its answer's pauses count.
+                if self.facts.is_none() {
+                    until(
+                        self.last_up.saturating_add(self.bounds.upstream_idle),
+                        Failure::UpstreamStalled,
+                    );
+                }
             } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
                 let _ = self.client.registration().poll_ready(rt::Interest::Read);
                 until(

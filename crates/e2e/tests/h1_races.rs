@@ -1,0 +1,256 @@
+//! Both directions of an exchange at once, and ends that come at the wrong moment: what one side does must not reach the
+//! other side's bytes, and nobody else's.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "request bytes are written to be read"
+)]
+
+use std::time::Duration;
+
+use narthex_e2e::kit::attack::End;
+use narthex_e2e::kit::craft::{get, request};
+use narthex_e2e::kit::origin::{Origin, Script, Step};
+use narthex_e2e::kit::proxy::Proxy;
+use narthex_e2e::kit::rig::Rig;
+use rustix::process::Signal;
+
+fn send(s: &str) -> Step {
+    Step::Send(s.as_bytes().to_vec())
+}
+
+/// H1-13: both sides stop inside their trailer sections, then go on, in either order. Each gets the other's whole message and
+/// no byte of its own.
+#[test]
+fn h1_13_trailers_of_both_directions_at_once() {
+    let rig = Rig::plain();
+    for origin_first in [true, false] {
+        let gate = format!("go-{origin_first}");
+        let (before, after) = if origin_first {
+            (vec![], vec![Step::ReadBody])
+        } else {
+            (vec![Step::ReadBody], vec![])
+        };
+        let script = [
+            // The chunk and half of the trailers came in one packet.
+            vec![
+                Step::ReadSome(2),
+                send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Do"),
+            ],
+            before,
+            vec![Step::Gate(gate.clone()), send("wn: d\r\n\r\n")],
+            after,
+        ];
+        rig.origin.on("/t", script.concat());
+        let mut c = rig.connect();
+        c.send(request(
+            "POST",
+            "/t",
+            "Transfer-Encoding: chunked\r\nConnection: TE\r\nTE: trailers\r\n",
+            "2\r\nhi\r\n0\r\nX-U",
+        ));
+        let head = c.read_past(b"\r\n\r\n");
+        assert!(head.starts_with(b"HTTP/1.1 200 "), "{head:?}");
+        c.read_past(b"3\r\nabc\r\n");
+        let (mut answer, mut seen) = (Vec::new(), Vec::new());
+        for origin_goes_on in [origin_first, !origin_first] {
+            if origin_goes_on {
+                rig.origin.open(&gate);
+                answer = c.read_past(b"\r\n\r\n");
+            } else {
+                c.send("p: u\r\n\r\n");
+                // An answer that is complete before its request ends the exchange.
+                if !origin_first {
+                    seen = rig.origin.take(1);
+                }
+            }
+        }
+        assert_eq!(
+            String::from_utf8_lossy(&answer),
+            "0\r\nX-Down: d\r\n\r\n",
+            "origin first: {origin_first}"
+        );
+        for s in seen {
+            assert!(s.complete && s.garbage.is_none(), "{s:?}");
+            assert_eq!(s.body, b"hi");
+            assert!(!s.trailers.has("x-down"), "{:?}", s.trailers);
+        }
+        rig.alive();
+        rig.origin.take(0);
+    }
+}
+
+/// H1-31: an interim answer that is half out when the exchange fails is followed by nothing: an answer of ours would be read
+/// as its end.
+#[test]
+fn h1_31_a_half_sent_interim_answer_is_not_followed_by_ours() {
+    // More than the kernel holds for a client that reads nothing.
+    let interim = format!("HTTP/1.1 103 E\r\nX: {}\r\n\r\n", "y".repeat(30_000));
+    for (name, route, last) in [
+        ("the client does not read", "", Step::AwaitEnd),
+        (
+            "the server dies",
+            "buffer response=\"64KiB\"\n",
+            Step::Reset,
+        ),
+    ] {
+        let rig = Rig::of(
+            "timeout send=\"300ms\"\nlimits informational=1000 response-head=\"64KiB\" response-fields=100",
+            &format!("{route}proxy \"u\""),
+        );
+        rig.origin.on(
+            "/hints",
+            [
+                Step::SendMany {
+                    block: interim.clone().into_bytes(),
+                    times: 400,
+                },
+                last,
+            ],
+        );
+        let mut c = rig.connect();
+        c.sock().small_receive_buffer(16 << 10);
+        c.send(get("/hints", ""));
+        assert!(
+            rig.origin.wait_end(0).is_some(),
+            "{name}: the attempt is given up"
+        );
+        let (bytes, end) = c.rest();
+        let text = String::from_utf8_lossy(&bytes);
+        let heads = text.matches("HTTP/1.1 ").count();
+        assert!(heads > 0, "{name}: nothing came");
+        assert_eq!(
+            heads,
+            text.matches("HTTP/1.1 103 E\r\n").count(),
+            "{name}: something else followed a half interim answer: {:?}",
+            text.rsplit("HTTP/1.1 ")
+                .next()
+                .map(|t| t.chars().take(80).collect::<String>())
+        );
+        assert_ne!(end, End::Open, "{name}");
+        rig.alive();
+    }
+}
+
+/// A chunked body without a byte in it is a body: another attempt says its end, too.
+#[test]
+fn op_03_an_empty_chunked_body_is_sent_again_whole() {
+    let rig = Rig::full(
+        Origin::start(),
+        "",
+        "retry attempts=2 budget=\"100%\" on=\"connect,reset\"\neject #false\ntimeout response=\"2s\"",
+        "proxy \"u\"",
+    );
+    for (body, trailers) in [
+        ("0\r\n\r\n", "none"),
+        ("0\r\nX-A: b\r\n\r\n", "some"),
+        ("1\r\nz\r\n0\r\n\r\n", "none, and a byte"),
+    ] {
+        rig.origin.take(0);
+        rig.origin.next([Step::ReadBody, Step::Reset]);
+        let r = rig.connect().ask(request(
+            "PUT",
+            "/again",
+            "Transfer-Encoding: chunked\r\n",
+            body,
+        ));
+        assert_eq!(r.status, 200, "trailers: {trailers}");
+        let seen = rig.origin.take(2);
+        assert_eq!(seen.len(), 2, "trailers: {trailers}");
+        assert!(seen.iter().all(|s| s.complete && s.garbage.is_none()));
+        assert_eq!(seen[0].body, seen[1].body);
+    }
+}
+
+/// A client that pipelines leaves the core to others between its requests, although none of them makes it wait.
+#[test]
+fn pipelining_does_not_hold_a_core() {
+    let config = Proxy::config(
+        "connections requests=1000000",
+        "site \"*\" { respond 200 \"ok\" }",
+    );
+    let proxy = Proxy::start(&config.replace("workers 2", "workers 1"));
+    let (mut many, mut one) = (proxy.connect(), proxy.connect());
+    // Both are known to the core, and idle.
+    assert_eq!(many.ask(get("/many", "")).status, 200);
+    assert_eq!(one.ask(get("/one", "")).status, 200);
+    let n = 2_000;
+    // While the core sleeps, both send: it finds two connections readable, the busy one first.
+    proxy.signal(Signal::STOP);
+    many.send(get("/many", "").repeat(n));
+    one.send(get("/one", ""));
+    proxy.signal(Signal::CONT);
+    for _ in 0..n {
+        assert_eq!(many.read_response("GET").unwrap().status, 200);
+    }
+    assert_eq!(one.read_response("GET").unwrap().status, 200);
+    let log = proxy.access_log_of(n + 3);
+    let place = log.iter().rposition(|r| r["path"] == "/one").unwrap();
+    assert!(
+        place < n / 4,
+        "served after {place} of another connection's requests"
+    );
+}
+
+/// RFC 9112 9.6: who is told `close` may have sent another request already; closing with that unread would reset the
+/// connection and could take the answer with it.
+#[test]
+fn the_last_answer_survives_a_pipelined_request() {
+    let rig = Rig::of("connections requests=1", "proxy \"u\"");
+    let gate: Script = [Step::ReadBody, Step::Gate("go".into()), Step::Echo(200)].into();
+    rig.origin.on("/first", gate);
+    let mut c = rig.connect();
+    c.send(get("/first", ""));
+    assert!(rig.origin.wait_heads(1));
+    // In the kernel, unread, when the answer is sent.
+    c.send(get("/second", ""));
+    rig.origin.open("go");
+    let r = c.read_response("GET").unwrap();
+    assert!(r.status == 200 && r.says_close());
+    c.half_close();
+    assert_eq!(c.rest(), (Vec::new(), End::Eof));
+    assert_eq!(rig.origin.seen().len(), 1);
+}
+
+/// An answer that is under way is not cut because the server leaves the rest of the request unread.
+#[test]
+fn an_early_answer_outlives_an_upload_that_nobody_reads() {
+    let rig = Rig::full(Origin::start(), "", "timeout body=\"300ms\"", "proxy \"u\"");
+    let n = 20;
+    rig.origin.on(
+        "/early",
+        [
+            send(&format!("HTTP/1.1 200 OK\r\nContent-Length: {n}\r\n\r\n")),
+            Step::SendSlow {
+                bytes: vec![b'x'; n],
+                piece: 1,
+                gap: Duration::from_millis(60),
+            },
+            Step::AwaitEnd,
+        ],
+    );
+    let mut c = rig.connect();
+    c.send(request(
+        "POST",
+        "/early",
+        "Content-Length: 100000000\r\n",
+        "",
+    ));
+    let mut writer = c.sock().try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            use std::io::Write;
+            let block = vec![b'b'; 1 << 20];
+            while writer.write_all(&block).is_ok() {}
+        });
+        let r = c.read_response("POST");
+        let _ = c.sock().shutdown(std::net::Shutdown::Both);
+        let r = r.unwrap();
+        assert_eq!((r.status, r.body_len), (200, n as u64));
+    });
+}
