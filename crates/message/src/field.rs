@@ -139,23 +139,45 @@ const NAMES: [(FieldId, &str); 61] = [
 const TABLE: usize = 256;
 /// Bytes of a name that are looked at: no known one is longer.
 pub const NAME_WINDOW: usize = 24;
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
 /// Bit 5 of every byte: set, it folds the case of letters. Spaces, as padding, are the same bits.
 const CASE: u64 = 0x2020_2020_2020_2020;
 
 /// A name as three words, case folded, padded with spaces.
 type Words = [u64; 3];
 
-const fn hash(words: &Words, len: usize) -> usize {
-    let mixed = words[0] ^ words[1].rotate_left(21) ^ words[2].rotate_left(42) ^ len as u64;
-    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+/// Bytes of a name that are kept, by its length.
+static MASKS: [Words; NAME_WINDOW] = masks();
+
+const fn masks() -> [Words; NAME_WINDOW] {
+    let mut masks = [[0; 3]; NAME_WINDOW];
+    let mut len = 0;
+    while len < NAME_WINDOW {
+        let mut k = 0;
+        while k < len {
+            masks[len][k / 8] |= 0xff << ((k % 8) * 8);
+            k += 1;
+        }
+        len += 1;
+    }
+    masks
+}
+
+/// Spreads the known names over the table without a collision, which the build checks. Found by trying odd numbers at random;
+/// a new name may need another (about one in 1,500 will do).
+const MULTIPLIER: u64 = 0x5279_161c_26ba_95e3;
+
+/// The name's slot, by its first 16 bytes: no two names share those. Case is folded by setting a bit that all lower-case letters
+/// have.
+const fn slot(words: &Words) -> usize {
+    let mixed = (words[0] | CASE) ^ (words[1] | CASE).rotate_left(21);
+    (mixed.wrapping_mul(MULTIPLIER) >> (64 - TABLE.trailing_zeros())) as usize
 }
 
 /// A slot of the table.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 struct Known {
-    /// In lower case.
+    /// In lower case, padded with zeros.
     words: Words,
     /// Bit 5 where a letter stands: what may differ. `-` and digits must be themselves.
     fold: Words,
@@ -173,22 +195,22 @@ const fn build() -> [Known; TABLE] {
     let mut i = 0;
     while i < NAMES.len() {
         let name = NAMES[i].1.as_bytes();
-        let mut words = [CASE; 3];
+        let mut words = [0; 3];
         let mut fold = [0; 3];
         let mut k = 0;
         while k < name.len() {
             let shift = (k % 8) * 8;
-            words[k / 8] &= !(0xff << shift);
-            words[k / 8] |= ((name[k] | 0x20) as u64) << shift;
+            words[k / 8] |= (name[k].to_ascii_lowercase() as u64) << shift;
             if name[k].is_ascii_alphabetic() {
                 fold[k / 8] |= 0x20 << shift;
             }
             k += 1;
         }
-        let mut at = hash(&words, name.len());
-        while table[at].len != 0 {
-            at = (at + 1) & (TABLE - 1);
-        }
+        let at = slot(&words);
+        assert!(
+            matches!(table[at].id, F::Other),
+            "two names in one slot: MULTIPLIER must change"
+        );
         table[at] = Known {
             words,
             fold,
@@ -200,27 +222,24 @@ const fn build() -> [Known; TABLE] {
     table
 }
 
-/// Linear probing; never full.
+/// One name per slot; a name is looked for in its own slot only.
 static KNOWN: [Known; TABLE] = build();
 
-/// The id of a name given as raw words, padded with spaces.
+/// The id of a name given as raw words, padded with zeros.
 #[inline]
 fn lookup(raw: &Words, len: usize) -> FieldId {
-    let mut at = hash(&[raw[0] | CASE, raw[1] | CASE, raw[2] | CASE], len);
-    while let Some(known) = KNOWN.get(at & (TABLE - 1)) {
-        let different = ((raw[0] | known.fold[0]) ^ known.words[0])
-            | ((raw[1] | known.fold[1]) ^ known.words[1])
-            | ((raw[2] | known.fold[2]) ^ known.words[2]);
-        // The padding tells lengths apart, but for names that end in spaces: those are no names.
-        if different == 0 && known.len as usize == len {
-            return known.id;
-        }
-        if known.len == 0 {
-            break;
-        }
-        at += 1;
+    let Some(known) = KNOWN.get(slot(raw) & (TABLE - 1)) else {
+        return F::Other;
+    };
+    let different = ((raw[0] | known.fold[0]) ^ known.words[0])
+        | ((raw[1] | known.fold[1]) ^ known.words[1])
+        | ((raw[2] | known.fold[2]) ^ known.words[2]);
+    // The length too: a name that ends in a zero is not the one without it.
+    if different == 0 && usize::from(known.len) == len {
+        known.id
+    } else {
+        F::Other
     }
-    F::Other
 }
 
 #[inline]
@@ -236,41 +255,25 @@ impl FieldId {
     /// The id of a name in any case. Names with `_` for `-` are not equal here; see [`FieldId::resembling`]. A name that is
     /// found is a valid token.
     pub fn of(name: &[u8]) -> Self {
-        let mut window = [b' '; NAME_WINDOW];
+        let mut window = [0; NAME_WINDOW];
         match window.get_mut(..name.len()) {
-            Some(place) if !name.is_empty() => place.copy_from_slice(name),
-            _ => return F::Other,
+            Some(place) => place.copy_from_slice(name),
+            None => return F::Other,
         }
         lookup(&load(&window), name.len())
     }
 
-    /// Looks for `name:` at the start of a line: the colon's offset, if it stands in the window, and the name's id.
+    /// The id of the name that is the first `len` bytes of a line's start; other if it is longer than the window.
     #[inline]
-    pub fn at_line_start(window: &[u8; NAME_WINDOW]) -> Option<(usize, Self)> {
-        let mut words = load(window);
-        let colon = |word: u64| {
-            let x = word ^ (ONES * b':' as u64);
-            x.wrapping_sub(ONES) & !x & HIGH
+    pub fn at_start_of(window: &[u8; NAME_WINDOW], len: usize) -> Self {
+        let Some(mask) = MASKS.get(len) else {
+            return F::Other;
         };
-        let (hit, i) = match (colon(words[0]), colon(words[1])) {
-            (0, 0) => (colon(words[2]), 2),
-            (0, hit) => (hit, 1),
-            (hit, _) => (hit, 0),
-        };
-        if hit == 0 {
-            return None;
-        }
-        let within = hit.trailing_zeros() & !7;
-        let mask = (1u64 << within) - 1;
-        words[i] = (words[i] & mask) | (CASE & !mask);
-        if i == 0 {
-            words[1] = CASE;
-        }
-        if i < 2 {
-            words[2] = CASE;
-        }
-        let len = i * 8 + within as usize / 8;
-        Some((len, lookup(&words, len)))
+        let words = load(window);
+        lookup(
+            &[words[0] & mask[0], words[1] & mask[1], words[2] & mask[2]],
+            len,
+        )
     }
 
     /// The id of the known name that a sloppy reader could take `name` for: `_`, `.` and spaces read as `-`.
@@ -465,6 +468,8 @@ mod tests {
             "Hostt",
             "Content-Lengt",
             "X-Forwarded-Fo\u{0}",
+            "X-Forwarded-For\u{0}",
+            "Host\u{0}",
             "Content_Length",
         ] {
             assert_eq!(FieldId::of(name.as_bytes()), F::Other, "{name}");

@@ -3,4 +3,5 @@
 
 pub mod chunk;
 pub mod encode;
+mod lanes;
 pub mod scan;

@@ -3,9 +3,10 @@
 //! Stricter than RFC 9112 where leniency has been used for smuggling: only CRLF ends a line, a bare CR or LF is an error,
 //! no folding, no white space before the colon, one SP between the parts of a start line.
 
-use narthex_message::field::NAME_WINDOW;
 use narthex_message::validate::{BadResponse, is_token_byte};
 use narthex_message::{Field, FieldId, Index, Reject, Span, Version};
+
+use super::lanes::{self, BLOCK, LANES};
 
 /// Size bounds of a head, from the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -251,23 +252,18 @@ fn status_line(
 fn fields(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<Progress, Fault> {
     loop {
         let start = index.scanned;
-        match bytes.get(start) {
-            None => break,
-            Some(b'\r') => match bytes.get(start + 1) {
-                None => break,
-                Some(b'\n') => {
-                    index.scanned = start + 2;
-                    check_size(start + 2, index, limits)?;
-                    return Ok(Progress::Complete(start + 2));
-                }
-                Some(_) => return Err(Fault::LineEnd),
-            },
-            Some(b'\n') => return Err(Fault::LineEnd),
-            Some(b' ' | b'\t') => return Err(Fault::Fold),
-            Some(_) => {}
+        let rest = bytes.get(start..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") {
+            index.scanned = start + 2;
+            check_size(start + 2, index, limits)?;
+            return Ok(Progress::Complete(start + 2));
         }
-        let Some(field) = field_line(bytes, start, limits)? else {
-            break;
+        let field = match usual_line(rest, start as u32) {
+            Some(field) if field.end as usize - start - 2 <= limits.field => field,
+            _ => match unusual_line(bytes, start, limits)? {
+                Some(field) => field,
+                None => break,
+            },
         };
         if index.fields.len() >= limits.fields {
             return Err(Fault::TooMany);
@@ -277,6 +273,75 @@ fn fields(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<Progre
     }
     check_size(bytes.len(), index, limits)?;
     Ok(Progress::Partial)
+}
+
+/// A whole line as everybody writes it: a known name, a colon, one space, a value that neither begins nor ends with white
+/// space. What is anything else, or perhaps a fault, is for [`field_line`], which agrees with this on every such line.
+///
+/// No sum of offsets here can be too large: every one lies in the slice.
+#[inline(always)]
+fn usual_line(rest: &[u8], start: u32) -> Option<Field> {
+    let Some(block) = rest.first_chunk::<BLOCK>() else {
+        return usual_last_line(rest, start);
+    };
+    usual_in(block, rest, start)
+}
+
+/// The same near the end of what has arrived.
+#[inline(never)]
+fn usual_last_line(rest: &[u8], start: u32) -> Option<Field> {
+    // A zero is never part of a line.
+    let mut block = [0; BLOCK];
+    block.get_mut(..rest.len())?.copy_from_slice(rest);
+    usual_in(&block, rest, start)
+}
+
+#[inline(always)]
+fn usual_in(block: &[u8; BLOCK], rest: &[u8], start: u32) -> Option<Field> {
+    let marks = lanes::marks(block);
+    let name_len = marks.colons.trailing_zeros();
+    let id = FieldId::at_start_of(block.first_chunk()?, name_len as usize);
+    if id == FieldId::Other {
+        return None;
+    }
+    // A known name is far shorter than a block.
+    let value_at = name_len.wrapping_add(2);
+    let end = match marks.controls.checked_shr(value_at)? {
+        0 => value_end(rest, BLOCK),
+        after => value_at.wrapping_add(after.trailing_zeros()) as usize,
+    };
+    let line = rest.get(name_len as usize..end.wrapping_add(2))?;
+    let [b':', b' ', first, .., b'\r', b'\n'] = line else {
+        return None;
+    };
+    let last = line.get(line.len().wrapping_sub(3))?;
+    if *first <= b' ' || matches!(last, b' ' | b'\t') {
+        return None;
+    }
+    Some(Field {
+        id,
+        sloppy: false,
+        name: Span {
+            start,
+            end: start.wrapping_add(name_len),
+        },
+        value: Span {
+            start: start.wrapping_add(value_at),
+            end: start.wrapping_add(end as u32),
+        },
+        end: start.wrapping_add(end as u32).wrapping_add(2),
+    })
+}
+
+/// Any other line, or the fault in it. `None` if more bytes are needed.
+#[cold]
+fn unusual_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<Field>, Fault> {
+    match bytes.get(start..).unwrap_or_default() {
+        [] | [b'\r'] => Ok(None),
+        [b'\r' | b'\n', ..] => Err(Fault::LineEnd),
+        [b' ' | b'\t', ..] => Err(Fault::Fold),
+        _ => field_line(bytes, start, limits),
+    }
 }
 
 fn check_size(bytes: usize, index: &Index, limits: &HeadLimits) -> Result<(), Fault> {
@@ -293,7 +358,6 @@ fn check_size(bytes: usize, index: &Index, limits: &HeadLimits) -> Result<(), Fa
 }
 
 /// `name ":" OWS value OWS CRLF`; `None` if the line is incomplete and good so far.
-#[inline]
 fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<Field>, Fault> {
     let Some((name_end, id, sloppy)) = field_name(bytes, start, limits)? else {
         return Ok(None);
@@ -326,30 +390,12 @@ fn field_line(bytes: &[u8], start: usize, limits: &HeadLimits) -> Result<Option<
     }))
 }
 
-/// A name and its colon. A known name is valid as it stands; any other is judged byte by byte.
-#[inline]
+/// A name and its colon.
 fn field_name(
     bytes: &[u8],
     start: usize,
     limits: &HeadLimits,
 ) -> Result<Option<(usize, FieldId, bool)>, Fault> {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let found = match rest.first_chunk::<NAME_WINDOW>() {
-        Some(window) => FieldId::at_line_start(window),
-        // The end of what has arrived: zeros are no part of any name.
-        None => {
-            let mut window = [0u8; NAME_WINDOW];
-            for (to, &from) in window.iter_mut().zip(rest) {
-                *to = from;
-            }
-            FieldId::at_line_start(&window)
-        }
-    };
-    if let Some((len, id)) = found
-        && id != FieldId::Other
-    {
-        return Ok(Some((start + len, id, false)));
-    }
     let mut sloppy = false;
     let name_end = run(bytes, start, |b| {
         sloppy |= b == b'_' || b == b'.';
@@ -359,7 +405,10 @@ fn field_name(
         return Err(Fault::FieldTooLong);
     }
     match bytes.get(name_end) {
-        Some(b':') if name_end > start => Ok(Some((name_end, FieldId::Other, sloppy))),
+        Some(b':') if name_end > start => {
+            let name = bytes.get(start..name_end).unwrap_or_default();
+            Ok(Some((name_end, FieldId::of(name), sloppy)))
+        }
         None => Ok(None),
         Some(b'\n') => Err(Fault::LineEnd),
         Some(_) => Err(Fault::Name),
@@ -384,27 +433,19 @@ fn run(bytes: &[u8], from: usize, mut good: impl FnMut(u8) -> bool) -> usize {
     from + rest.iter().position(|&b| !good(b)).unwrap_or(rest.len())
 }
 
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
-
-/// First offset from `from` on whose byte may not stand in a field value. Eight bytes at a time: the arithmetic flags a
-/// byte below 0x20 or equal to 0x7f; a byte above 0x7f is never flagged first.
+/// First offset from `from` on whose byte may not stand in a field value.
 #[inline]
 fn value_end(bytes: &[u8], from: usize) -> usize {
     let mut at = from;
     let mut rest = bytes.get(from..).unwrap_or_default();
-    while let Some((chunk, tail)) = rest.split_first_chunk::<8>() {
-        let x = u64::from_le_bytes(*chunk);
-        let control = x.wrapping_sub(ONES * 0x20) & !x & HIGH;
-        let y = x ^ (ONES * 0x7f);
-        let delete = y.wrapping_sub(ONES) & !y & HIGH;
-        let hit = control | delete;
-        if hit == 0 {
-            at += 8;
+    while let Some((chunk, tail)) = rest.split_first_chunk::<LANES>() {
+        let controls = lanes::controls(chunk);
+        if controls == 0 {
+            at += LANES;
             rest = tail;
             continue;
         }
-        at += (hit.trailing_zeros() / 8) as usize;
+        at += controls.trailing_zeros() as usize;
         match bytes.get(at) {
             // Flagged, and allowed.
             Some(b'\t') => at += 1,
