@@ -14,6 +14,7 @@ use narthex_route::Router;
 use narthex_upstream::{CoreCluster, CoreFleet};
 
 use crate::connection;
+use crate::host_cache::HostCache;
 use crate::metrics::{RouteMetrics, UpstreamMetrics};
 use crate::runtime::{Runtime, Shared};
 use crate::work::Work;
@@ -28,6 +29,7 @@ pub(crate) struct CoreRuntime {
     pub(crate) logs: Vec<RefCell<LogHandle>>,
     /// This core's own: a router's regular expressions have scratch memory.
     pub(crate) router: Router,
+    pub(crate) hosts: RefCell<HostCache>,
 }
 
 /// One core's proxy.
@@ -154,6 +156,14 @@ impl CoreProxy {
         self.work.borrow_mut().pop().unwrap_or_default()
     }
 
+    /// What was taken only to stand in for another.
+    pub(crate) fn give_back_unused(&self, work: Box<Work>) {
+        let mut pool = self.work.borrow_mut();
+        if pool.len() < POOLED_WORK {
+            pool.push(work);
+        }
+    }
+
     pub(crate) fn give_work(&self, mut work: Box<Work>) {
         let mut pool = self.work.borrow_mut();
         if pool.len() < POOLED_WORK {
@@ -233,6 +243,7 @@ impl CoreRuntime {
             clusters,
             logs,
             router,
+            hosts: RefCell::default(),
         }
     }
 

@@ -267,7 +267,7 @@ impl Exchange<'_> {
         };
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
         self.proxy
-            .give_work(std::mem::replace(&mut self.work, work));
+            .give_back_unused(std::mem::replace(&mut self.work, work));
         self.story.attempt_ended_us = rt::now_us();
         self.story.sent += delivered;
         self.story.body_sent = body_bytes;
@@ -405,12 +405,11 @@ impl Exchange<'_> {
     }
 
     fn write_target(&self, out: &mut Vec<u8>) {
-        let path = self
-            .target
-            .path
-            .as_deref()
-            .unwrap_or_else(|| self.path.of(&self.work));
-        out.extend_from_slice(path.as_bytes());
+        let path = match &self.target.path {
+            Some(changed) => changed.as_bytes(),
+            None => self.path.bytes(&self.work),
+        };
+        out.extend_from_slice(path);
         let query = match &self.target.query {
             Some(changed) => changed.as_deref(),
             None => self.query.map(|q| q.of(&self.work.input)),

@@ -21,6 +21,7 @@ use narthex_wire::h1::scan::{self, Progress};
 use crate::connection::{Client, Next};
 use crate::core::{CoreProxy, CoreRuntime};
 use crate::fail::Failure;
+use crate::host_cache::Known;
 use crate::identity::{self, Identity};
 use crate::record::Story;
 use crate::runtime::{ListenerPlan, RoutePlan};
@@ -160,7 +161,9 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
         upload: Upload::Untouched,
     };
     let next = exchange.run().await;
-    exchange.end(next)
+    exchange.end(next);
+    proxy.give_work(exchange.work);
+    next
 }
 
 /// What is to be done with a request that has been routed.
@@ -372,13 +375,20 @@ impl Exchange<'_> {
         if raw.is_empty() && absent && facts.version == Version::Http10 {
             return Ok(self.rt.router.site(self.listener, ""));
         }
+        let start = facts.authority.start as usize;
+        if let Some(known) = self.rt.hosts.borrow().get(self.listener, raw) {
+            self.host = Text::Input(Span::new(start, start + known.host_len));
+            return Ok(known.site);
+        }
         let parsed = authority::parse(raw).map_err(|_| Failure::Reject(Reject::HostInvalid))?;
         let site = self.rt.router.site(self.listener, &parsed.host);
         self.host = match parsed.host {
             std::borrow::Cow::Borrowed(host) => {
                 // Borrowed from the front of the raw authority.
-                let start = facts.authority.start as usize;
-                Text::Input(Span::new(start, start + host.len()))
+                let host_len = host.len();
+                let known = Known { host_len, site };
+                self.rt.hosts.borrow_mut().put(self.listener, raw, known);
+                Text::Input(Span::new(start, start + host_len))
             }
             std::borrow::Cow::Owned(host) => Text::Owned(host),
         };
@@ -515,16 +525,13 @@ impl Exchange<'_> {
         context(self, &self.work, &self.work.edits, response, f)
     }
 
-    /// The connection's next step, the request's record, and the memory given back.
-    fn end(self, next: Next) -> Next {
+    /// The request's record; what has come of the next request is kept with the connection.
+    fn end(&mut self, next: Next) {
         self.record();
         let rest = self.work.rest();
-        let keep = next == Next::Keep;
-        if keep && !rest.is_empty() {
+        if next == Next::Keep && !rest.is_empty() {
             self.client.input = rest.to_vec();
         }
-        self.proxy.give_work(self.work);
-        next
     }
 
     /// May the connection carry another request, as far as we are concerned?

@@ -131,6 +131,27 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
         })
 }
 
+/// Every octet in digits with a dot behind, and how many bytes that is.
+static OCTETS: [([u8; 4], u8); 256] = octets();
+
+const fn octets() -> [([u8; 4], u8); 256] {
+    let mut table = [([0; 4], 0); 256];
+    let mut i = 0;
+    while i < 256 {
+        let n = i as u8;
+        let (hundreds, tens, ones) = (b'0' + n / 100, b'0' + n / 10 % 10, b'0' + n % 10);
+        table[i] = if n >= 100 {
+            ([hundreds, tens, ones, b'.'], 4)
+        } else if n >= 10 {
+            ([tens, ones, b'.', 0], 3)
+        } else {
+            ([ones, b'.', 0, 0], 2)
+        };
+        i += 1;
+    }
+    table
+}
+
 /// Writes an address; IPv4 by hand, it is on every request.
 pub(crate) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
@@ -138,19 +159,12 @@ pub(crate) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
             let mut text = [0u8; 16];
             let mut at = 0;
             for octet in v4.octets() {
-                let digits = [
-                    b'0' + octet / 100,
-                    b'0' + octet / 10 % 10,
-                    b'0' + octet % 10,
-                    b'.',
-                ];
-                let skip = usize::from(octet < 100) + usize::from(octet < 10);
-                for &digit in digits.get(skip..).unwrap_or_default() {
-                    if let Some(place) = text.get_mut(at) {
-                        *place = digit;
-                    }
-                    at += 1;
+                let (digits, len) = OCTETS[usize::from(octet)];
+                // The next octet overwrites what is too much of this one.
+                if let Some(place) = text.get_mut(at..).and_then(|t| t.first_chunk_mut::<4>()) {
+                    *place = digits;
                 }
+                at += usize::from(len);
             }
             out.extend_from_slice(text.get(..at.saturating_sub(1)).unwrap_or_default());
         }
@@ -284,6 +298,21 @@ mod tests {
         let mut out = Vec::new();
         write_chain(&identity, peer, head, &mut out);
         (identity.ip, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_library_writes_them() {
+        for octet in 0..=255u8 {
+            for ip in [
+                Ipv4Addr::new(octet, 0, 0, 0),
+                Ipv4Addr::new(0, octet, 255, 10),
+                Ipv4Addr::new(255, 255, 255, octet),
+            ] {
+                let mut out = Vec::new();
+                write_ip(ip.into(), &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), ip.to_string());
+            }
+        }
     }
 
     #[test]

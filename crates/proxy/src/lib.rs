@@ -9,6 +9,7 @@ pub mod explain;
 mod fail;
 mod forward;
 mod handle;
+mod host_cache;
 mod identity;
 mod logging;
 mod metrics;

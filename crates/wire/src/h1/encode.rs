@@ -112,6 +112,7 @@ pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
 
 /// `name: value CRLF`, of pieces that are known to be clean.
 pub fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -129,33 +130,59 @@ pub fn framing(body: Body, out: &mut Vec<u8>) {
 
 /// `Content-Length: n`.
 pub fn content_length(n: u64, out: &mut Vec<u8>) {
+    let (digits, at) = digits(n);
+    out.reserve(40);
     out.extend_from_slice(b"Content-Length: ");
-    decimal(n, out);
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
     out.extend_from_slice(b"\r\n");
 }
 
 /// A number in digits.
-pub fn decimal(mut n: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        if let Some(d) = digits.get_mut(at) {
-            *d = b'0' + (n % 10) as u8;
-        }
-        n /= 10;
-        if n == 0 || at == 0 {
-            break;
-        }
-    }
+pub fn decimal(n: u64, out: &mut Vec<u8>) {
+    let (digits, at) = digits(n);
     out.extend_from_slice(digits.get(at..).unwrap_or_default());
 }
 
-/// `HTTP/1.1 NNN reason CRLF`.
+/// `00` to `99`.
+static PAIRS: [[u8; 2]; 100] = pairs();
+
+const fn pairs() -> [[u8; 2]; 100] {
+    let mut table = [[0; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        table[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    table
+}
+
+/// The digits of a number, and where they begin.
+#[inline]
+fn digits(mut n: u64) -> ([u8; 20], usize) {
+    let mut digits = [b'0'; 20];
+    let mut at = digits.len();
+    for place in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+        *place = PAIRS[(n % 100) as usize];
+        at -= 2;
+        n /= 100;
+        if n == 0 {
+            // A zero in front, unless it is all there is.
+            let leading = place[0] == b'0';
+            at += usize::from(leading);
+            break;
+        }
+    }
+    (digits, at)
+}
+
+/// `HTTP/1.1 NNN reason CRLF`; the status has three digits.
 pub fn status_line(status: u16, reason: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(u64::from(status), out);
-    out.push(b' ');
+    let digit = |n: u16| b'0' + (n % 10) as u8;
+    let mut start = *b"HTTP/1.1 000 ";
+    let [.., a, b, c, _] = &mut start;
+    (*a, *b, *c) = (digit(status / 100), digit(status / 10), digit(status));
+    out.reserve(start.len() + reason.len() + 2);
+    out.extend_from_slice(&start);
     out.extend_from_slice(reason);
     out.extend_from_slice(b"\r\n");
 }
