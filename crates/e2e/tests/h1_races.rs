@@ -254,3 +254,117 @@ fn an_early_answer_outlives_an_upload_that_nobody_reads() {
         assert_eq!((r.status, r.body_len), (200, n as u64));
     });
 }
+
+/// A client that goes away while its request waits for a connection gives up its place; its request is not sent.
+#[test]
+fn op_25_a_dead_client_leaves_the_queue() {
+    let origin = Origin::start();
+    let text = Rig::text(
+        &origin,
+        "",
+        "connections max=1 queue=1 queue-timeout=\"30s\"",
+        "route path=\"/marker\" { respond 200 \"here\" }\nroute path=\"/*\" { proxy \"u\" }",
+    );
+    let proxy = Proxy::start(&text.replace("workers 2", "workers 1"));
+    // One core takes events as they come: what was sent before this has been seen when it is answered.
+    let settle = || assert_eq!(proxy.connect().ask(get("/marker", "")).text(), "here");
+    origin.on(
+        "/first",
+        [Step::ReadBody, Step::Gate("go".into()), Step::Echo(200)],
+    );
+    let mut first = proxy.connect();
+    first.send(get("/first", ""));
+    assert!(origin.wait_heads(1));
+    for fields in ["", "Content-Length: 4\r\n"] {
+        let mut gone = proxy.connect();
+        gone.send(request("POST", "/gone", fields, ""));
+        settle();
+        gone.reset();
+        settle();
+    }
+    let mut third = proxy.connect();
+    third.send(get("/third", ""));
+    settle();
+    origin.open("go");
+    assert_eq!(first.read_response("GET").unwrap().status, 200);
+    let r = third.read_response("GET").unwrap();
+    assert_eq!(r.status, 200, "{:?}", r.fields.get("narthex-reason"));
+    assert!(origin.seen().iter().all(|s| s.path() != "/gone"));
+    let log = proxy.access_log_of(8);
+    let ends: Vec<_> = log.iter().filter(|r| r["path"] == "/gone").collect();
+    assert_eq!(ends.len(), 2);
+    assert!(
+        ends.iter().all(|r| r["outcome"] == "client-abort"),
+        "{ends:?}"
+    );
+}
+
+/// H1-06: a body where none is usual may be a request to a server that does not look for it. Its answer, however late, must
+/// not reach anybody else: such a connection is not used again.
+#[test]
+fn h1_06_a_late_answer_to_a_hidden_request() {
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\nX-Id: hidden\r\n\r\n";
+    let sized = (
+        format!("Content-Length: {}\r\n", hidden.len()),
+        hidden.to_owned(),
+    );
+    let chunks = (
+        "Transfer-Encoding: chunked\r\n".to_owned(),
+        format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()),
+    );
+    for setting in ["", "buffer request=\"64KiB\"\n"] {
+        for method in ["GET", "HEAD", "DELETE", "OPTIONS"] {
+            for (fields, body) in [&sized, &chunks] {
+                let origin = Origin::start();
+                origin
+                    .on("/static", [Step::Echo(200), Step::IgnoreBody])
+                    .on("/hidden", [Step::Gate("never".into()), Step::Echo(200)]);
+                let text = Rig::text(&origin, "", "", &format!("{setting}proxy \"u\""));
+                let proxy = Proxy::start(&text.replace("workers 2", "workers 1"));
+                let mut attacker = proxy.connect();
+                attacker.send(request(method, "/static", fields, body));
+                assert_eq!(attacker.read_response(method).unwrap().status, 200);
+                // The hidden request is under way, or its connection is gone; the victim's goes past it.
+                let mut victim = proxy.connect();
+                victim.send("GET /victim HTTP/1.1\r\nHost: a\r\nX-Id: victim\r\n\r\n");
+                let r = victim.read_response("GET").unwrap();
+                assert_eq!(
+                    (r.status, r.fields.get("x-id").as_deref()),
+                    (200, Some("victim")),
+                    "{method} {fields} {setting}"
+                );
+            }
+        }
+    }
+}
+
+/// What the origin sent before it broke still arrives, although nothing can be told to it any more.
+#[test]
+fn a_tunnel_whose_origin_broke_gives_what_came_before() {
+    let origin = Origin::start();
+    let text = Rig::text(&origin, "", "", "upgrade \"foo\"\nproxy \"u\"");
+    let proxy = Proxy::start(&text);
+    let last = vec![b'z'; 20_000];
+    origin.on(
+        "/ws",
+        [
+            send("HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\nhello"),
+            Step::Gate("go".into()),
+            Step::Send(last.clone()),
+            Step::Reset,
+        ],
+    );
+    let mut c = proxy.connect();
+    c.send(get("/ws", "Connection: Upgrade\r\nUpgrade: foo\r\n"));
+    assert_eq!(c.read_response("GET").unwrap().status, 101);
+    assert_eq!(c.read_exactly(5), b"hello");
+    // While the proxy sleeps, the origin sends and breaks, and the client sends, too.
+    proxy.signal(Signal::STOP);
+    origin.open("go");
+    assert!(origin.wait_end(0).is_some());
+    c.send("ping");
+    proxy.signal(Signal::CONT);
+    let (bytes, end) = c.rest();
+    assert_eq!(bytes.len(), last.len());
+    assert_ne!(end, End::Open);
+}

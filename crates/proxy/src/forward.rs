@@ -4,10 +4,11 @@
 //! and no byte of a response came, or a reused connection took no byte of it. The body must still be at hand.
 
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_config::model::{RouteSettings, UpstreamHost};
 use narthex_message::head::Version;
-use narthex_message::{Body, Method, validate};
+use narthex_message::{Body, Method, RequestFacts, validate};
 use narthex_net::proxy_header;
 use narthex_net::rt;
 use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried};
@@ -168,9 +169,18 @@ impl Exchange<'_> {
         if !fresh_only && let Some(connection) = lease.try_idle() {
             return Ok(connection);
         }
-        match lease.connect().await {
-            Ok(connection) => Ok(connection),
-            Err(error) => {
+        let mut connecting = std::pin::pin!(lease.connect());
+        // A client that goes away meanwhile leaves the queue, and its request is not sent.
+        let connected = std::future::poll_fn(|cx| {
+            if self.client.stream.poll_dead().is_ready() {
+                return Poll::Ready(None);
+            }
+            connecting.as_mut().poll(cx).map(Some)
+        });
+        match connected.await {
+            None => Err(Failure::ClientGone),
+            Some(Ok(connection)) => Ok(connection),
+            Some(Err(error)) => {
                 if error.blames_server() {
                     lease.report(Report::ConnectFailed);
                 }
@@ -283,7 +293,9 @@ impl Exchange<'_> {
         }
         match result {
             // A connection that announced one client must not carry another's requests.
-            Ok(Ended::Complete | Ended::Buffered) if clean && settings.proxy_protocol.is_none() => {
+            Ok(Ended::Complete | Ended::Buffered)
+                if clean && settings.proxy_protocol.is_none() && !is_body_overlooked(&facts) =>
+            {
                 lease.release(connection, hint);
             }
             Ok(Ended::Switched) => self.tunnel(connection).await,
@@ -506,6 +518,16 @@ fn is_repeatable(failure: Failure, method: Method, raced: bool, on_reset: bool) 
         Failure::UpstreamClosed { sent: true } => method.is_idempotent() && (raced || on_reset),
         _ => false,
     }
+}
+
+/// May a server overlook this body, and take it for the next request (CL.0)? It would answer that on the same connection,
+/// at any time, to whoever is served there then. RFC 9110 9.3.1 warns of bodies where none is usual.
+fn is_body_overlooked(facts: &RequestFacts) -> bool {
+    !facts.body.is_empty()
+        && matches!(
+            facts.method,
+            Method::Get | Method::Head | Method::Delete | Method::Options
+        )
 }
 
 /// The body bytes of an earlier attempt, in this attempt's framing.
