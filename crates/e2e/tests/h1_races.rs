@@ -18,6 +18,7 @@ use narthex_e2e::kit::craft::{get, request};
 use narthex_e2e::kit::origin::{Origin, Script, Step};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
+use narthex_e2e::kit::{PATIENCE, eventually};
 use rustix::process::Signal;
 
 fn send(s: &str) -> Step {
@@ -367,4 +368,45 @@ fn a_tunnel_whose_origin_broke_gives_what_came_before() {
     let (bytes, end) = c.rest();
     assert_eq!(bytes.len(), last.len());
     assert_ne!(end, End::Open);
+}
+
+/// A buffered answer is no load of its server any more, however slowly its client takes it.
+#[test]
+fn a_server_is_not_busy_with_answers_that_it_has_given() {
+    let (a, b) = (Origin::start(), Origin::start());
+    let size = 16_usize << 20;
+    let mut bytes = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n").into_bytes();
+    bytes.resize(bytes.len() + size, b'x');
+    for origin in [&a, &b] {
+        origin.on(
+            "/large",
+            [Step::Send(bytes.clone()), Step::Reached("given".into())],
+        );
+    }
+    let config = Proxy::config(
+        "",
+        &format!(
+            "upstream \"u\" {{ server \"{}\"; server \"{}\"; balance \"least-requests\" }}\n\
+             site \"*\" {{ buffer response=\"32MiB\"; proxy \"u\" }}",
+            a.place(),
+            b.place()
+        ),
+    );
+    let proxy = Proxy::start(&config.replace("workers 2", "workers 1"));
+    let mut slow = proxy.connect();
+    slow.sock().small_receive_buffer(16 << 10);
+    slow.send(get("/large", ""));
+    slow.read_head().unwrap();
+    let (busy, other) = if a.seen().is_empty() {
+        (&b, &a)
+    } else {
+        (&a, &b)
+    };
+    assert!(busy.wait_gate("given"));
+    // Once the last byte has been taken, both are equally idle, and both are asked.
+    let both = eventually(PATIENCE, || {
+        assert_eq!(proxy.connect().ask(get("/small", "")).status, 200);
+        busy.seen().len() > 1 && !other.seen().is_empty()
+    });
+    assert!(both, "{} and {}", busy.seen().len(), other.seen().len());
 }

@@ -23,6 +23,7 @@ use crate::handle::{Exchange, Upload};
 use crate::identity;
 use crate::relay::{Ended, Relay, Source};
 use crate::runtime::millis;
+use crate::spool::Spool;
 use crate::tunnel;
 
 /// What one attempt left behind.
@@ -36,6 +37,16 @@ struct Attempt {
     received: u64,
     keep: bool,
     reused: bool,
+    /// What of the answer still waits for the client.
+    unfed: Option<Unfed>,
+}
+
+/// An answer that the origin has given and the client has not taken.
+struct Unfed {
+    /// First byte of `work.down` that waits.
+    down_at: usize,
+    /// What comes behind it.
+    spool: Box<Spool>,
 }
 
 impl Exchange<'_> {
@@ -107,6 +118,15 @@ impl Exchange<'_> {
             received = attempt.received;
             match attempt.result {
                 Ok(Ended::Complete | Ended::Buffered) => {
+                    if let Some(unfed) = attempt.unfed {
+                        // However slow the client is, it is no load of the server's any more.
+                        drop(lease);
+                        let before = self.story.sent;
+                        if let Err(failure) = self.feed_client(unfed).await {
+                            let answered = attempt.answered || self.story.sent > before;
+                            return self.give_up(failure, answered).await;
+                        }
+                    }
                     return if attempt.keep {
                         Next::Keep
                     } else {
@@ -274,6 +294,7 @@ impl Exchange<'_> {
             received: relay.received,
             reused: connection.reused,
             source: std::mem::replace(&mut relay.source, Source::Done),
+            unfed: None,
         };
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
         self.proxy
@@ -302,25 +323,18 @@ impl Exchange<'_> {
             // An origin that is not used again is let go before its client is fed.
             _ => drop(connection),
         }
-        if let (Ok(Ended::Buffered), Some(mut spool)) = (result, spool) {
-            attempt.result = self
-                .feed_client(down_at, &mut spool)
-                .await
-                .map(|()| Ended::Complete);
-            attempt.keep &= attempt.result.is_ok();
+        if let (Ok(Ended::Buffered), Some(spool)) = (result, spool) {
+            attempt.unfed = Some(Unfed { down_at, spool });
         }
         attempt
     }
 
     /// The origin's part is done: the client takes the rest at its own pace.
-    async fn feed_client(
-        &mut self,
-        down_at: usize,
-        spool: &mut crate::spool::Spool,
-    ) -> Result<(), Failure> {
+    async fn feed_client(&mut self, unfed: Unfed) -> Result<(), Failure> {
+        let Unfed { down_at, mut spool } = unfed;
         let idle = self.plan().map_or(0, |p| p.bounds.client_send_idle);
         let head = self.work.down.get(down_at..).unwrap_or_default();
-        let (sent, result) = buffer::feed(&self.client.stream, head, spool, idle).await;
+        let (sent, result) = buffer::feed(&self.client.stream, head, &mut spool, idle).await;
         self.story.sent += sent;
         if let Some(error) = spool.take_disk_error() {
             narthex_observe::warn_throttled!(%error, "an answer was buffered in memory only; check the buffer directory and its space");
@@ -502,6 +516,7 @@ impl Attempt {
             received,
             keep: false,
             reused: false,
+            unfed: None,
         }
     }
 }
