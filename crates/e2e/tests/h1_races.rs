@@ -11,6 +11,7 @@
     reason = "request bytes are written to be read"
 )]
 
+use std::fs;
 use std::time::Duration;
 
 use narthex_e2e::kit::attack::End;
@@ -23,6 +24,23 @@ use rustix::process::Signal;
 
 fn send(s: &str) -> Step {
     Step::Send(s.as_bytes().to_vec())
+}
+
+/// Stops the proxy; it has stopped, with every thread, when this returns.
+fn freeze(proxy: &Proxy) {
+    proxy.signal(Signal::STOP);
+    let threads = format!("/proc/{}/task", proxy.pid());
+    let is_stopped = |stat: String| {
+        let state = stat.rsplit(')').next().unwrap_or_default();
+        state.trim_start().starts_with('T')
+    };
+    let stopped = eventually(PATIENCE, || {
+        fs::read_dir(&threads).unwrap().all(|thread| {
+            let stat = thread.unwrap().path().join("stat");
+            fs::read_to_string(stat).is_ok_and(is_stopped)
+        })
+    });
+    assert!(stopped, "SIGSTOP did not stop it");
 }
 
 /// H1-13: both sides stop inside their trailer sections, then go on, in either order. Each gets the other's whole message and
@@ -182,7 +200,7 @@ fn pipelining_does_not_hold_a_core() {
     assert_eq!(one.ask(get("/one", "")).status, 200);
     let n = 2_000;
     // While the core sleeps, both send: it finds two connections readable, the busy one first.
-    proxy.signal(Signal::STOP);
+    freeze(&proxy);
     many.send(get("/many", "").repeat(n));
     one.send(get("/one", ""));
     proxy.signal(Signal::CONT);
@@ -360,7 +378,7 @@ fn a_tunnel_whose_origin_broke_gives_what_came_before() {
     assert_eq!(c.read_response("GET").unwrap().status, 101);
     assert_eq!(c.read_exactly(5), b"hello");
     // While the proxy sleeps, the origin sends and breaks, and the client sends, too.
-    proxy.signal(Signal::STOP);
+    freeze(&proxy);
     origin.open("go");
     assert!(origin.wait_end(0).is_some());
     c.send("ping");
