@@ -326,6 +326,13 @@ impl FieldSet {
         self.0 >> (id as u8) & 1 == 1
     }
 
+    /// The set of `id` alone, if it is in this one.
+    #[inline]
+    #[must_use]
+    pub const fn only(self, id: FieldId) -> Self {
+        Self(self.0 & (1 << id as u8))
+    }
+
     /// Adds `id`.
     #[inline]
     pub fn insert(&mut self, id: FieldId) {

@@ -82,6 +82,8 @@ pub struct Index {
     pub fields: Vec<Field>,
     /// Known fields that occur.
     pub present: FieldSet,
+    /// Known fields that occur more than once.
+    pub repeated: FieldSet,
     /// Some field is [`Field::sloppy`].
     pub any_sloppy: bool,
     /// Bytes of the head, final CRLF included; where scanning goes on while it is incomplete.
@@ -104,6 +106,7 @@ impl Index {
     /// Records a field line.
     #[inline]
     pub fn push(&mut self, field: Field) {
+        self.repeated = self.repeated.union(self.present.only(field.id));
         self.present.insert(field.id);
         self.any_sloppy |= field.sloppy;
         self.fields.push(field);

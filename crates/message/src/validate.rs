@@ -225,20 +225,14 @@ fn span_of(head: Head<'_>, id: FieldId) -> Option<Span> {
 
 /// RFC 9112 3.2: exactly one `Host` in HTTP/1.1; with an absolute target both must say the same.
 fn authority(head: Head<'_>, target: &Target, version: Version) -> Result<Span, Reject> {
-    let mut hosts = head
-        .index
-        .fields
-        .iter()
-        .filter(|f| f.id == FieldId::Host)
-        .map(|f| f.value);
+    if head.index.repeated.has(FieldId::Host) {
+        return Err(Reject::HostRepeated);
+    }
     let first = if head.index.present.has(FieldId::Host) {
-        hosts.next()
+        span_of(head, FieldId::Host)
     } else {
         None
     };
-    if first.is_some() && hosts.next().is_some() {
-        return Err(Reject::HostRepeated);
-    }
     match (target.authority, first) {
         (Some(target), Some(host)) => {
             if !host
@@ -295,13 +289,12 @@ fn resembles_chunked(token: &[u8]) -> bool {
 
 /// `Ok(None)` without the field; `Err(true)` if it is repeated, `Err(false)` if it is no number.
 fn content_length(head: Head<'_>) -> Result<Option<u64>, bool> {
-    let mut values = head.all(FieldId::ContentLength);
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
+    if head.index.repeated.has(FieldId::ContentLength) {
         return Err(true);
     }
+    let Some(value) = head.get(FieldId::ContentLength) else {
+        return Ok(None);
+    };
     decimal(value).map(Some).ok_or(false)
 }
 

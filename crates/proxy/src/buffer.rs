@@ -33,6 +33,7 @@ struct Taking<'a> {
     builder: BodyBuilder,
     left: Left,
     bounds: Bounds,
+    body_max: u64,
     expects_continue: bool,
     received: u64,
     started: u64,
@@ -54,8 +55,8 @@ impl Exchange<'_> {
         else {
             return Ok(None);
         };
-        let mut bounds = plan.bounds;
-        bounds.body_max = route.settings.body_max.unwrap_or(u64::MAX);
+        let bounds = plan.bounds;
+        let body_max = route.settings.body_max.unwrap_or(u64::MAX);
         let now = rt::now_ms();
         let mut taking = Taking {
             client: &self.client.stream,
@@ -67,6 +68,7 @@ impl Exchange<'_> {
                 Body::None | Body::UntilClose => Left::Nothing,
             },
             bounds,
+            body_max,
             expects_continue: facts.expects_continue,
             received: 0,
             started: now,
@@ -223,7 +225,7 @@ impl Taking<'_> {
 
     fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
         self.received = self.received.saturating_add(data.len() as u64);
-        if self.received > self.bounds.body_max {
+        if self.received > self.body_max {
             return Err(Failure::BodyTooLarge);
         }
         self.builder.push(data);

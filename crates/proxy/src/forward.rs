@@ -21,22 +21,23 @@ use crate::downstream::ToClient;
 use crate::fail::Failure;
 use crate::handle::{Exchange, Upload};
 use crate::identity;
-use crate::relay::{Ended, Relay, Source};
+use crate::relay::{AttemptBounds, Ended, Relay, Source};
 use crate::runtime::millis;
 use crate::spool::Spool;
 use crate::tunnel;
 
-/// What one attempt left behind.
+/// What an attempt begins with, and what it leaves behind.
 struct Attempt {
-    result: Result<Ended, Failure>,
+    /// What is left of the request's body.
+    source: Source,
+    /// Bytes of it that were taken from the client.
+    received: u64,
     /// Part of the answer has reached the client: nothing can be said any more.
     answered: bool,
     /// Another attempt can send the same body.
     replayable: bool,
-    source: Source,
-    received: u64,
+    /// The client's connection can carry another request.
     keep: bool,
-    reused: bool,
     /// What of the answer still waits for the client.
     unfed: Option<Unfed>,
 }
@@ -75,8 +76,14 @@ impl Exchange<'_> {
         if self.buffered.is_some() {
             self.upload = Upload::Whole;
         }
-        let mut source = Source::of(facts.body, extension);
-        let mut received = 0;
+        let mut attempt = Attempt {
+            source: Source::of(facts.body, extension),
+            received: 0,
+            answered: false,
+            replayable: false,
+            keep: false,
+            unfed: None,
+        };
         let mut tried = Tried::NONE;
         // After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
         let mut fresh_only = false;
@@ -101,24 +108,23 @@ impl Exchange<'_> {
                 }
             };
             if let Some(body) = &self.buffered {
-                source = Source::Spooled(Box::new(body.reader()));
+                attempt.source = Source::Spooled(Box::new(body.reader()));
             }
-            let attempt = self.attempt(&lease, connection, source, received).await;
+            let reused = connection.reused;
+            let result = self.attempt(&lease, connection, &mut attempt).await;
             if self.buffered.is_none() {
                 self.story.received = attempt.received;
+                if !facts.body.is_empty() {
+                    self.upload = match attempt.source {
+                        Source::Done => Upload::Whole,
+                        _ if attempt.received > 0 => Upload::Partly,
+                        _ => self.upload,
+                    };
+                }
             }
-            source = attempt.source;
-            if !facts.body.is_empty() && self.buffered.is_none() {
-                self.upload = match source {
-                    Source::Done => Upload::Whole,
-                    _ if attempt.received > 0 => Upload::Partly,
-                    _ => self.upload,
-                };
-            }
-            received = attempt.received;
-            match attempt.result {
+            match result {
                 Ok(Ended::Complete | Ended::Buffered) => {
-                    if let Some(unfed) = attempt.unfed {
+                    if let Some(unfed) = attempt.unfed.take() {
                         // However slow the client is, it is no load of the server's any more.
                         drop(lease);
                         let before = self.story.sent;
@@ -130,13 +136,13 @@ impl Exchange<'_> {
                     return if attempt.keep {
                         Next::Keep
                     } else {
-                        self.after_answer(&source)
+                        self.after_answer(&attempt.source)
                     };
                 }
                 Ok(Ended::Switched) => return Next::Close,
                 Err(failure) => {
                     // The race of keep-alive is nobody's fault.
-                    let raced = attempt.reused && matches!(failure, Failure::UpstreamClosed { .. });
+                    let raced = reused && matches!(failure, Failure::UpstreamClosed { .. });
                     if let (Some(report), false) = (failure.report(), raced) {
                         lease.report(report);
                     }
@@ -215,32 +221,32 @@ impl Exchange<'_> {
         &mut self,
         lease: &Lease,
         connection: Connection,
-        source: Source,
-        received: u64,
-    ) -> Attempt {
-        let Some(facts) = self.facts else {
-            return Attempt::impossible(source, received);
+        attempt: &mut Attempt,
+    ) -> Result<Ended, Failure> {
+        let rt = Rc::clone(&self.rt);
+        let (Some(facts), Some(plan)) = (self.facts, rt.runtime.listeners.get(self.listener))
+        else {
+            return Err(Failure::NoServer);
         };
+        let source = std::mem::replace(&mut attempt.source, Source::Done);
+        let received = attempt.received;
         let settings = lease.settings();
-        let mut bounds = match self.plan() {
-            Some(plan) => plan.bounds,
-            None => return Attempt::impossible(source, received),
-        };
-        bounds.response = millis(settings.timeouts.response);
-        bounds.upstream_idle = millis(settings.timeouts.body_idle);
-        if let Some(max) = self.route_config().and_then(|r| r.settings.body_max) {
-            bounds.body_max = max;
-        }
-        let may_repeat = facts.method.is_idempotent() && settings.retry.attempts > 0;
-        bounds.replay_max = if may_repeat && !facts.body.is_empty() {
-            settings.retry.body_max as usize
-        } else {
-            0
+        let idempotent = facts.method.is_idempotent();
+        let own = AttemptBounds {
+            response: millis(settings.timeouts.response),
+            upstream_idle: millis(settings.timeouts.body_idle),
+            body_max: self
+                .route_config()
+                .and_then(|r| r.settings.body_max)
+                .unwrap_or(u64::MAX),
+            replay_max: if idempotent && settings.retry.attempts > 0 && !facts.body.is_empty() {
+                settings.retry.body_max as usize
+            } else {
+                0
+            },
         };
 
         let upgrading = self.write_head(lease, &connection);
-        let may_better =
-            facts.method.is_idempotent() && self.story.attempts <= settings.retry.attempts;
         let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
         work.response.clear();
         work.response_index.clear();
@@ -260,7 +266,8 @@ impl Exchange<'_> {
             &connection.stream,
             &mut work,
             to_client,
-            bounds,
+            &plan.bounds,
+            own,
             facts.method,
             facts.version,
             source,
@@ -268,8 +275,8 @@ impl Exchange<'_> {
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
-        if may_better && !settings.retry.on_status.is_empty() {
-            relay.retry_statuses.clone_from(&settings.retry.on_status);
+        if idempotent && self.story.attempts <= settings.retry.attempts {
+            relay.retry_statuses = &settings.retry.on_status;
         }
         relay.client_trailers = facts.trailers;
         relay.spool = self
@@ -285,17 +292,12 @@ impl Exchange<'_> {
             .map(|s| s.saturating_mul(1_000));
         let status = relay.facts.map(|f| f.status);
         let (down_at, spool) = relay.take_waiting();
-        let mut attempt = Attempt {
-            result,
-            // An interim answer that is half out cannot be followed by one of ours either.
-            answered: (relay.delivered > 0 && status.is_some()) || down_at > 0,
-            replayable: relay.is_replayable(),
-            keep: relay.downstream.keep && relay.is_upload_done() && result.is_ok(),
-            received: relay.received,
-            reused: connection.reused,
-            source: std::mem::replace(&mut relay.source, Source::Done),
-            unfed: None,
-        };
+        // An interim answer that is half out cannot be followed by one of ours either.
+        attempt.answered = (relay.delivered > 0 && status.is_some()) || down_at > 0;
+        attempt.replayable = relay.is_replayable();
+        attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
+        attempt.received = relay.received;
+        attempt.source = std::mem::replace(&mut relay.source, Source::Done);
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
         self.proxy
             .give_back_unused(std::mem::replace(&mut self.work, work));
@@ -326,7 +328,7 @@ impl Exchange<'_> {
         if let (Ok(Ended::Buffered), Some(spool)) = (result, spool) {
             attempt.unfed = Some(Unfed { down_at, spool });
         }
-        attempt
+        result
     }
 
     /// The origin's part is done: the client takes the rest at its own pace.
@@ -502,21 +504,6 @@ impl Exchange<'_> {
             (Peer::Tcp(source), Some(to), _) => proxy_header::encode_v2(source, to, out),
             (_, _, 1) => proxy_header::encode_v1_unknown(out),
             _ => proxy_header::encode_v2_unknown(out),
-        }
-    }
-}
-
-impl Attempt {
-    fn impossible(source: Source, received: u64) -> Self {
-        Self {
-            result: Err(Failure::NoServer),
-            answered: false,
-            replayable: false,
-            source,
-            received,
-            keep: false,
-            reused: false,
-            unfed: None,
         }
     }
 }

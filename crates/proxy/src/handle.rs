@@ -98,10 +98,15 @@ impl Text {
     }
 
     pub(crate) fn of<'a>(&'a self, work: &'a Work) -> &'a str {
+        self.within(&work.input, &work.path)
+    }
+
+    /// As [`Text::of`], of the parts of the work that it may stand in.
+    fn within<'a>(&'a self, input: &'a [u8], path: &'a str) -> &'a str {
         match self {
-            Self::Input(span) => std::str::from_utf8(span.of(&work.input)).unwrap_or_default(),
+            Self::Input(span) => std::str::from_utf8(span.of(input)).unwrap_or_default(),
             Self::Owned(text) => text,
-            Self::Path => &work.path,
+            Self::Path => path,
         }
     }
 }
@@ -441,11 +446,14 @@ impl Exchange<'_> {
     }
 
     fn find_route(&mut self, site: usize) -> Result<(), Failure> {
-        let head = self.head();
+        // The rest of the work is lent to the query.
+        let work = &mut *self.work;
+        let head = Head::new(&work.input, &work.index);
+        let path = self.path.within(&work.input, &work.path);
         let fields = HeadFields(head);
         let query = Query {
             host: "",
-            path: self.path.of(&self.work),
+            path,
             method: self
                 .facts
                 .and_then(|f| f.method.name())
@@ -454,12 +462,14 @@ impl Exchange<'_> {
                 .identity
                 .ip
                 .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
-            query: self.query.map_or(&[][..], |q| q.of(&self.work.input)),
+            query: self.query.map_or(&[][..], |q| q.of(&work.input)),
             fields: &fields,
         };
-        let (route, captures) = self.rt.router.route(site, &query).ok_or(Failure::NoRoute)?;
+        let router = &self.rt.router;
+        let route = router
+            .route_into(site, &query, &mut work.captures)
+            .ok_or(Failure::NoRoute)?;
         self.route = Some(route);
-        self.work.captures = captures;
         Ok(())
     }
 

@@ -326,14 +326,10 @@ impl ListenerPlan {
                 fields: limits.fields,
             },
             bounds: Bounds {
-                response: 0,
-                upstream_idle: 0,
                 client_body_idle: millis(t.body_idle),
                 client_send_idle: millis(t.send_idle),
                 min_rate: t.min_rate,
                 min_rate_after: millis(t.min_rate_after),
-                body_max: u64::MAX,
-                replay_max: 0,
                 informational: limits.informational as u32,
                 chunk_extension: limits.chunk_extension,
                 response_limits: HeadLimits {

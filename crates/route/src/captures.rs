@@ -33,6 +33,11 @@ impl Captures {
         path.get(span.start as usize..span.end as usize)
     }
 
+    /// Forgets them.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// One more; beyond the bound it is dropped, which the build has excluded.
     pub(crate) fn push(&mut self, name: usize, start: usize, end: usize) {
         if let Some(slot) = self.spans.get_mut(usize::from(self.len)) {

@@ -153,15 +153,21 @@ impl Router {
 
     /// The first route of `site` that matches, and what it captured. `q.host` isn't looked at.
     pub fn route(&self, site: usize, q: &Query<'_>) -> Option<(usize, Captures)> {
+        let mut captures = Captures::default();
+        let route = self.route_into(site, q, &mut captures)?;
+        Some((route, captures))
+    }
+
+    /// As [`Router::route`], for a caller that keeps the memory of the captures.
+    pub fn route_into(&self, site: usize, q: &Query<'_>, captures: &mut Captures) -> Option<usize> {
+        captures.clear();
         let site = self.shared.sites.get(site)?;
         let route = site.find(&self.shared.tree, q, &self.regexes)?;
         let rule = site.rules.get(route)?;
-        let captures = if rule.captures.is_empty() {
-            Captures::default()
-        } else {
-            rule.pattern.captures(q.path, &self.regexes)
-        };
-        Some((route, captures))
+        if !rule.captures.is_empty() {
+            *captures = rule.pattern.captures(q.path, &self.regexes);
+        }
+        Some(route)
     }
 
     /// Site and route in one step, for a path that is canonical with the site's choice of merged slashes.

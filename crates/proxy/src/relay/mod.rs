@@ -37,23 +37,28 @@ const FAIR_SHARE: usize = 1024 * 1024;
 /// Room in a buffer that is kept for the end of a body: the last chunk and its trailers.
 const SPOOL_RESERVE: usize = 12 * 1024;
 
-/// Time bounds of a relay, milliseconds.
+/// A listener's bounds. Times in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    pub(crate) response: u64,
-    pub(crate) upstream_idle: u64,
     pub(crate) client_body_idle: u64,
     pub(crate) client_send_idle: u64,
     pub(crate) min_rate: u64,
     pub(crate) min_rate_after: u64,
-    /// Largest request body.
-    pub(crate) body_max: u64,
-    /// Request body bytes kept for another attempt; 0 keeps none.
-    pub(crate) replay_max: usize,
     pub(crate) informational: u32,
     pub(crate) chunk_extension: usize,
     pub(crate) response_limits: HeadLimits,
     pub(crate) trailer_limits: HeadLimits,
+}
+
+/// What the route and the upstream bound. Times in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptBounds {
+    pub(crate) response: u64,
+    pub(crate) upstream_idle: u64,
+    /// Largest request body.
+    pub(crate) body_max: u64,
+    /// Request body bytes kept for another attempt; 0 keeps none.
+    pub(crate) replay_max: usize,
 }
 
 /// What becomes of a response whose head has arrived.
@@ -98,7 +103,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) upstream: &'a Stream,
     pub(crate) work: &'a mut Work,
     pub(crate) downstream: D,
-    pub(crate) bounds: Bounds,
+    pub(crate) bounds: &'a Bounds,
+    pub(crate) own: AttemptBounds,
     pub(crate) method: Method,
     pub(crate) client_version: Version,
     /// The client waits for `100 Continue`.
@@ -108,7 +114,7 @@ pub(crate) struct Relay<'a, D> {
     /// The client takes trailers.
     pub(crate) client_trailers: bool,
     /// Answers that another attempt may better.
-    pub(crate) retry_statuses: Vec<u16>,
+    pub(crate) retry_statuses: &'a [u16],
     /// Takes the answer faster than the client does.
     pub(crate) spool: Option<Box<Spool>>,
 
@@ -153,7 +159,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
         upstream: &'a Stream,
         work: &'a mut Work,
         downstream: D,
-        bounds: Bounds,
+        bounds: &'a Bounds,
+        own: AttemptBounds,
         method: Method,
         client_version: Version,
         source: Source,
@@ -170,12 +177,13 @@ impl<'a, D: Downstream> Relay<'a, D> {
             work,
             downstream,
             bounds,
+            own,
             method,
             client_version,
             expects_continue: false,
             upgrading: None,
             client_trailers: false,
-            retry_statuses: Vec::new(),
+            retry_statuses: &[],
             spool: None,
             source,
             up_at: 0,
@@ -232,7 +240,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// Can the request be sent again, as far as its body goes?
     pub(crate) fn is_replayable(&self) -> bool {
-        self.received == 0 || (self.replayable && self.bounds.replay_max > 0)
+        self.received == 0 || (self.replayable && self.own.replay_max > 0)
     }
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {

@@ -147,11 +147,11 @@ impl<D: Downstream> Relay<'_, D> {
     /// Counts body bytes against the route's bound, and keeps them for another attempt while they fit.
     fn count_body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.received = self.received.saturating_add(bytes.len() as u64);
-        if self.received > self.bounds.body_max {
+        if self.received > self.own.body_max {
             return Err(Failure::BodyTooLarge);
         }
-        if self.bounds.replay_max > 0 && self.replayable {
-            if self.work.replay.len() + bytes.len() > self.bounds.replay_max {
+        if self.own.replay_max > 0 && self.replayable {
+            if self.work.replay.len() + bytes.len() > self.own.replay_max {
                 self.replayable = false;
                 self.work.replay = Vec::new();
             } else {

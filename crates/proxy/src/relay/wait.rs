@@ -25,7 +25,7 @@ impl<D: Downstream> Relay<'_, D> {
                 // A server that answers already may leave the rest unread: then its answer's pauses count.
                 if self.facts.is_none() {
                     until(
-                        self.last_up.saturating_add(self.bounds.upstream_idle),
+                        self.last_up.saturating_add(self.own.upstream_idle),
                         Failure::UpstreamStalled,
                     );
                 }
@@ -60,12 +60,12 @@ impl<D: Downstream> Relay<'_, D> {
             let _ = self.upstream.registration().poll_ready(rt::Interest::Read);
             if self.facts.is_some() {
                 until(
-                    self.last_heard.saturating_add(self.bounds.upstream_idle),
+                    self.last_heard.saturating_add(self.own.upstream_idle),
                     Failure::UpstreamStalled,
                 );
             } else if self.upload_ended > 0 {
                 until(
-                    self.upload_ended.saturating_add(self.bounds.response),
+                    self.upload_ended.saturating_add(self.own.response),
                     Failure::UpstreamTimeout,
                 );
             }

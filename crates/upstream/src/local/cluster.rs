@@ -183,6 +183,14 @@ impl CoreCluster {
         random: u64,
         now: u64,
     ) -> Option<(usize, bool)> {
+        // One server, and nothing to weigh.
+        if let ([only], Round::Primary) = (view.members.as_slice(), round)
+            && let endpoint = only.endpoint.shared()
+            && only.share(round, tried, now) > 0
+            && let Ok(trial) = endpoint.enter(now)
+        {
+            return Some((0, trial));
+        }
         let mut shares = view.shares.borrow_mut();
         shares.clear();
         let mut due = None;
