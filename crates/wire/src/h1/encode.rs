@@ -130,49 +130,39 @@ pub fn framing(body: Body, out: &mut Vec<u8>) {
 
 /// `Content-Length: n`.
 pub fn content_length(n: u64, out: &mut Vec<u8>) {
-    let (digits, at) = digits(n);
-    out.reserve(40);
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
-    out.extend_from_slice(b"\r\n");
+    const NAME: &[u8] = b"Content-Length: ";
+    let mut line = [0; 64];
+    if let Some(end) = line.last_chunk_mut() {
+        *end = *b"\r\n";
+    }
+    let digits = digits(n, &mut line, 62);
+    let start = digits.saturating_sub(NAME.len());
+    if let Some(place) = line.get_mut(start..digits) {
+        place.copy_from_slice(NAME);
+    }
+    out.extend_from_slice(line.get(start..).unwrap_or_default());
 }
 
 /// A number in digits.
 pub fn decimal(n: u64, out: &mut Vec<u8>) {
-    let (digits, at) = digits(n);
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    let mut text = [0; 64];
+    let at = digits(n, &mut text, 64);
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
 }
 
-/// `00` to `99`.
-static PAIRS: [[u8; 2]; 100] = pairs();
-
-const fn pairs() -> [[u8; 2]; 100] {
-    let mut table = [[0; 2]; 100];
-    let mut n = 0;
-    while n < 100 {
-        table[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
-    }
-    table
-}
-
-/// The digits of a number, and where they begin.
+/// Writes the digits of a number so that they end at `end`; says where they begin. There are at most 20.
 #[inline]
-fn digits(mut n: u64) -> ([u8; 20], usize) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
-    for place in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
-        *place = PAIRS[(n % 100) as usize];
-        at -= 2;
-        n /= 100;
+fn digits(mut n: u64, text: &mut [u8; 64], end: usize) -> usize {
+    let mut at = end;
+    loop {
+        at = at.wrapping_sub(1);
+        // Never out of range; so it can be seen.
+        text[at & 63] = b'0' + (n % 10) as u8;
+        n /= 10;
         if n == 0 {
-            // A zero in front, unless it is all there is.
-            let leading = place[0] == b'0';
-            at += usize::from(leading);
-            break;
+            return at;
         }
     }
-    (digits, at)
 }
 
 /// `HTTP/1.1 NNN reason CRLF`; the status has three digits.
