@@ -14,6 +14,7 @@ use narthex_e2e::kit::PATIENCE;
 use narthex_e2e::kit::attack::{End, Why};
 use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::origin::{Ended, Origin, Step};
+use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 
 const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -224,4 +225,43 @@ fn death_during_the_handshake() {
         rig.origin
             .wait_conns(PATIENCE, |cs| cs.iter().all(|c| c.ended.is_some()))
     );
+}
+
+/// One side ends its direction and is then reset while the other says nothing: the tunnel is over, not idle.
+#[test]
+fn a_half_closed_tunnel_whose_side_dies_is_over() {
+    let origin = Origin::start();
+    let text = Rig::text(
+        &origin,
+        "",
+        "",
+        "tunnel idle=\"1h\"\nroute path=\"/marker\" { respond 200 \"here\" }\nroute path=\"/*\" { proxy \"u\" }",
+    );
+    let proxy = Proxy::start(&text.replace("workers 2", "workers 1"));
+    origin
+        .on("/silent", [switch("websocket"), Step::Gate("never".into())])
+        .on(
+            "/dies",
+            [
+                switch("websocket"),
+                Step::HalfClose,
+                Step::Gate("die".into()),
+                Step::Reset,
+            ],
+        );
+    let mut c = proxy.connect();
+    c.send(get("/silent", HANDSHAKE));
+    assert_eq!(c.read_response("GET").unwrap().status, 101);
+    c.half_close();
+    // One core takes events as they come: the end has been seen when this is answered.
+    assert_eq!(proxy.connect().ask(get("/marker", "")).text(), "here");
+    c.reset();
+    assert_eq!(proxy.access_log_of(2).len(), 2, "the client is gone");
+
+    let mut c = proxy.connect();
+    c.send(get("/dies", HANDSHAKE));
+    assert_eq!(c.read_response("GET").unwrap().status, 101);
+    assert_eq!(c.rest(), (Vec::new(), End::Eof));
+    origin.open("die");
+    assert_eq!(proxy.access_log_of(3).len(), 3, "the origin is gone");
 }

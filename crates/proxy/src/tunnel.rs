@@ -130,6 +130,11 @@ pub(crate) async fn run(
         }
         up.wait();
         down.wait();
+        // A side that has ended its direction is not read any more: whether it still lives must be asked for.
+        if up.done && client.poll_dead().is_ready() || down.done && upstream.poll_dead().is_ready()
+        {
+            return Poll::Ready(());
+        }
         if idle_ms > 0 && rt::poll_deadline(last.saturating_add(idle_ms)).is_ready() {
             return Poll::Ready(());
         }
