@@ -100,7 +100,7 @@ impl Stream {
                     self.registration.would_block(Interest::Write);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(self.send_failed(e)),
             }
         }
     }
@@ -123,9 +123,17 @@ impl Stream {
                     self.registration.would_block(Interest::Write);
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(self.send_failed(e)),
             }
         }
+    }
+
+    /// The peer has reset the connection. What it said before is still there to be read, whether or not its event has
+    /// come yet.
+    #[cold]
+    fn send_failed(&self, error: rustix::io::Errno) -> io::Error {
+        self.registration.assume(Interest::Read);
+        error.into()
     }
 
     /// Waits until a read may find something.
