@@ -278,6 +278,74 @@ fn h1_27_trace_is_refused() {
     assert_eq!(rig.connect().ask(request("trace", "/", "", "")).status, 200);
 }
 
+/// RFC 9110 7.6.2: `OPTIONS` is counted down, and answered where the count is used up.
+#[test]
+fn h1_27_max_forwards() {
+    let rig = Rig::of(
+        "",
+        "route path=\"/denied\" { deny \"0.0.0.0/0\"; proxy \"u\" }\nproxy \"u\"",
+    );
+    for (target, fields, want) in [
+        ("/", "Max-Forwards: 5\r\n", Some("4")),
+        ("/", "max-forwards: 1\r\n", Some("0")),
+        ("*", "MAX-FORWARDS: 010\r\n", Some("9")),
+        ("/", "Max-Forwards: 7\r\nMax-Forwards: 3\r\n", Some("2")),
+        // No number: no limit.
+        ("/", "Max-Forwards: x\r\n", Some("x")),
+        ("/", "Max-Forwards: -1\r\n", Some("-1")),
+        ("/", "", None),
+    ] {
+        let r = rig.connect().ask(request("OPTIONS", target, fields, ""));
+        assert_eq!(r.status, 200, "{fields}");
+        let seen = rig.one();
+        assert_eq!(seen.target, target);
+        assert_eq!(seen.header("max-forwards").as_deref(), want, "{fields}");
+    }
+    for (target, fields) in [
+        ("/", "Max-Forwards: 0\r\n"),
+        ("*", "max-forwards:00\r\n"),
+        ("/", "Max-Forwards: 4\r\nMAX-FORWARDS: 0\r\n"),
+    ] {
+        let mut c = rig.connect();
+        assert_eq!(c.ask(request("OPTIONS", target, fields, "")).status, 204);
+        // The connection goes on.
+        assert_eq!(c.ask(get("/next", "")).status, 200);
+        assert_eq!(rig.one().target, "/next", "{fields}");
+    }
+    // Who is not let in learns nothing; other methods do not count.
+    let r = rig
+        .connect()
+        .ask(request("OPTIONS", "/denied", "Max-Forwards: 0\r\n", ""));
+    assert_eq!(r.status, 403);
+    assert_eq!(
+        rig.connect().ask(get("/", "Max-Forwards: 0\r\n")).status,
+        200
+    );
+    assert_eq!(rig.one().header("max-forwards").as_deref(), Some("0"));
+}
+
+/// RFC 9112 3.2.4: the last proxy makes `*` of an absolute target without path and query.
+#[test]
+fn h1_22_options_of_the_server() {
+    let rig = Rig::plain();
+    for (target, want) in [
+        ("*", "*"),
+        ("http://a", "*"),
+        ("HTTP://A:80", "*"),
+        ("https://a", "*"),
+        ("http://a/", "/"),
+        ("http://a?q", "/?q"),
+        ("http://a?", "/?"),
+        ("/", "/"),
+    ] {
+        let r = rig.connect().ask(request("OPTIONS", target, "", ""));
+        assert_eq!(r.status, 200, "{target}");
+        assert_eq!(rig.one().target, want, "{target}");
+    }
+    rig.connect().ask(request("GET", "http://a", "", ""));
+    assert_eq!(rig.one().target, "/");
+}
+
 /// VSV15, CVE-2022-23959 (Varnish), CVE-2024-38311 (ATS).
 #[test]
 fn h1_28_pipelining() {
@@ -455,6 +523,23 @@ fn h1_29_early_refusal_of_a_large_upload() {
         );
         rig.alive();
     }
+}
+
+/// An origin that refuses and closes while the upload runs: its reset breaks our send, and its answer, which came before,
+/// is still there to be read.
+#[test]
+fn h1_29_refusal_before_a_reset_is_passed_on() {
+    let rig = Rig::plain();
+    rig.origin.on("/rst", [Step::Echo(403), Step::Close]);
+    for round in 0..20 {
+        let mut c = rig.connect();
+        c.send(request("POST", "/rst", "Content-Length: 4000000\r\n", ""));
+        // Refused in the middle: what counts is the answer.
+        let _ = c.send("y".repeat(4_000_000));
+        let r = c.read_response("POST").expect("an answer");
+        assert_eq!(r.status, 403, "round {round}");
+    }
+    rig.alive();
 }
 
 /// Response-queue poisoning by bodies where none may be.

@@ -303,6 +303,13 @@ fn h1_21_absolute_form_against_host() {
         ("http://x/", "x.y"),
         ("http://x:81/", "x"),
         ("http://x/", "x:81"),
+        // The other scheme's port.
+        ("http://x:443/", "x"),
+        ("http://x/", "x:443"),
+        ("https://x:80/", "x"),
+        ("https://x/", "x:80"),
+        ("http://x?q#f", "x"),
+        ("http://?q", "x"),
         ("http://a@x/", "x"),
         ("http://x/", "a"),
         ("http:///", "a"),
@@ -326,6 +333,18 @@ fn h1_21_absolute_form_against_host() {
         ("http://x/p?q", "X"),
         ("HTTP://x/", "x"),
         ("http://x", "x"),
+        // An empty path with a query (RFC 9110 4.2.1); nothing in a query is a path.
+        ("http://x?q", "x"),
+        ("HTTPS://X?q/../r", "x"),
+        ("http://x?", "x"),
+        // One authority in two spellings (RFC 9110 4.2.3).
+        ("http://x:80/", "x"),
+        ("http://x/", "x:80"),
+        ("http://X:80/", "x."),
+        ("http://x./", "X"),
+        ("https://x:443/", "x"),
+        ("https://x/", "x:443"),
+        ("http://[::1]:80/", "[0::1]"),
     ] {
         t.accept(bare(
             &format!("GET {target} HTTP/1.1"),

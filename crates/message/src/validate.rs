@@ -1,6 +1,7 @@
 //! The one validator: run on every head after decoding, whatever protocol it came in. What it returns is the only truth
 //! about a message's length and about the fate of its connection.
 
+use crate::authority;
 use crate::field::{FieldId, NOT_NOMINABLE};
 use crate::head::{Head, Span, Version};
 use crate::reject::Reject;
@@ -63,6 +64,11 @@ impl Method {
     }
 }
 
+/// Port of `http`, if none is named.
+const HTTP: u16 = 80;
+/// Port of `https`.
+const HTTPS: u16 = 443;
+
 /// How long a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
@@ -103,7 +109,8 @@ pub struct RequestFacts {
     pub form: Form,
     /// Host and port as asked: in the target if that is absolute, else the `Host` field.
     pub authority: Span,
-    /// Path and query, in the head's bytes; empty (an absolute target without path, or `*`) means `/` or `*`.
+    /// Path and query, in the head's bytes. Of an absolute target the path may be empty: `/` is meant, or `*` (see
+    /// [`RequestFacts::asks_server`]).
     pub path: Span,
     /// Length of the body.
     pub body: Body,
@@ -119,6 +126,17 @@ pub struct RequestFacts {
     pub trailers: bool,
     /// Version.
     pub version: Version,
+}
+
+impl RequestFacts {
+    /// Is it about the server as a whole: `OPTIONS *`, or its absolute form `OPTIONS http://host` (RFC 9112 3.2.4)?
+    pub fn asks_server(&self) -> bool {
+        match self.form {
+            Form::Asterisk => true,
+            Form::Absolute => self.method == Method::Options && self.path.is_empty(),
+            Form::Origin => false,
+        }
+    }
 }
 
 /// Reads a request's head. An error is final: the connection is closed after the answer.
@@ -164,6 +182,8 @@ struct Target {
     form: Form,
     path: Span,
     authority: Option<Span>,
+    /// The port that the scheme implies.
+    port: u16,
 }
 
 fn split_target(head: Head<'_>, method: Method) -> Result<Target, Reject> {
@@ -174,11 +194,13 @@ fn split_target(head: Head<'_>, method: Method) -> Result<Target, Reject> {
             form: Form::Origin,
             path: span,
             authority: None,
+            port: HTTP,
         }),
         Some(b'*') if target.len() == 1 && method == Method::Options => Ok(Target {
             form: Form::Asterisk,
             path: span,
             authority: None,
+            port: HTTP,
         }),
         Some(b'h' | b'H') => absolute(span, target),
         _ => Err(Reject::Target),
@@ -187,9 +209,9 @@ fn split_target(head: Head<'_>, method: Method) -> Result<Target, Reject> {
 
 /// `http://authority/path?query`; the scheme is that of the listener's transport, which the caller knows to be plain.
 fn absolute(span: Span, target: &[u8]) -> Result<Target, Reject> {
-    let scheme = match target {
-        t if starts_with_ignore_case(t, b"http://") => 7,
-        t if starts_with_ignore_case(t, b"https://") => 8,
+    let (scheme, port) = match target {
+        t if starts_with_ignore_case(t, b"http://") => (7, HTTP),
+        t if starts_with_ignore_case(t, b"https://") => (8, HTTPS),
         _ => return Err(Reject::Target),
     };
     let rest = target.get(scheme..).unwrap_or_default();
@@ -197,8 +219,7 @@ fn absolute(span: Span, target: &[u8]) -> Result<Target, Reject> {
         .iter()
         .position(|&b| matches!(b, b'/' | b'?' | b'#'))
         .unwrap_or(rest.len());
-    // `http://host?q` has an empty path; spelling it out is the client's job.
-    if end == 0 || rest.get(end).is_some_and(|&b| b != b'/') {
+    if end == 0 || rest.get(end) == Some(&b'#') {
         return Err(Reject::Target);
     }
     let from = span.start as usize + scheme;
@@ -206,6 +227,7 @@ fn absolute(span: Span, target: &[u8]) -> Result<Target, Reject> {
         form: Form::Absolute,
         path: Span::new(from + end, span.end as usize),
         authority: Some(Span::new(from, from + end)),
+        port,
     })
 }
 
@@ -234,19 +256,27 @@ fn authority(head: Head<'_>, target: &Target, version: Version) -> Result<Span, 
         None
     };
     match (target.authority, first) {
-        (Some(target), Some(host)) => {
-            if !host
-                .of(head.bytes)
-                .eq_ignore_ascii_case(target.of(head.bytes))
-            {
+        (Some(named), Some(host)) => {
+            if !is_same_authority(named.of(head.bytes), host.of(head.bytes), target.port) {
                 return Err(Reject::HostMismatch);
             }
-            Ok(target)
+            Ok(named)
         }
         (None, Some(host)) => Ok(host),
         // RFC 9112 3.2: 400 for any HTTP/1.1 request that lacks Host, whatever its target's form.
         (target, None) if version == Version::Http10 => Ok(target.unwrap_or_default()),
         (_, None) => Err(Reject::HostMissing),
+    }
+}
+
+/// Do both name the same host and port, in whatever spelling (RFC 9110 4.2.3)?
+fn is_same_authority(a: &[u8], b: &[u8], default_port: u16) -> bool {
+    if a.eq_ignore_ascii_case(b) {
+        return true;
+    }
+    match (authority::parse(a), authority::parse(b)) {
+        (Ok(a), Ok(b)) => a.host == b.host && a.port_or(default_port) == b.port_or(default_port),
+        _ => false,
     }
 }
 

@@ -122,6 +122,19 @@ impl Exchange<'_> {
         .await
     }
 
+    /// `OPTIONS` that ends here: there is nothing to say of the origin.
+    pub(crate) async fn answer_options(&mut self) -> Next {
+        self.answer(Answer {
+            status: 204,
+            content_type: "",
+            body: b"",
+            location: None,
+            reason: None,
+            close: false,
+        })
+        .await
+    }
+
     /// Writes an answer and decides what becomes of the connection.
     pub(crate) async fn answer(&mut self, answer: Answer<'_>) -> Next {
         let drained = self.drain_at_hand();

@@ -12,7 +12,7 @@ use narthex_filter::values::Values;
 use narthex_message::authority;
 use narthex_message::head::Version;
 use narthex_message::path::{self, Canonical};
-use narthex_message::{Form, Head, Method, Reject, RequestFacts, Span, validate};
+use narthex_message::{Head, Method, Reject, RequestFacts, Span, validate};
 use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_route::{Fields, Query};
@@ -23,6 +23,7 @@ use crate::core::{CoreProxy, CoreRuntime};
 use crate::fail::Failure;
 use crate::host_cache::Known;
 use crate::identity::{self, Identity};
+use crate::max_forwards;
 use crate::record::Story;
 use crate::runtime::{ListenerPlan, RoutePlan};
 use crate::spool::SpooledBody;
@@ -179,6 +180,8 @@ enum Plan {
     Forward(usize),
     /// 200 or 503 for a probe.
     Probe(bool),
+    /// `OPTIONS` that must not go further.
+    LastHop,
 }
 
 impl Exchange<'_> {
@@ -196,6 +199,7 @@ impl Exchange<'_> {
             Ok(Plan::Forward(upstream)) => self.forward(upstream).await,
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
+            Ok(Plan::LastHop) => self.answer_options().await,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -335,11 +339,22 @@ impl Exchange<'_> {
             return Err(Failure::Reject(Reject::BodyNotAllowed));
         }
         self.filter_request()?;
+        let forwards = matches!(route.action, Action::Proxy(_) | Action::Split(_));
+        if forwards && facts.method == Method::Options && self.is_last_hop() {
+            return Ok(Plan::LastHop);
+        }
         match &route.action {
             Action::Proxy(upstream) => Ok(Plan::Forward(*upstream)),
             Action::Split(split) => Ok(Plan::Forward(self.choose(split))),
             Action::Redirect { .. } | Action::Respond { .. } => Ok(Plan::Answer),
         }
+    }
+
+    fn is_last_hop(&mut self) -> bool {
+        let mut edits = std::mem::take(&mut self.work.edits);
+        let last = max_forwards::is_used_up(self.head(), &mut edits);
+        self.work.edits = edits;
+        last
     }
 
     /// The request's identity: a trusted peer's, if that is configured and it is sane, else our own.
@@ -418,12 +433,8 @@ impl Exchange<'_> {
 
     fn canonical_path(&mut self, facts: &RequestFacts, merge_slashes: bool) -> Result<(), Failure> {
         let bad = Failure::Reject(Reject::Path);
-        if facts.form == Form::Asterisk {
-            self.path = Text::Input(facts.path);
-            return Ok(());
-        }
-        if facts.path.is_empty() {
-            self.path = Text::Owned("/".to_owned());
+        if facts.asks_server() {
+            self.path = Text::Owned("*".to_owned());
             return Ok(());
         }
         let target = facts.path.of(&self.work.input);
@@ -435,6 +446,11 @@ impl Exchange<'_> {
         let raw_span = Span::new(start, start + raw.len());
         self.query =
             query.map(|q| Span::new(start + raw.len() + 1, start + raw.len() + 1 + q.len()));
+        // An absolute target without path.
+        if raw.is_empty() {
+            self.path = Text::Owned("/".to_owned());
+            return Ok(());
+        }
         let mut out = std::mem::take(&mut self.work.path);
         let canonical = path::canonicalise(raw_span.of(&self.work.input), merge_slashes, &mut out);
         self.work.path = out;

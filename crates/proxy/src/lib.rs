@@ -12,6 +12,7 @@ mod handle;
 mod host_cache;
 mod identity;
 mod logging;
+mod max_forwards;
 mod metrics;
 mod record;
 mod relay;

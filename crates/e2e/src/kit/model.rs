@@ -348,8 +348,31 @@ pub fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
         .position(|b| matches!(b, b'/' | b'?'))
         .unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end)?;
-    // `http://host?query` is legal and written by nobody but attackers.
-    (authority_ok(authority) && !path.starts_with(b"?")).then_some((authority, path))
+    authority_ok(authority).then_some((authority, path))
+}
+
+/// One host and one port, the scheme's own if none is named (RFC 9110 4.2.3).
+fn same_authority(target: &[u8], a: &[u8], b: &[u8]) -> bool {
+    let https = target.to_ascii_lowercase().starts_with(b"https:");
+    let whole = |authority: &[u8]| {
+        let text = String::from_utf8_lossy(authority).to_ascii_lowercase();
+        let cut = text.rfind(':').filter(|at| !text.ends_with(']') && *at > 0);
+        let (host, port) = match cut {
+            Some(at) => (text[..at].to_owned(), text[at + 1..].to_owned()),
+            None => (text, String::new()),
+        };
+        let port = match (port.parse::<u16>(), https) {
+            (Ok(port), _) => port,
+            (Err(_), true) => 443,
+            (Err(_), false) => 80,
+        };
+        let host = match host.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>() {
+            Ok(v6) => v6.to_string(),
+            Err(_) => host.strip_suffix('.').unwrap_or(&host).to_owned(),
+        };
+        (host, port)
+    };
+    whole(a) == whole(b)
 }
 
 /// RFC 3986 host and port, without userinfo, percent-encoding or anything a proxy could read in two ways.
@@ -481,7 +504,7 @@ fn check_host(target: &[u8], minor: u8, fields: &Fields) -> Result<(), Stop> {
         return Err(bad("host"));
     }
     match absolute(target) {
-        Some((authority, _)) if !authority.eq_ignore_ascii_case(host) => {
+        Some((authority, _)) if !same_authority(target, authority, host) => {
             Err(bad("authority-mismatch"))
         }
         _ => Ok(()),
