@@ -405,6 +405,57 @@ fn client_address_through_trusted_proxies() {
     }
 }
 
+/// What only the first proxy can know is passed on from a trusted peer, and from nobody else; look-alikes from neither.
+#[test]
+fn trusted_peers_say_how_the_client_came() {
+    let said = [
+        ("X-Forwarded-Host", "public.example"),
+        ("X-Forwarded-Port", "443"),
+        ("X-Forwarded-Prefix", "/app"),
+        ("X-Forwarded-Scheme", "https"),
+        ("X-Forwarded-Server", "edge"),
+        ("X-Forwarded-Ssl", "on"),
+    ];
+    for (rig, trusted) in [(trusting(), true), (Rig::plain(), false)] {
+        for (name, value) in said {
+            for spelled in cases(name) {
+                rig.connect().ask(get(
+                    "/",
+                    &format!("{spelled}: {value}\r\nConnection: {name}\r\n"),
+                ));
+                let seen = rig.one();
+                let got = seen.header(name);
+                if trusted {
+                    assert_eq!(got.as_deref(), Some(value), "{spelled}");
+                } else {
+                    assert_ne!(got.as_deref(), Some(value), "{spelled}");
+                }
+                assert_eq!(seen.fields.all("x-forwarded-host").len(), 1, "{spelled}");
+            }
+            for alike in [
+                name.replace('-', "_"),
+                name.replace('-', "."),
+                name.replacen('-', "_", 1),
+            ] {
+                rig.connect()
+                    .ask(get("/", &format!("{alike}: {value}\r\n")));
+                assert!(!rig.one().fields.has(&alike), "{alike}");
+            }
+        }
+    }
+}
+
+/// HTTP/1.0 without `Host`: there is no host to tell of.
+#[test]
+fn no_host_is_not_an_empty_one() {
+    let rig = Rig::of("", "forwarded \"both\"\nproxy \"u\"");
+    rig.connect().ask("GET / HTTP/1.0\r\n\r\n");
+    let seen = rig.one();
+    assert!(!seen.fields.has("x-forwarded-host"), "{:?}", seen.fields);
+    let forwarded = seen.header("forwarded").unwrap();
+    assert_eq!(forwarded, "for=127.0.0.1;proto=http");
+}
+
 /// Peers that nobody trusts are the client, whatever they say.
 #[test]
 fn client_address_of_untrusted_peers() {

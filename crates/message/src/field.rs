@@ -67,12 +67,13 @@ pub enum FieldId {
     XRequestId,
     XRewriteUrl,
     XForwardedUri,
+    XForwardedScheme,
 }
 
 use FieldId as F;
 
 /// Canonical spelling, by id.
-const NAMES: [(FieldId, &str); 61] = [
+const NAMES: [(FieldId, &str); 62] = [
     (F::Accept, "Accept"),
     (F::AcceptEncoding, "Accept-Encoding"),
     (F::Age, "Age"),
@@ -134,6 +135,7 @@ const NAMES: [(FieldId, &str); 61] = [
     (F::XRequestId, "X-Request-Id"),
     (F::XRewriteUrl, "X-Rewrite-URL"),
     (F::XForwardedUri, "X-Forwarded-Uri"),
+    (F::XForwardedScheme, "X-Forwarded-Scheme"),
 ];
 
 const TABLE: usize = 256;
@@ -350,6 +352,12 @@ impl FieldSet {
         Self(self.0 | other.0)
     }
 
+    /// Those that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// In both.
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -381,6 +389,7 @@ pub const PROXY_OWNED: FieldSet = FieldSet::of(&[
     F::XForwardedPort,
     F::XForwardedPrefix,
     F::XForwardedProto,
+    F::XForwardedScheme,
     F::XForwardedServer,
     F::XForwardedSsl,
     F::XForwardedUri,
@@ -388,6 +397,16 @@ pub const PROXY_OWNED: FieldSet = FieldSet::of(&[
     F::XRealIp,
     F::XRewriteUrl,
     F::XRequestId,
+]);
+
+/// Of these, what a trusted peer says and we do not say anew: it knows how the client reached it, we do not.
+pub const BELIEVED: FieldSet = FieldSet::of(&[
+    F::XForwardedHost,
+    F::XForwardedPort,
+    F::XForwardedPrefix,
+    F::XForwardedScheme,
+    F::XForwardedServer,
+    F::XForwardedSsl,
 ]);
 
 /// Fields that `Connection` may nominate without effect: losing them changes length, routing, identity or meaning

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 use std::task::Poll;
 
-use narthex_config::model::{RouteSettings, UpstreamHost};
+use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
+use narthex_message::field::BELIEVED;
 use narthex_message::head::Version;
 use narthex_message::{Body, Method, RequestFacts, validate};
 use narthex_net::proxy_header;
@@ -395,7 +396,15 @@ impl Exchange<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
         self.write_host(settings, lease, out);
         out.extend_from_slice(b"\r\n");
-        let keep = Keep::request(facts.nominates, settings.underscore_headers);
+        let mut keep = Keep::request(facts.nominates, settings.underscore_headers);
+        if self.identity.trusted_peer
+            && matches!(
+                settings.forwarded,
+                ForwardedStyle::XForwarded | ForwardedStyle::Both
+            )
+        {
+            keep = keep.with(BELIEVED);
+        }
         encode::fields(head, keep, &self.work.edits, out);
         identity::write_forwarding(
             settings.forwarded,

@@ -193,8 +193,12 @@ pub(crate) fn write_forwarding(
         let chain = chain..out.len();
         out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
         out.extend_from_slice(proto);
-        out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
-        out.extend_from_slice(authority);
+        // What a trusted peer said is passed on as it is; HTTP/1.0 may name no host.
+        let told = identity.trusted_peer && head.index.present.has(FieldId::XForwardedHost);
+        if !told && !authority.is_empty() {
+            out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
+            out.extend_from_slice(authority);
+        }
         if let Some(ip) = identity.ip {
             out.extend_from_slice(b"\r\nX-Real-IP: ");
             if identity.trusted_peer {
@@ -216,9 +220,12 @@ pub(crate) fn write_forwarding(
             Some(ip) => write_ip(ip, out),
             None => out.extend_from_slice(b"unknown"),
         }
-        out.extend_from_slice(b";host=\"");
-        out.extend_from_slice(authority);
-        out.extend_from_slice(b"\";proto=");
+        if !authority.is_empty() {
+            out.extend_from_slice(b";host=\"");
+            out.extend_from_slice(authority);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b";proto=");
         out.extend_from_slice(proto);
         out.extend_from_slice(b"\r\n");
     }

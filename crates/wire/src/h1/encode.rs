@@ -56,6 +56,13 @@ impl Keep {
         }
     }
 
+    /// Passes on these, in their own spelling; look-alikes of them are dropped still.
+    #[must_use]
+    pub fn with(mut self, more: FieldSet) -> Self {
+        self.drop = self.drop.without(more);
+        self
+    }
+
     /// Also drops these.
     #[must_use]
     pub fn without(mut self, more: FieldSet) -> Self {
@@ -80,7 +87,10 @@ impl Keep {
 
     /// A name with `_` is dropped unless asked for; one that reads like a name of ours in a sloppy server, always.
     fn keeps_sloppy(self, name: &[u8]) -> bool {
-        (self.underscores || !name.contains(&b'_')) && !self.drop.has(FieldId::resembling(name))
+        let like = FieldId::resembling(name);
+        (self.underscores || !name.contains(&b'_'))
+            && !self.drop.has(like)
+            && !PROXY_OWNED.has(like)
     }
 }
 
