@@ -128,10 +128,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
                 return;
             }
         }
-        // Written where it will stay: as `Box::pin` makes it, it would be copied there.
-        let place = Box::new_uninit();
-        let exchange = Box::write(place, handle::exchange(&proxy, &mut client));
-        match Box::into_pin(exchange).await {
+        match rt::Recycled::new(|| handle::exchange(&proxy, &mut client)).await {
             // Answers of our own wait for nothing: others have their turn between pipelined requests.
             Next::Keep if client.requests % PIPELINE_SHARE == 0 && !client.input.is_empty() => {
                 rt::yield_now().await;

@@ -13,12 +13,14 @@
 
 mod core;
 mod reactor;
+mod recycled;
 mod remote;
 mod timer;
 mod waker;
 
 pub use self::core::{Core, TaskKey, current_core, spawn, spawn_count, yield_now};
 pub use reactor::{Interest, Registration};
+pub use recycled::Recycled;
 pub use remote::Remote;
 pub use timer::{
     Elapsed, TimeoutAt, now_ms, now_us, poll_deadline, sleep_until, timeout_at, wall_ms,
