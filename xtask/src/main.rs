@@ -28,7 +28,7 @@ The project's chores.
   cargo xtask scorecard  [--quick] [--profile P] [--seconds S] what has a time in it: reload soak, duplicates, idle memory
   cargo xtask fuzz       [TARGET] [--seconds N]                fuzz one target, or each in turn (needs nightly)
   cargo xtask docs       [--check]                             generated pages: written, or compared
-  cargo xtask judges                                           outside judges of HTTP/1.1 (downloads them)
+  cargo xtask judges [--profile NAME]                          outside judges of HTTP/1.1 (downloads them)
 
 bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, separated by commas; all without.
         --peers nginx,haproxy (or none)   --json FILE   --keep leaves the configurations and logs
