@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use narthex_e2e::kit::attack::{End, Why};
-use narthex_e2e::kit::craft::{EVIL, cases, get, post, request, sized};
+use narthex_e2e::kit::craft::{EVIL, bare, cases, get, post, request, sized};
 use narthex_e2e::kit::origin::{Ended, Origin, Script, Step, answer, echo};
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::table::{Table, exchange, fresh_id};
@@ -540,6 +540,52 @@ fn h1_29_refusal_before_a_reset_is_passed_on() {
         assert_eq!(r.status, 403, "round {round}");
     }
     rig.alive();
+}
+
+/// RFC 9110 9.3.2: no content in any answer to HEAD, a refusal's neither, wherever it is refused.
+#[test]
+fn h1_30_refused_head_has_no_content() {
+    let rig = Rig::of(
+        "limits request-line=\"1KiB\"",
+        "body max=\"1B\"\n\
+         route path=\"/denied\" { deny \"0.0.0.0/0\"; proxy \"u\" }\n\
+         route path=\"/fixed\" { respond 200 \"hi\" }\nproxy \"u\"",
+    );
+    for (line, fields, status) in [
+        ("HEAD / HTTP/1.1", "Host : a\r\n", 400),
+        ("HEAD / HTTP/1.1", "Host: a\r\nX: a\0b\r\n", 400),
+        ("\r\nHEAD / HTTP/1.1", "Host : a\r\n", 400),
+        ("HEAD / HTTP/1.1", "", 400),
+        ("HEAD /a#b HTTP/1.1", "Host: a\r\n", 400),
+        ("HEAD /%00 HTTP/1.1", "Host: a\r\n", 400),
+        ("HEAD / HTTP/3.0", "Host: a\r\n", 505),
+        ("HEAD / HTTP/1.1", "Host: a\r\nExpect: x\r\n", 417),
+        ("HEAD / HTTP/1.1", "Host: a\r\nContent-Length: 2\r\n", 413),
+        (
+            "HEAD / HTTP/1.1",
+            "Host: a\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n",
+            400,
+        ),
+        ("HEAD /denied HTTP/1.1", "Host: a\r\n", 403),
+        ("HEAD /fixed HTTP/1.1", "Host: a\r\n", 200),
+    ] {
+        let mut c = rig.connect();
+        c.send(bare(line, fields, ""));
+        c.half_close();
+        let (bytes, _) = c.rest();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{line}, {fields}: {text}"
+        );
+        assert!(text.contains("\r\nContent-Length: "), "{line}: {text}");
+        assert!(text.ends_with("\r\n\r\n"), "{line}, {fields}: {text}");
+    }
+    // Not that method.
+    let r = rig
+        .connect()
+        .ask(bare("head / HTTP/1.1", "Host : a\r\n", ""));
+    assert!(!r.body.is_empty());
 }
 
 /// Response-queue poisoning by bodies where none may be.

@@ -203,9 +203,23 @@ impl Exchange<'_> {
         self.answer_filters(answer.status, out);
         self.connection_line(keep, out);
         out.extend_from_slice(b"\r\n");
-        if !bodyless && self.facts.is_none_or(|f| f.method != Method::Head) {
+        if !bodyless && !self.asks_for_head() {
             out.extend_from_slice(answer.body);
             self.story.body_sent = answer.body.len() as u64;
+        }
+    }
+
+    /// Is it a HEAD, as far as it was read? Its answer has no content, an error's neither (RFC 9110 9.3.2).
+    fn asks_for_head(&self) -> bool {
+        match self.facts {
+            Some(facts) => facts.method == Method::Head,
+            None => {
+                let input = self.work.input.as_slice();
+                input
+                    .strip_prefix(b"\r\n")
+                    .unwrap_or(input)
+                    .starts_with(b"HEAD ")
+            }
         }
     }
 

@@ -123,7 +123,16 @@ impl<'a> Table<'a> {
             .iter()
             .map(|r| String::from_utf8_lossy(&r.method).into_owned())
             .collect();
-        let methods: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut methods: Vec<&str> = names.iter().map(String::as_str).collect();
+        // A refused HEAD is one still: its answer has no content.
+        if methods.is_empty()
+            && bytes
+                .strip_prefix(b"\r\n")
+                .unwrap_or(bytes)
+                .starts_with(b"HEAD ")
+        {
+            methods.push("HEAD");
+        }
         c.read_all(&methods)
     }
 
