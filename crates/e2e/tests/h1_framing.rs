@@ -325,7 +325,9 @@ fn h1_06_cl_0() {
     rig.origin
         .on("/static", [Step::Echo(200), Step::IgnoreBody]);
     let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\nX-Id: hidden\r\n\r\n";
-    for method in ["GET", "POST", "DELETE", "OPTIONS", "PUT", "HEAD"] {
+    // Methods whose bodies servers overlook. An origin that answers a POST without reading its body cannot be told from one
+    // that has read it: see docs/decisions/2026-11-21-bodies-that-may-be-overlooked.md.
+    for method in ["GET", "DELETE", "OPTIONS", "HEAD"] {
         for body in ["by length", "chunked"] {
             let id = fresh_id();
             let (fields, body) = match body {

@@ -141,16 +141,16 @@ fn h1_31_a_half_sent_interim_answer_is_not_followed_by_ours() {
         );
         let (bytes, end) = c.rest();
         let text = String::from_utf8_lossy(&bytes);
-        let heads = text.matches("HTTP/1.1 ").count();
-        assert!(heads > 0, "{name}: nothing came");
-        assert_eq!(
-            heads,
-            text.matches("HTTP/1.1 103 E\r\n").count(),
-            "{name}: something else followed a half interim answer: {:?}",
-            text.rsplit("HTTP/1.1 ")
-                .next()
-                .map(|t| t.chars().take(80).collect::<String>())
-        );
+        assert!(text.starts_with("HTTP/1.1 103 E\r\n"), "{name}: nothing came");
+        // An answer of ours may stand behind a whole interim one, if the kernel happened to have taken it to its end.
+        for (at, _) in text.match_indices("HTTP/1.1 ").skip(1) {
+            let (before, from) = text.split_at(at);
+            assert!(
+                before.ends_with("\r\n\r\n"),
+                "{name}: a half interim answer was followed by {:?}",
+                from.chars().take(80).collect::<String>()
+            );
+        }
         assert_ne!(end, End::Open, "{name}");
         rig.alive();
     }
