@@ -8,9 +8,12 @@ mod sites;
 mod upstreams;
 mod writer;
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::model::{AccessLog, AccessLogFormat, Address, Config, IpSet, LogTarget, MemoryCap};
+use crate::schema::pending;
 use writer::{Writer, q, size, time};
 
 /// The effective configuration as a file.
@@ -56,7 +59,30 @@ fn process(config: &Config, out: &mut Writer) {
         "connections max={} per-client={}",
         config.connections_max, config.connections_per_client
     ));
-    out.line(format!("shutdown grace={}", time(config.shutdown_grace)));
+    let defaults = Config::default();
+    let mut shutdown = format!("shutdown grace={}", time(config.shutdown_grace));
+    if shown(
+        pending::prop("shutdown", "upgrade-grace"),
+        &config.upgrade_grace,
+        &defaults.upgrade_grace,
+    ) {
+        let _ = write!(shutdown, " upgrade-grace={}", time(config.upgrade_grace));
+    }
+    out.line(shutdown);
+    if shown(
+        pending::key("", "shed"),
+        &config.shed_latency,
+        &defaults.shed_latency,
+    ) {
+        out.line(format!("shed latency={}", time(config.shed_latency)));
+    }
+    if let Some(zone) = &config.zone {
+        out.line(format!("zone {}", q(zone)));
+    }
+    if !config.resolver.is_empty() {
+        let servers: Vec<String> = config.resolver.iter().map(|a| q(&a.to_string())).collect();
+        out.line(format!("resolver {}", servers.join(" ")));
+    }
     if !config.trusted_proxies.is_empty() {
         out.line(format!(
             "trusted-proxies {}",
@@ -92,6 +118,11 @@ fn process(config: &Config, out: &mut Writer) {
             token.unwrap_or_default()
         ));
     }
+}
+
+/// Is a value written? Every one is, but for a default that the program does not honour yet.
+fn shown<T: PartialEq>(pending: bool, value: &T, default: &T) -> bool {
+    !pending || value != default
 }
 
 /// An address as the language writes it.

@@ -56,6 +56,7 @@ pub fn load_text(name: &str, text: impl Into<String>, env: &Environment<'_>) -> 
 
 fn finish(read: crate::source::Loaded, env: &Environment<'_>) -> Loaded {
     let mut problems = Problems::default();
+    problems.unbuilt = env.unbuilt;
     for problem in read.problems {
         problems.push(problem);
     }

@@ -208,7 +208,8 @@ fn the_defaults_of_the_manual_are_the_defaults_of_the_program() {
         groups
             .iter()
             .flat_map(|g| g.iter())
-            .filter(|s| s.children.is_empty() && !skip.contains(&s.name))
+            .filter(|s| s.children.is_empty() || s.name == "health-check")
+            .filter(|s| !skip.contains(&s.name))
             .filter_map(|s| {
                 spelled_out(
                     s,
@@ -227,7 +228,17 @@ fn the_defaults_of_the_manual_are_the_defaults_of_the_program() {
         find("listen").children,
         &["proxy-protocol", "allow", "deny"],
     );
-    let upstream = block(find("upstream").children, &["server"]);
+    let upstream = block(
+        find("upstream").children,
+        &[
+            "adaptive-concurrency",
+            "balance",
+            "discover",
+            "hedge",
+            "server",
+            "sticky",
+        ],
+    );
     static SETTINGS: Groups = &[&schema::SETTINGS];
     let settings = block(SETTINGS, &[]);
     let text = |top: &str, listen: &str, upstream: &str, settings: &str, health: &str| {

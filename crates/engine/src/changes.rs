@@ -255,6 +255,10 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
                 || old.connections_per_client != new.connections_per_client,
         ),
         ("shutdown-grace", old.shutdown_grace != new.shutdown_grace),
+        ("upgrade-grace", old.upgrade_grace != new.upgrade_grace),
+        ("shed", old.shed_latency != new.shed_latency),
+        ("zone", old.zone != new.zone),
+        ("resolver", old.resolver != new.resolver),
         (
             "trusted-proxies",
             old.trusted_proxies != new.trusted_proxies,

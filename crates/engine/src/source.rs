@@ -63,6 +63,7 @@ impl Source {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             var: &var,
             files: &RealFiles,
+            unbuilt: false,
         };
         let (loaded, readable) = match self {
             Self::File(path) => (

@@ -41,7 +41,7 @@ impl Settings {
     /// Takes what concerns us.
     pub fn new(upstream: &Upstream) -> Self {
         Self {
-            balance: upstream.balance,
+            balance: upstream.balance.clone(),
             health: upstream.health.clone(),
             eject: upstream.eject.clone(),
             retry: upstream.retry.clone(),
@@ -288,6 +288,8 @@ fn targets(server: &Server, resolved: &HashMap<(String, u16), Vec<IpAddr>>) -> V
     match &server.address {
         ServerAddress::Ip(address) => vec![Target::Tcp(*address)],
         ServerAddress::Unix(path) => vec![Target::Unix(path.clone())],
+        // Not taken by the language yet.
+        ServerAddress::Srv { .. } => Vec::new(),
         ServerAddress::Dns { host, port } => {
             let addresses = resolved
                 .get(&(host.clone(), *port))

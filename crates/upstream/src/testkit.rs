@@ -110,12 +110,7 @@ pub(crate) fn nobody() -> SocketAddr {
 }
 
 pub(crate) fn server(address: SocketAddr) -> Server {
-    Server {
-        name: address.to_string(),
-        address: ServerAddress::Ip(address),
-        weight: 1,
-        backup: false,
-    }
+    Server::new(address.to_string(), ServerAddress::Ip(address))
 }
 
 pub(crate) fn upstream(name: &str, servers: impl IntoIterator<Item = SocketAddr>) -> Upstream {

@@ -38,6 +38,7 @@ fn loaded(name: &str, text: &str) {
         cores: 2,
         var: &|name| (name == "SET").then(|| "value".to_owned()),
         files: &files,
+        unbuilt: true,
     };
     let loaded = load_text(name, text, &env);
     assert_eq!(

@@ -15,6 +15,8 @@ pub struct Problems {
     seen: HashSet<(Span, &'static str)>,
     /// Problems beyond [`MAX_PROBLEMS`].
     pub dropped: usize,
+    /// What is not built yet is taken, not refused; see [`crate::schema`].
+    pub unbuilt: bool,
     errors: usize,
 }
 

@@ -3,9 +3,11 @@
 use crate::lower::{address::host_text, path, text};
 use crate::model::{
     Action, Buffering, Condition, Config, ErrorPage, Filter, ForwardedStyle, HeaderAction,
-    HeaderOp, PathPattern, Route, RouteSettings, Site, Split, UpstreamHost, ValueMatch,
+    HeaderOp, PathPattern, Priority, Route, RouteSettings, Site, Split, UpstreamHost, ValueMatch,
 };
 use std::fmt::Write as _;
+
+use crate::schema::pending;
 
 use super::writer::{Writer, q, size, time};
 use super::{access_log, networks};
@@ -175,6 +177,17 @@ fn settings(s: &RouteSettings, out: &mut Writer) {
     }
     out.line(format!("reject-body-on-get #{}", s.reject_body_on_get));
     out.line(format!("tunnel idle={}", time(s.tunnel_idle)));
+    if super::shown(
+        pending::key("site", "priority"),
+        &s.priority,
+        &defaults.priority,
+    ) {
+        out.line(match s.priority {
+            Priority::High => "priority \"high\"",
+            Priority::Normal => "priority \"normal\"",
+            Priority::Low => "priority \"low\"",
+        });
+    }
 }
 
 fn buffer(s: &RouteSettings) -> String {

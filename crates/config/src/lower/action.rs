@@ -163,7 +163,7 @@ fn split(
 ) -> Option<Split> {
     let by = item
         .text("by")
-        .and_then(|(text, span)| split_key(ctx, text, span, uses));
+        .and_then(|(text, span)| template::hash_key(ctx, text, span, uses));
     let mut to = Vec::new();
     let mut sum = 0;
     let mut good = true;
@@ -197,33 +197,4 @@ fn split(
         return None;
     }
     Some(Split { by, to })
-}
-
-/// `client-ip`, `cookie:NAME`, `header:NAME`, `query:NAME`, or a template.
-fn split_key(
-    ctx: &mut Context<'_>,
-    text: &str,
-    span: Span,
-    uses: &mut Vec<Used>,
-) -> Option<Template> {
-    if text.contains('{') {
-        return template::parse(ctx, text, span, Position::Request, uses);
-    }
-    let spelled = match text.split_once(':') {
-        None if text == "client-ip" => "{client.ip}".to_owned(),
-        Some(("cookie", name)) => format!("{{cookie.{name}}}"),
-        Some(("header", name)) => format!("{{request.header.{name}}}"),
-        Some(("query", name)) => format!("{{query.{name}}}"),
-        _ => {
-            let help = "write \"client-ip\", \"cookie:NAME\", \"header:NAME\", \"query:NAME\" or a template such as \"{client.ip}\"";
-            ctx.error(
-                "bad-split-key",
-                span,
-                format!("\"{text}\" is nothing to split by"),
-                help,
-            );
-            return None;
-        }
-    };
-    template::parse(ctx, &spelled, span, Position::Request, uses)
 }

@@ -131,6 +131,37 @@ pub fn server(text: &str) -> Result<ServerAddress, Wrong> {
     ))
 }
 
+/// A name whose SRV records say where: `_http._tcp.example.com`, `api.internal`; with a port for the name's own addresses.
+pub fn srv(text: &str) -> Result<ServerAddress, Wrong> {
+    let (name, fallback) = match text.rsplit_once(':') {
+        Some((name, p)) => (name, port(p).filter(|p| *p > 0).map(Some)),
+        None => (text, Some(None)),
+    };
+    match fallback {
+        Some(port) if is_host_name(name) => Ok(ServerAddress::Srv {
+            name: name.trim_end_matches('.').to_ascii_lowercase(),
+            port,
+        }),
+        _ => Err((
+            format!("\"{text}\" is not a name that can have SRV records"),
+            "write a name such as \"_http._tcp.example.com\" or \"api.internal:8080\"".to_owned(),
+        )),
+    }
+}
+
+/// The address as the language writes it.
+pub fn server_text(address: &ServerAddress) -> String {
+    match address {
+        ServerAddress::Ip(address) => address.to_string(),
+        ServerAddress::Unix(path) => format!("unix:{}", path.display()),
+        ServerAddress::Dns { host, port } => format!("{host}:{port}"),
+        ServerAddress::Srv { name, port } => match port {
+            Some(port) => format!("{name}:{port}"),
+            None => name.clone(),
+        },
+    }
+}
+
 fn server_help(text: &str) -> String {
     if let Some(rest) = text.strip_prefix("http://") {
         let rest = rest.split('/').next().unwrap_or_default();

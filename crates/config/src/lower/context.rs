@@ -14,6 +14,8 @@ pub struct Environment<'a> {
     pub var: &'a dyn Fn(&str) -> Option<String>,
     /// Where files come from.
     pub files: &'a dyn FileSystem,
+    /// Take what the language has and the program does not honour yet. For tests.
+    pub unbuilt: bool,
 }
 
 /// What every step carries along.

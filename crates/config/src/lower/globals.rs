@@ -1,6 +1,6 @@
 //! Keys of the top level that are about the process.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::model::{Address, Admin, Config, Identity, MemoryCap};
@@ -9,6 +9,9 @@ use crate::secret;
 
 use super::context::{Context, set};
 use super::{address, headers, listener};
+
+/// Name servers that may be written.
+const MAX_RESOLVERS: usize = 8;
 
 /// Reads one key.
 pub fn read(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
@@ -32,13 +35,41 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
             set(&mut config.connections_max, item.int("max"));
             set(&mut config.connections_per_client, item.int("per-client"));
         }
-        "shutdown" => set(&mut config.shutdown_grace, item.duration("grace")),
+        "shutdown" => {
+            set(&mut config.shutdown_grace, item.duration("grace"));
+            set(&mut config.upgrade_grace, item.duration("upgrade-grace"));
+        }
+        "shed" => set(&mut config.shed_latency, item.duration("latency")),
+        "zone" => config.zone = item.arg_text(0).map(|(zone, _)| zone.to_owned()),
+        "resolver" => resolver(ctx, item, config),
         "trusted-proxies" => trusted(ctx, item, config),
         "request-id" => request_id(ctx, item, config),
         "log" => log(ctx, item, config),
         "pid-file" => config.pid_file = item.arg_text(0).map(|(p, _)| PathBuf::from(p)),
         "admin" => config.admin.extend(admin(ctx, item)),
         _ => {}
+    }
+}
+
+fn resolver(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
+    for (text, span) in item.texts() {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => config.resolver.push(address),
+            _ => ctx.error(
+                "bad-address",
+                span,
+                format!("\"{text}\" is not the address of a name server"),
+                "write an IP address and a port, such as \"10.0.0.53:53\"",
+            ),
+        }
+    }
+    if config.resolver.len() > MAX_RESOLVERS {
+        ctx.error(
+            "too-many",
+            item.name_span,
+            format!("there are at most {MAX_RESOLVERS} name servers"),
+            "leave some out",
+        );
     }
 }
 

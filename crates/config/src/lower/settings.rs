@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Buffering, ForwardedStyle, RouteSettings, UpstreamHost};
+use crate::model::{Buffering, ForwardedStyle, Priority, RouteSettings, UpstreamHost};
 use crate::raw::{Item, Val};
 use crate::source::Span;
 
@@ -25,6 +25,7 @@ pub struct Patch {
     underscore: Option<bool>,
     reject_body: Option<bool>,
     tunnel_idle: Option<Duration>,
+    priority: Option<Priority>,
     /// Captures that `host` uses.
     pub uses: Vec<Used>,
     /// Settings that only matter when something is sent on: their places.
@@ -52,13 +53,29 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "unsafe-underscore-headers" => patch.underscore = Some(item.switch()),
         "reject-body-on-get" => patch.reject_body = Some(item.switch()),
         "tunnel" => patch.tunnel_idle = item.duration("idle"),
+        "priority" => patch.priority = item.arg_text(0).map(|(class, _)| priority(class)),
         _ => return,
     }
     if matches!(
         item.name(),
-        "forwarded" | "host" | "buffer" | "upgrade" | "rewrite-urls" | "hide-origin" | "tunnel"
+        "forwarded"
+            | "host"
+            | "buffer"
+            | "upgrade"
+            | "rewrite-urls"
+            | "hide-origin"
+            | "tunnel"
+            | "priority"
     ) {
         patch.upstream_only.push((item.name(), item.name_span));
+    }
+}
+
+fn priority(class: &str) -> Priority {
+    match class {
+        "high" => Priority::High,
+        "low" => Priority::Low,
+        _ => Priority::Normal,
     }
 }
 
@@ -204,4 +221,5 @@ fn apply(settings: &mut RouteSettings, patch: &Patch) {
     set(&mut settings.underscore_headers, patch.underscore);
     set(&mut settings.reject_body_on_get, patch.reject_body);
     set(&mut settings.tunnel_idle, patch.tunnel_idle);
+    set(&mut settings.priority, patch.priority);
 }

@@ -84,6 +84,36 @@ pub fn is_capture_name(name: &str) -> bool {
         && !name.starts_with(|c: char| c.is_ascii_digit() || c == '-')
 }
 
+/// The key of a hash: a short name for a usual one, or a template.
+pub fn hash_key(
+    ctx: &mut Context<'_>,
+    text: &str,
+    span: Span,
+    uses: &mut Vec<Used>,
+) -> Option<Template> {
+    if text.contains('{') {
+        return parse(ctx, text, span, Position::Request, uses);
+    }
+    let spelled = match text.split_once(':') {
+        None if text == "client-ip" => "{client.ip}".to_owned(),
+        None if text == "path" => "{path}".to_owned(),
+        Some(("cookie", name)) => format!("{{cookie.{name}}}"),
+        Some(("header", name)) => format!("{{request.header.{name}}}"),
+        Some(("query", name)) => format!("{{query.{name}}}"),
+        _ => {
+            let help = "write \"client-ip\", \"path\", \"cookie:NAME\", \"header:NAME\", \"query:NAME\" or a template such as \"{client.ip}\"";
+            ctx.error(
+                "bad-split-key",
+                span,
+                format!("\"{text}\" is nothing to choose by"),
+                help,
+            );
+            return None;
+        }
+    };
+    parse(ctx, &spelled, span, Position::Request, uses)
+}
+
 /// Parses a template. Captures it uses go to `used`; whether they are bound is known only at the route.
 pub fn parse(
     ctx: &mut Context<'_>,

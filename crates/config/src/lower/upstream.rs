@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Balance, HealthCheck, Retry, Server, Upstream};
+use crate::model::{Adaptive, Balance, HashBalance, Hedge, Order, Retry, Server, Upstream};
 use crate::problem::did_you_mean;
-use crate::raw::Item;
-use crate::raw::value::status_range;
+use crate::raw::{Item, Val, not_built};
+use crate::schema::pending;
 use crate::source::Span;
 
 use super::context::{Context, set};
-use super::{address, path};
+use super::{address, path, template};
+
+mod discover;
+mod health;
+mod sticky;
 
 /// Servers of one upstream.
 const MAX_SERVERS: usize = 10_000;
@@ -66,12 +70,7 @@ impl Upstreams {
         let mut good = true;
         for (text, span) in texts {
             match address::server(text) {
-                Ok(address) => servers.push(Server {
-                    name: (*text).to_owned(),
-                    address,
-                    weight: 1,
-                    backup: false,
-                }),
+                Ok(address) => servers.push(Server::new(*text, address)),
                 Err(wrong) => {
                     good = false;
                     self.unresolved(ctx, text, *span, texts.len() > 1, wrong.1);
@@ -189,7 +188,7 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
         read(ctx, child, &mut up);
     }
     let lines = item.all("server").count();
-    if lines == 0 && !item.broken {
+    if lines == 0 && item.all("discover").count() == 0 && !item.broken {
         ctx.error(
             "no-server",
             item.name_span,
@@ -197,6 +196,7 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
             "write `server \"address:port\"` in its block",
         );
     } else if !up.servers.is_empty()
+        && up.discover.is_empty()
         && up.servers.iter().all(|s| s.backup)
         && up.servers.len() == lines
     {
@@ -228,20 +228,35 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
 
 fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
     match item.name() {
-        "balance" => {
-            if let Some((policy, _)) = item.arg_text(0) {
-                up.balance = if policy == "round-robin" {
-                    Balance::RoundRobin
-                } else {
-                    Balance::LeastRequests
-                };
-            }
-        }
+        "balance" => set(&mut up.balance, balance(ctx, item)),
+        "spill-over" => set(&mut up.ranks.spill_over, percent(item)),
+        "panic-threshold" => set(&mut up.ranks.panic, percent(item)),
+        "prefer-zone" => up.ranks.prefer_zone = item.switch(),
+        "sticky" => up.sticky = sticky::read(ctx, item, &up.name),
         "server" => up.servers.extend(server(ctx, item)),
-        "health-check" => up.health = health(ctx, item),
+        "discover" => up.discover.extend(discover::read(ctx, item, &up.name)),
+        "health-check" => up.health = health::read(ctx, item),
         "eject" => eject(ctx, item, up),
+        "slow-start" => {
+            if let Some(Val::Duration(over)) = item.arg(0).map(|a| &a.val) {
+                up.slow_start.over = *over;
+            }
+            set(&mut up.slow_start.from, item.percent("from"));
+        }
+        "requests" => {
+            set(&mut up.requests.max, item.int("max"));
+            set(&mut up.requests.total, item.int("total"));
+        }
+        "adaptive-concurrency" => up.requests.adaptive = Some(adaptive(ctx, item)),
+        "hedge" => {
+            up.hedge = item.duration("after").map(|after| Hedge {
+                after,
+                budget: item.percent("budget").unwrap_or(5),
+            });
+        }
         "connections" => {
             set(&mut up.connections.max, item.int("max"));
+            set(&mut up.connections.total, item.int("total"));
             set(&mut up.connections.queue, item.int("queue"));
             set(
                 &mut up.connections.queue_timeout,
@@ -281,73 +296,111 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
     }
 }
 
+fn percent(item: &Item<'_>) -> Option<u8> {
+    match item.arg(0)?.val {
+        Val::Share(share) => u8::try_from(share / 100).ok(),
+        _ => None,
+    }
+}
+
+fn balance(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Balance> {
+    let (policy, span) = item.arg_text(0)?;
+    if policy != "hash" {
+        if let Some((name, given)) = item.props.first() {
+            ctx.error(
+                "unused-key",
+                given.span,
+                format!("`{name}=` belongs to `balance \"hash\"`"),
+                "leave it out",
+            );
+        }
+        return Some(match policy {
+            "round-robin" => Balance::RoundRobin,
+            "least-time" => Balance::LeastTime,
+            "random" => Balance::Random,
+            _ => Balance::LeastRequests,
+        });
+    }
+    let Some((text, place)) = item.text("by") else {
+        if !item.broken {
+            ctx.error(
+                "missing-value",
+                span,
+                "`balance \"hash\"` needs `by=`",
+                "for example: balance \"hash\" by=\"cookie:cart\"",
+            );
+        }
+        return None;
+    };
+    let mut uses = Vec::new();
+    let by = template::hash_key(ctx, text, place, &mut uses)?;
+    if let Some(used) = uses.first() {
+        ctx.error(
+            "unknown-variable",
+            used.span,
+            format!(
+                "`{{{}}}` is a route's, and an upstream serves several",
+                used.name
+            ),
+            "use a header, a cookie, a query parameter, the path or the client's address",
+        );
+        return None;
+    }
+    Some(Balance::Hash(HashBalance {
+        by,
+        bound: item.percent("bound").unwrap_or(25),
+    }))
+}
+
+fn adaptive(ctx: &mut Context<'_>, item: &Item<'_>) -> Adaptive {
+    let mut limits = Adaptive::default();
+    set(&mut limits.min, item.int("min"));
+    set(&mut limits.max, item.int("max"));
+    if limits.min > limits.max {
+        ctx.error(
+            "out-of-range",
+            item.span,
+            format!("min={} is more than max={}", limits.min, limits.max),
+            "write a `min` that is not above `max`",
+        );
+    }
+    limits
+}
+
 fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
     let (text, span) = item.arg_text(0)?;
-    let address = match address::server(text) {
+    let parsed = match item.text("resolve") {
+        Some(_) => address::srv(text),
+        None => address::server(text),
+    };
+    let address = match parsed {
         Ok(address) => address,
         Err((message, help)) => {
             ctx.error("bad-address", span, message, help);
             return None;
         }
     };
-    let mut server = Server {
-        name: text.to_owned(),
-        address,
-        weight: 1,
-        backup: false,
-    };
+    let mut server = Server::new(text, address);
     set(&mut server.weight, item.int("weight"));
     set(&mut server.backup, item.bool("backup"));
-    Some(server)
-}
-
-fn health(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck> {
-    let (text, span) = item.arg_text(0)?;
-    if !text.starts_with('/')
-        || text
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '#')
+    set(&mut server.priority, item.int("priority"));
+    server.zone = item.text("zone").map(|(zone, _)| zone.to_owned());
+    server.order = match item.text("state") {
+        Some(("drain", _)) => Order::Drain,
+        Some(("down", _)) => Order::Down,
+        _ => Order::Ready,
+    };
+    if server.backup
+        && let (Some(given), true) = (item.prop("priority"), server.priority > 0)
     {
-        ctx.error(
-            "bad-path",
-            span,
-            format!("\"{}\" is not a path to ask for", text.escape_default()),
-            "write a path such as \"/healthz\"",
+        ctx.warning(
+            "unused-key",
+            given.span,
+            "a backup comes after every priority",
+            "leave one of them out",
         );
-        return None;
     }
-    let mut check = HealthCheck::new(text);
-    set(&mut check.interval, item.duration("interval"));
-    set(&mut check.timeout, item.duration("timeout"));
-    set(&mut check.healthy, item.int("healthy"));
-    set(&mut check.unhealthy, item.int("unhealthy"));
-    if let Some((text, span)) = item.text("status") {
-        match status_range(text) {
-            Some((from, to)) if from >= 200 && to <= 599 && from <= to => check.status = (from, to),
-            _ => ctx.error(
-                "not-a-status",
-                span,
-                format!("\"{text}\" is not a range of statuses"),
-                "write \"200-399\" or \"200\"",
-            ),
-        }
-    }
-    if let Some((host, span)) = item.text("host") {
-        if host
-            .chars()
-            .any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii() || c == '/')
-        {
-            ctx.error(
-                "bad-host",
-                span,
-                format!("\"{}\" is not a host", host.escape_default()),
-                "write a name such as \"example.com\"",
-            );
-        } else {
-            check.host = Some(host.to_owned());
-        }
-    }
-    Some(check)
+    Some(server)
 }
 
 fn eject(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
@@ -355,6 +408,7 @@ fn eject(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
     set(&mut up.eject.within, item.duration("within"));
     set(&mut up.eject.for_, item.duration("for"));
     set(&mut up.eject.at_most, item.percent("at-most"));
+    set(&mut up.eject.outliers, item.bool("outliers"));
     if !item.switch() {
         if let Some((name, given)) = item.props.first() {
             ctx.warning(
@@ -372,10 +426,12 @@ fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
     set(&mut retry.attempts, item.int("attempts"));
     set(&mut retry.budget, item.percent("budget"));
     set(&mut retry.body_max, item.bytes("body-max"));
+    set(&mut retry.try_timeout, item.duration("try-timeout"));
+    set(&mut retry.within, item.duration("within"));
     let Some((text, span)) = item.text("on") else {
         return;
     };
-    (retry.on_connect, retry.on_reset) = (false, false);
+    (retry.on_connect, retry.on_reset, retry.on_timeout) = (false, false, false);
     retry.on_status.clear();
     if text == "none" {
         return;
@@ -384,11 +440,15 @@ fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
         match (word, word.parse::<u16>()) {
             ("connect", _) => retry.on_connect = true,
             ("reset", _) => retry.on_reset = true,
+            ("timeout", _) if !ctx.problems.unbuilt && pending::word("retry", word) => {
+                not_built(span, "\"timeout\"", &mut ctx.problems);
+            }
+            ("timeout", _) => retry.on_timeout = true,
             (_, Ok(status)) if (500..=599).contains(&status) => retry.on_status.push(status),
             _ => {
-                let help = did_you_mean(word, ["connect", "reset"]).map_or_else(
+                let help = did_you_mean(word, ["connect", "reset", "timeout"]).map_or_else(
                     || {
-                        "write `connect`, `reset` or statuses from 500 to 599, with commas between"
+                        "write `connect`, `reset`, `timeout` or statuses from 500 to 599, with commas between"
                             .to_owned()
                     },
                     |w| format!("did you mean `{w}`?"),

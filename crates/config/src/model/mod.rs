@@ -3,20 +3,24 @@
 //! Merging of levels (listener, site, `use`d policy, route) has already happened: a [`Route`] carries its complete
 //! filter list in evaluation order and its complete settings.
 
+pub mod discover;
 pub mod filter;
+pub mod health;
 pub mod listener;
 pub mod site;
 pub mod template;
 pub mod upstream;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use discover::Discover;
 pub use filter::{Filter, HeaderAction, HeaderOp};
+pub use health::*;
 pub use listener::{
     Address, ClientTimeouts, Limits, Listener, ListenerConnections, ProxyProtocolIn, TcpOptions,
 };
@@ -39,6 +43,14 @@ pub struct Config {
     pub connections_per_client: usize,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,
+    /// How long a process that was replaced by an upgrade waits for what is in flight.
+    pub upgrade_grace: Duration,
+    /// Load is shed while a core is later than this; zero is never.
+    pub shed_latency: Duration,
+    /// Where we are, to be compared with [`Server::zone`].
+    pub zone: Option<String>,
+    /// Name servers; empty: the system's.
+    pub resolver: Vec<SocketAddr>,
     /// Peers whose `Forwarded`/`X-Forwarded-*` we believe.
     pub trusted_proxies: IpSet,
     /// `X-Request-Id`.
@@ -213,6 +225,10 @@ impl Default for Config {
             connections_max: 0,
             connections_per_client: 1000,
             shutdown_grace: Duration::from_secs(30),
+            upgrade_grace: Duration::from_hours(1),
+            shed_latency: Duration::from_secs(1),
+            zone: None,
+            resolver: Vec::new(),
             trusted_proxies: IpSet::default(),
             request_id: RequestId::default(),
             log: Log::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Filter, IpSet, Origin, Template};
+use super::{Filter, IpSet, Origin, Priority, Template};
 
 /// One or more hosts and their routes.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -181,6 +181,8 @@ pub struct RouteSettings {
     pub reject_body_on_get: bool,
     /// A tunnel (upgrade) without a byte in either direction ends after this; 1 h.
     pub tunnel_idle: Duration,
+    /// Who waits less.
+    pub priority: Priority,
 }
 
 /// Which forwarding headers are written. The client's copies are always removed unless the peer is trusted.
@@ -252,6 +254,7 @@ impl Default for RouteSettings {
             underscore_headers: false,
             reject_body_on_get: false,
             tunnel_idle: Duration::from_hours(1),
+            priority: Priority::Normal,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Origin;
+use super::{Discover, Eject, HealthCheck, Origin, Secret, SlowStart, Template};
 
 /// A named group of servers.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -15,18 +15,30 @@ pub struct Upstream {
     pub name: String,
     /// Policy.
     pub balance: Balance,
+    /// Which servers come first.
+    pub ranks: Ranks,
+    /// Clients stay with their server, if so.
+    pub sticky: Option<Sticky>,
     /// Servers in written order.
     pub servers: Vec<Server>,
+    /// Where further ones are learnt from, in written order.
+    pub discover: Vec<Discover>,
     /// Active check, if any.
     pub health: Option<HealthCheck>,
     /// Passive failure marking.
     pub eject: Eject,
+    /// The way back to the whole share.
+    pub slow_start: SlowStart,
     /// Retries.
     pub retry: Retry,
+    /// A second attempt beside a slow first one, if so.
+    pub hedge: Option<Hedge>,
     /// Time bounds.
     pub timeouts: UpstreamTimeouts,
     /// Connections.
     pub connections: UpstreamConnections,
+    /// Requests under way.
+    pub requests: UpstreamRequests,
     /// Send a PROXY header (version 1 or 2) on each new connection.
     pub proxy_protocol: Option<u8>,
     /// Local address to connect from.
@@ -50,8 +62,26 @@ pub struct Server {
     pub address: ServerAddress,
     /// 1..=1000; share of requests.
     pub weight: u32,
-    /// Used only when no other is available.
+    /// Used only when no other is available; after every priority.
     pub backup: bool,
+    /// 0..=15; a lower one comes first.
+    pub priority: u8,
+    /// Where it is, to be compared with [`super::Config::zone`].
+    pub zone: Option<String>,
+    /// What it may be used for.
+    pub order: Order,
+}
+
+/// What a server may be used for, by the word of the operator.
+#[derive(Debug, Clone, Copy, Default, Serialize, PartialEq, Eq)]
+pub enum Order {
+    /// For everything: default.
+    #[default]
+    Ready,
+    /// For those who belong to it (sticky) only.
+    Drain,
+    /// For nothing.
+    Down,
 }
 
 /// Where a server is.
@@ -68,47 +98,89 @@ pub enum ServerAddress {
         /// Port.
         port: u16,
     },
+    /// A name whose SRV records say where; resolved again and again, every target's address is a server.
+    Srv {
+        /// Name of the records.
+        name: String,
+        /// Port of the name's own addresses, which stand in while it has no SRV record.
+        port: Option<u16>,
+    },
 }
 
 /// Balancing policy.
-#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, PartialEq)]
 pub enum Balance {
     /// Weighted (smooth) round robin.
     RoundRobin,
     /// Fewest in-flight requests by weight: default.
     LeastRequests,
+    /// Least expected time: recent time to the response head, times requests in flight.
+    LeastTime,
+    /// By weight and chance.
+    Random,
+    /// The same key goes to the same server.
+    Hash(HashBalance),
 }
 
-/// An active HTTP check.
+/// A consistent hash.
 #[derive(Debug, Clone, Serialize, PartialEq)]
-pub struct HealthCheck {
-    /// Path asked for.
+pub struct HashBalance {
+    /// The key. A request without it is spread by fewest requests.
+    pub by: Template,
+    /// A server takes at most so much more than the mean of requests in flight, in percent; 25; 0 is no bound.
+    pub bound: u8,
+}
+
+/// Which servers come first. A rank is a priority (backups are the last) and, within it, our own zone or another.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Ranks {
+    /// A rank with less than this share of its weight available hands the rest of its load to the next, in percent; 0:
+    /// only one with nothing available does.
+    pub spill_over: u8,
+    /// With less than this share of all weight available, servers that look ill are used as well, in percent; 20; 0: only
+    /// when nothing is available.
+    pub panic: u8,
+    /// Servers of our own zone come first.
+    pub prefer_zone: bool,
+}
+
+/// Clients stay with their server by a signed cookie.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Sticky {
+    /// Name of the cookie; by default one that is the upstream's own and does not tell its name.
+    pub cookie: String,
+    /// Key of the signature; drawn at the start without it.
+    pub secret: Option<Secret>,
+    /// Good for this long, renewed in use; 1 day.
+    pub ttl: Duration,
+    /// `Path`; `/`.
     pub path: String,
-    /// `Host`; the server's name by default.
-    pub host: Option<String>,
-    /// Between checks, with 10% jitter; 2 s.
-    pub interval: Duration,
-    /// For one check; 2 s.
-    pub timeout: Duration,
-    /// Successes in a row that make a server healthy; 2.
-    pub healthy: u32,
-    /// Failures in a row that make it unhealthy; 3.
-    pub unhealthy: u32,
-    /// Inclusive status range that is a success; 200..=399.
-    pub status: (u16, u16),
+    /// `SameSite`.
+    pub same_site: SameSite,
+    /// `Secure`.
+    pub secure: Secure,
 }
 
-/// Passive failure marking.
-#[derive(Debug, Clone, Serialize, PartialEq)]
-pub struct Eject {
-    /// Failures (connect, reset, timeout, 5xx by choice) ... 0 switches it off. Default 5.
-    pub errors: u32,
-    /// ... within this time; 10 s.
-    pub within: Duration,
-    /// Out for this long (doubling up to 10 times while it keeps failing); 30 s.
-    pub for_: Duration,
-    /// At most this share of the servers is out by this, in percent; 50.
-    pub at_most: u8,
+/// `SameSite` of a cookie.
+#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+pub enum SameSite {
+    /// `Lax`: default.
+    Lax,
+    /// `Strict`.
+    Strict,
+    /// `None`, which browsers take with `Secure` only.
+    None,
+}
+
+/// `Secure` of a cookie.
+#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+pub enum Secure {
+    /// When the client came by HTTPS, as far as is known: default.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Retries.
@@ -122,10 +194,25 @@ pub struct Retry {
     pub on_connect: bool,
     /// Retry an idempotent request when the connection died before any response byte.
     pub on_reset: bool,
+    /// Retry an idempotent request whose response did not begin in time.
+    pub on_timeout: bool,
     /// Retry an idempotent request on these statuses.
     pub on_status: Vec<u16>,
+    /// For one attempt, to its response head, while another may follow; zero is the upstream's response timeout.
+    pub try_timeout: Duration,
+    /// For all attempts together, to the response head; zero is no bound.
+    pub within: Duration,
     /// Request bodies up to this size are kept for another attempt; 64 KiB.
     pub body_max: u64,
+}
+
+/// A second attempt beside a slow first one; for idempotent requests without a body.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Hedge {
+    /// When the first has not begun to answer by then.
+    pub after: Duration,
+    /// Second attempts as a share of requests, in percent; 5.
+    pub budget: u8,
 }
 
 /// Time bounds toward a server.
@@ -146,6 +233,8 @@ pub struct UpstreamTimeouts {
 pub struct UpstreamConnections {
     /// Sockets per server in the whole process; 0 is no limit.
     pub max: usize,
+    /// Sockets to all servers of the upstream; 0 is no limit.
+    pub total: usize,
     /// Requests that may wait for one, per server; 1,000.
     pub queue: usize,
     /// Longest wait; 2 s, then 503.
@@ -154,18 +243,71 @@ pub struct UpstreamConnections {
     pub idle: usize,
 }
 
+/// Requests under way, in the whole process.
+#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+pub struct UpstreamRequests {
+    /// Per server; 0 is no limit.
+    pub max: usize,
+    /// For all servers of the upstream; 0 is no limit.
+    pub total: usize,
+    /// A limit for all servers that is found, not written.
+    pub adaptive: Option<Adaptive>,
+}
+
+/// Bounds of a limit that is found.
+#[derive(Debug, Clone, Serialize, PartialEq)]
+pub struct Adaptive {
+    /// Never below; 10.
+    pub min: usize,
+    /// Never above; 10,000.
+    pub max: usize,
+}
+
+/// Who waits less.
+#[derive(Debug, Clone, Copy, Default, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// First in every queue, never shed for lateness.
+    High,
+    /// Default.
+    #[default]
+    Normal,
+    /// Last, shed first.
+    Low,
+}
+
+impl Server {
+    /// A server with every default.
+    pub fn new(name: impl Into<String>, address: ServerAddress) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            weight: 1,
+            backup: false,
+            priority: 0,
+            zone: None,
+            order: Order::Ready,
+        }
+    }
+}
+
 impl Upstream {
     /// An upstream with every default and no server.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             balance: Balance::LeastRequests,
+            ranks: Ranks::default(),
+            sticky: None,
             servers: Vec::new(),
+            discover: Vec::new(),
             health: None,
             eject: Eject::default(),
+            slow_start: SlowStart::default(),
             retry: Retry::default(),
+            hedge: None,
             timeouts: UpstreamTimeouts::default(),
             connections: UpstreamConnections::default(),
+            requests: UpstreamRequests::default(),
             proxy_protocol: None,
             source: None,
             tcp_keepalive: Duration::from_mins(1),
@@ -176,28 +318,35 @@ impl Upstream {
     }
 }
 
-impl HealthCheck {
-    /// A check of `path` with every default.
-    pub fn new(path: impl Into<String>) -> Self {
+impl Sticky {
+    /// With every default.
+    pub fn new(cookie: impl Into<String>) -> Self {
         Self {
-            path: path.into(),
-            host: None,
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            healthy: 2,
-            unhealthy: 3,
-            status: (200, 399),
+            cookie: cookie.into(),
+            secret: None,
+            ttl: Duration::from_hours(24),
+            path: "/".to_owned(),
+            same_site: SameSite::Lax,
+            secure: Secure::Auto,
         }
     }
 }
 
-impl Default for Eject {
+impl Default for Ranks {
     fn default() -> Self {
         Self {
-            errors: 5,
-            within: Duration::from_secs(10),
-            for_: Duration::from_secs(30),
-            at_most: 50,
+            spill_over: 0,
+            panic: 20,
+            prefer_zone: true,
+        }
+    }
+}
+
+impl Default for Adaptive {
+    fn default() -> Self {
+        Self {
+            min: 10,
+            max: 10_000,
         }
     }
 }
@@ -209,7 +358,10 @@ impl Default for Retry {
             budget: 20,
             on_connect: true,
             on_reset: true,
+            on_timeout: false,
             on_status: Vec::new(),
+            try_timeout: Duration::ZERO,
+            within: Duration::ZERO,
             body_max: 64 << 10,
         }
     }
@@ -230,6 +382,7 @@ impl Default for UpstreamConnections {
     fn default() -> Self {
         Self {
             max: 0,
+            total: 0,
             queue: 1000,
             queue_timeout: Duration::from_secs(2),
             idle: 256,

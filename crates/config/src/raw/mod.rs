@@ -194,6 +194,10 @@ pub fn read<'a>(node: &'a Node, block: Block, problems: &mut Problems) -> Option
         unknown_key(node, block, problems);
         return None;
     };
+    if !problems.unbuilt && schema::pending::key(block.name, spec.name) {
+        not_built(node.name.span, &format!("`{}`", spec.name), problems);
+        return None;
+    }
     let errors = problems.errors();
     let mut item = Item {
         spec,
@@ -330,6 +334,10 @@ fn read_props<'a>(
         if out.iter().any(|(name, _)| *name == prop.name) {
             continue; // the parser has said so
         }
+        if !problems.unbuilt && schema::pending::prop(spec.name, prop.name) {
+            not_built(key.span, &format!("`{}=`", prop.name), problems);
+            continue;
+        }
         out.push((prop.name, read_value(value, prop.kind, spec, problems)));
     }
     for prop in spec.props.iter().filter(|p| p.required) {
@@ -352,6 +360,13 @@ fn read_value<'a>(
     problems: &mut Problems,
 ) -> Given<'a> {
     match value::read(value, kind) {
+        Ok(Val::Text(word)) if !problems.unbuilt && is_pending(word, kind, spec) => {
+            not_built(value.span, &format!("\"{word}\""), problems);
+            Given {
+                val: Val::Bad,
+                span: value.span,
+            }
+        }
         Ok(val) => Given {
             val,
             span: value.span,
@@ -371,6 +386,22 @@ fn read_value<'a>(
     }
 }
 
+/// A word that the table lists and the program does not honour yet.
+fn is_pending(word: &str, kind: schema::Kind, spec: &NodeSpec) -> bool {
+    matches!(kind, schema::Kind::Word(_) | schema::Kind::TextOrFalse)
+        && schema::pending::word(spec.name, word)
+}
+
+/// Says that it is not built yet.
+pub fn not_built(span: Span, what: &str, problems: &mut Problems) {
+    problems.error(
+        "not-built-yet",
+        span,
+        format!("{what} is not built yet in this version"),
+        schema::pending::REMEDY,
+    );
+}
+
 fn unknown_prop(key: &Text, value: &Scalar, spec: &NodeSpec, problems: &mut Problems) {
     let name = &key.text;
     if let Some(remedy) = schema::later(name) {
@@ -381,7 +412,11 @@ fn unknown_prop(key: &Text, value: &Scalar, spec: &NodeSpec, problems: &mut Prob
             remedy,
         );
     }
-    let help = if let Some(near) = did_you_mean(name, spec.props.iter().map(|p| p.name)) {
+    let known = || {
+        let names = spec.props.iter().map(|p| p.name);
+        names.filter(|n| problems.unbuilt || !schema::pending::prop(spec.name, n))
+    };
+    let help = if let Some(near) = did_you_mean(name, known()) {
         format!("did you mean `{near}=`?")
     } else if spec.args.iter().any(|a| a.name == *name) {
         format!("write it without a name: {}", spec.example)
@@ -396,7 +431,7 @@ fn unknown_prop(key: &Text, value: &Scalar, spec: &NodeSpec, problems: &mut Prob
             spec.name, spec.example
         )
     } else {
-        format!("it takes {}", listed(spec.props.iter().map(|p| p.name)))
+        format!("it takes {}", listed(known()))
     };
     problems.error(
         "unknown-key",
@@ -434,12 +469,14 @@ fn unknown_key(node: &Node, block: Block, problems: &mut Problems) {
         "unknown-key",
         span,
         format!("`{shown}` is not known {place}"),
-        remedy(name, block),
+        remedy(name, block, problems.unbuilt),
     );
 }
 
-fn remedy(name: &str, block: Block) -> String {
-    if let Some(near) = did_you_mean(name, schema::names(block.groups)) {
+fn remedy(name: &str, block: Block, unbuilt: bool) -> String {
+    let known =
+        || schema::names(block.groups).filter(|n| unbuilt || !schema::pending::key(block.name, n));
+    if let Some(near) = did_you_mean(name, known()) {
         return format!("did you mean `{near}`?");
     }
     let homes = schema::homes(name);
@@ -459,6 +496,5 @@ fn remedy(name: &str, block: Block) -> String {
     if let Some(ours) = schema::foreign(name) {
         return format!("Narthex calls it `{ours}`");
     }
-    let all: Vec<_> = schema::names(block.groups).collect();
-    format!("it takes {}", listed(all.into_iter()))
+    format!("it takes {}", listed(known()))
 }

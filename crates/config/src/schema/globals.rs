@@ -67,7 +67,7 @@ static LOGS: [NodeSpec; 2] = [
     ACCESS_LOG,
 ];
 
-static PROCESS: [NodeSpec; 11] = [
+static PROCESS: [NodeSpec; 14] = [
     NodeSpec {
         name: "version",
         doc: "The version of the language. The first line of every file.",
@@ -125,13 +125,48 @@ static PROCESS: [NodeSpec; 11] = [
     NodeSpec {
         name: "shutdown",
         doc: "How a stop behaves.",
-        props: &[prop(
-            "grace",
-            DurationOrZero,
-            "\"30s\"",
-            "Longest wait for what is in flight.",
-        )],
+        props: &[
+            prop(
+                "grace",
+                DurationOrZero,
+                "\"30s\"",
+                "Longest wait for what is in flight.",
+            ),
+            prop(
+                "upgrade-grace",
+                DurationOrZero,
+                "\"1h\"",
+                "The same for a process that `narthex upgrade` has replaced.",
+            ),
+        ],
         example: r#"shutdown grace="30s""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "shed",
+        doc: "Requests are refused (503) while a core is so busy that new connections wait for long: those of low priority \
+              first, those of high priority never.",
+        props: &[prop(
+            "latency",
+            DurationOrZero,
+            "\"1s\"",
+            "For long is this; `0s`: never.",
+        )],
+        example: r#"shed latency="500ms""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "zone",
+        doc: "Where this proxy is: upstreams prefer servers of the same `zone`. Default: nowhere.",
+        args: &[arg("name", Text)],
+        example: r#"zone "eu-1a""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "resolver",
+        doc: "Name servers for the names of servers. Default: those of `/etc/resolv.conf`.",
+        args: &[arg("address", Of("ip address and port")).many()],
+        example: r#"resolver "10.0.0.53:53""#,
         ..NODE
     },
     NodeSpec {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ArgSpec, Groups, Kind, NodeSpec, TOP};
+use super::{ArgSpec, Groups, Kind, NodeSpec, TOP, built_words, pending};
 
 /// The JSON Schema (draft 2020-12) of a configuration in JSON.
 pub fn json_schema() -> Value {
@@ -40,7 +40,8 @@ impl Defs {
         let mut members = Map::new();
         for group in groups {
             let prefix = self.group(name, group);
-            for spec in *group {
+            let home = if name == "file" { "" } else { name };
+            for spec in group.iter().filter(|s| !pending::key(home, s.name)) {
                 let body = self.node(prefix, spec);
                 let node = json!({
                     "type": "object",
@@ -82,9 +83,9 @@ impl Defs {
             if let [only, ..] = spec.args
                 && spec.args.iter().skip(1).all(|a| a.optional)
             {
-                forms.push(value(only.kind));
+                forms.push(value(spec, only.kind));
             }
-            forms.push(args(spec.args));
+            forms.push(args(spec));
         }
         forms.push(self.long_form(spec));
         self.map
@@ -96,9 +97,9 @@ impl Defs {
         let mut members = Map::new();
         let mut required: Vec<&str> = Vec::new();
         if let [only, ..] = spec.args {
-            let mut forms = vec![args(spec.args)];
+            let mut forms = vec![args(spec)];
             if spec.args.iter().skip(1).all(|a| a.optional) {
-                forms.push(value(only.kind));
+                forms.push(value(spec, only.kind));
             }
             members.insert("args".into(), json!({ "anyOf": forms }));
             if spec.args.iter().any(|a| !a.optional) {
@@ -109,7 +110,8 @@ impl Defs {
             let props: Map<String, Value> = spec
                 .props
                 .iter()
-                .map(|p| (p.name.to_owned(), described(value(p.kind), p.doc)))
+                .filter(|p| !pending::prop(spec.name, p.name))
+                .map(|p| (p.name.to_owned(), described(value(spec, p.kind), p.doc)))
                 .collect();
             let needed: Vec<&str> = spec
                 .props
@@ -150,12 +152,13 @@ fn described(mut schema: Value, doc: &str) -> Value {
 }
 
 /// All arguments, as an array.
-fn args(args: &[ArgSpec]) -> Value {
+fn args(spec: &NodeSpec) -> Value {
+    let args: &[ArgSpec] = spec.args;
     let least = args.iter().filter(|a| !a.optional).count();
-    let values: Vec<Value> = args.iter().map(|a| value(a.kind)).collect();
+    let values: Vec<Value> = args.iter().map(|a| value(spec, a.kind)).collect();
     match args.last() {
         Some(last) if last.many => {
-            json!({ "type": "array", "prefixItems": values, "items": value(last.kind), "minItems": least })
+            json!({ "type": "array", "prefixItems": values, "items": value(spec, last.kind), "minItems": least })
         }
         _ => json!({ "type": "array", "prefixItems": values, "items": false, "minItems": least }),
     }
@@ -163,7 +166,7 @@ fn args(args: &[ArgSpec]) -> Value {
 
 const SIZE: &str = "[0-9]+(B|KiB|MiB|GiB|TiB)";
 
-fn value(kind: Kind) -> Value {
+fn value(spec: &NodeSpec, kind: Kind) -> Value {
     let text = |pattern: &str| json!({ "type": "string", "pattern": format!("^({pattern})$") });
     match kind {
         Kind::Bool => json!({ "type": "boolean" }),
@@ -175,7 +178,7 @@ fn value(kind: Kind) -> Value {
         Kind::Percent => text("[0-9]{1,3}(\\.0{1,2})?%"),
         Kind::Share => text("[0-9]{1,3}(\\.[0-9]{1,2})?%"),
         Kind::Memory => text(&format!("[0-9]{{1,3}}%|{SIZE}")),
-        Kind::Word(words) => json!({ "enum": words }),
+        Kind::Word(words) => json!({ "enum": built_words(spec.name, words) }),
         Kind::TextOrFalse => {
             json!({ "anyOf": [{ "type": "string", "minLength": 1 }, { "const": false }] })
         }

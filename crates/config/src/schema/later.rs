@@ -13,9 +13,7 @@ pub fn later(name: &str) -> Option<&'static str> {
             "leave it out; let the origin authenticate, or use `allow`"
         }
         "rate-limit" | "concurrency" => "leave it out; `connections` bounds clients and servers",
-        "slow-start" | "sticky" | "adaptive" | "hedge" | "discover" | "breaker"
-        | "panic-threshold" => "leave it out; the other keys of `upstream` work without it",
-        "resolve" => "leave it out; a name is resolved to all its addresses (A and AAAA)",
+        "breaker" => "leave it out; `eject` opens and closes for each server",
         "mirror" | "cors" | "waf" | "wasm" | "fault" | "plugin" | "grpc" | "static" | "files" => {
             "leave it out"
         }
@@ -28,13 +26,10 @@ pub fn later(name: &str) -> Option<&'static str> {
 
 /// Balancing policies that are not built yet.
 pub(crate) const LATER_BALANCE: &[&str] = &[
-    "hash",
     "consistent-hash",
     "ip-hash",
-    "random",
     "two-choices",
     "peak-ewma",
-    "least-time",
     "least-connections",
     "maglev",
     "first",

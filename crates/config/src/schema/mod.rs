@@ -8,6 +8,7 @@ mod globals;
 mod json;
 mod later;
 mod listen;
+pub(crate) mod pending;
 mod reference;
 mod site;
 mod upstream;
@@ -187,6 +188,24 @@ pub fn find(groups: Groups, name: &str) -> Option<&'static NodeSpec> {
 /// Every key a block of these groups takes.
 pub fn names(groups: Groups) -> impl Iterator<Item = &'static str> {
     groups.iter().flat_map(|g| g.iter()).map(|s| s.name)
+}
+
+/// Everything that the language has and the program does not honour yet, by name.
+pub fn pending_names() -> Vec<&'static str> {
+    [pending::KEYS, pending::PROPS, pending::WORDS]
+        .concat()
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect()
+}
+
+/// The words of a key that are built.
+pub(crate) fn built_words(key: &str, words: &[&'static str]) -> Vec<&'static str> {
+    words
+        .iter()
+        .copied()
+        .filter(|word| !pending::word(key, word))
+        .collect()
 }
 
 /// The blocks in which a key of this name may be written ("the top level" is not a block), for "belongs in".

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ACTIONS, ArgSpec, CONDITIONS, FILTERS, Groups, Kind, NodeSpec, SETTINGS, TOP, later};
+use super::{
+    ACTIONS, ArgSpec, CONDITIONS, FILTERS, Groups, Kind, NodeSpec, SETTINGS, TOP, built_words,
+    later, pending,
+};
 use crate::lower::template::{FAMILIES, Position, VARIABLES};
 
 const INTRODUCTION: &str = r##"# The configuration, key by key
@@ -43,10 +46,11 @@ site's policies'.
 pub fn reference_markdown() -> String {
     let mut out = String::from(INTRODUCTION);
     out.push_str("\n## The top level\n");
-    for spec in TOP.iter().flat_map(|g| g.iter()) {
+    let top = TOP.iter().flat_map(|g| g.iter());
+    for spec in top.filter(|s| !pending::key("", s.name)) {
         key(&mut out, 3, spec);
         if !spec.children.is_empty() {
-            own_block(&mut out, 4, spec.children);
+            own_block(&mut out, 4, spec.name, spec.children);
             shared(&mut out, spec.children);
         }
     }
@@ -81,7 +85,7 @@ pub fn reference_markdown() -> String {
 
 fn section(out: &mut String, title: &str, text: &str, group: &'static [NodeSpec]) {
     let _ = write!(out, "\n## {title}\n\n{text}\n");
-    for spec in group {
+    for spec in group.iter().filter(|s| !pending::key(title, s.name)) {
         key(out, 3, spec);
         let groups: Vec<_> = spec
             .children
@@ -107,15 +111,15 @@ fn group_name(group: &[NodeSpec]) -> Option<&'static str> {
         .map(|(_, name)| *name)
 }
 
-fn own_block(out: &mut String, level: usize, groups: Groups) {
+fn own_block(out: &mut String, level: usize, block: &str, groups: Groups) {
     for group in groups.iter().filter(|g| group_name(g).is_none()) {
-        for spec in *group {
+        for spec in group.iter().filter(|s| !pending::key(block, s.name)) {
             if level == 4 && is_filter(spec) {
                 continue; // `listen` takes some filters; `shared` names them
             }
             key(out, level, spec);
             if !spec.children.is_empty() {
-                own_block(out, level + 1, spec.children);
+                own_block(out, level + 1, spec.name, spec.children);
                 shared(out, spec.children);
             }
         }
@@ -159,14 +163,15 @@ fn key(out: &mut String, level: usize, spec: &NodeSpec) {
         out.push_str("May be written several times.\n");
     }
     let _ = write!(out, "\n```kdl\n{}\n```\n", spec.example);
-    if spec.args.is_empty() && spec.props.is_empty() {
+    let built = |p: &&super::PropSpec| !pending::prop(spec.name, p.name);
+    if spec.args.is_empty() && !spec.props.iter().any(|p| built(&p)) {
         return;
     }
     out.push_str("\n| | Value | Default | |\n|---|---|---|---|\n");
     for arg in spec.args {
-        argument(out, arg);
+        argument(out, spec, arg);
     }
-    for prop in spec.props {
+    for prop in spec.props.iter().filter(built) {
         let default = match (prop.required, prop.default) {
             (true, _) => "required".to_owned(),
             (false, "") => String::new(),
@@ -176,13 +181,13 @@ fn key(out: &mut String, level: usize, spec: &NodeSpec) {
             out,
             "| `{}=` | {} | {default} | {} |",
             prop.name,
-            kind(prop.kind),
+            kind(spec, prop.kind),
             escaped(prop.doc)
         );
     }
 }
 
-fn argument(out: &mut String, arg: &ArgSpec) {
+fn argument(out: &mut String, spec: &NodeSpec, arg: &ArgSpec) {
     let default = match (arg.optional, arg.default) {
         (false, _) => "required".to_owned(),
         (true, "") => String::new(),
@@ -193,7 +198,7 @@ fn argument(out: &mut String, arg: &ArgSpec) {
         out,
         "| *{}* | {} | {default} | {many} |",
         arg.name,
-        kind(arg.kind)
+        kind(spec, arg.kind)
     );
 }
 
@@ -201,7 +206,7 @@ fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-fn kind(kind: Kind) -> String {
+fn kind(spec: &NodeSpec, kind: Kind) -> String {
     match kind {
         Kind::Text | Kind::AnyText => "text".into(),
         Kind::Bool => "switch".into(),
@@ -215,7 +220,7 @@ fn kind(kind: Kind) -> String {
         Kind::Percent => "percentage".into(),
         Kind::Share => "percentage, two decimals".into(),
         Kind::Memory => "percentage or size".into(),
-        Kind::Word(words) => words
+        Kind::Word(words) => built_words(spec.name, words)
             .iter()
             .map(|w| format!("`\"{w}\"`"))
             .collect::<Vec<_>>()
@@ -250,15 +255,7 @@ fn position(since: Position) -> &'static str {
 
 fn not_built(out: &mut String) {
     out.push_str("\n## Not built yet\n\nThese keys belong to the language and are refused with a remedy until they are built.\n\n");
-    for name in [
-        "tls",
-        "cache",
-        "compress",
-        "auth",
-        "rate-limit",
-        "slow-start",
-        "resolve",
-    ] {
+    for name in ["tls", "cache", "compress", "auth", "rate-limit"] {
         let _ = writeln!(out, "- `{name}`: {}", later(name).unwrap_or_default());
     }
 }

@@ -301,7 +301,15 @@ pub static FILTERS: [NodeSpec; 7] = [
 ];
 
 /// Everything of a route that is not a step.
-pub static SETTINGS: [NodeSpec; 10] = [
+pub static SETTINGS: [NodeSpec; 11] = [
+    NodeSpec {
+        name: "priority",
+        doc: "Who waits less for a server that is full, and who is refused first when the proxy itself is busy. Default: \
+              `normal`.",
+        args: &[arg("class", Word(&["high", "normal", "low"]))],
+        example: r#"priority "low""#,
+        ..NODE
+    },
     NodeSpec {
         name: "body",
         doc: "The request body.",

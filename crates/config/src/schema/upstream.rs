@@ -1,6 +1,9 @@
 //! Keys of `upstream`.
 
-use super::Kind::{Bool, Duration, DurationOrZero, Int, Of, Percent, Size, TextOrFalse, Word};
+use super::Kind::{
+    AnyText, Bool, Duration, DurationOrZero, Int, Of, Percent, Regex, Secret, Size, Text,
+    TextOrFalse, Word,
+};
 use super::{NODE, NodeSpec, arg, prop};
 
 pub(crate) const UPSTREAM: NodeSpec = NodeSpec {
@@ -13,12 +16,93 @@ pub(crate) const UPSTREAM: NodeSpec = NodeSpec {
     ..NODE
 };
 
-static KEYS: [NodeSpec; 10] = [
+static KEYS: [NodeSpec; 19] = [
     NodeSpec {
         name: "balance",
         doc: "Which server takes the next request. Default: `least-requests`, the fewest in flight by weight.",
-        args: &[arg("policy", Word(&["least-requests", "round-robin"]))],
+        args: &[arg(
+            "policy",
+            Word(&[
+                "least-requests",
+                "round-robin",
+                "least-time",
+                "random",
+                "hash",
+            ]),
+        )],
+        props: &[
+            prop(
+                "by",
+                Of("key"),
+                "",
+                "`hash` only, required: `client-ip`, `path`, `header:NAME`, `cookie:NAME`, `query:NAME`, or a template.",
+            ),
+            prop(
+                "bound",
+                Percent,
+                "",
+                "`hash` only: a server takes at most so much more than the mean of requests in flight. Default: `25%`; `0%`: no \
+                 bound.",
+            ),
+        ],
         example: r#"balance "round-robin""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "spill-over",
+        doc: "A priority (or the servers of a zone) with less than this share of its weight available hands the rest of its \
+              load to the next. Default: `0%`, only when nothing of it is available.",
+        args: &[arg("below", Percent)],
+        example: r#"spill-over "70%""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "panic-threshold",
+        doc: "With less than this share of all weight available, servers that look ill are used as well, for the few that are \
+              left would go down next. Default: `20%`.",
+        args: &[arg("below", Percent)],
+        example: r#"panic-threshold "20%""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "prefer-zone",
+        doc: "Servers of our own `zone` first. Default: `#true`, which means something where zones are written.",
+        args: &[arg("on", Bool).optional("#true")],
+        example: "prefer-zone #false",
+        ..NODE
+    },
+    NodeSpec {
+        name: "sticky",
+        doc: "A signed cookie keeps a client at its server, while that is available or draining.",
+        args: &[arg("cookie", Of("cookie name")).optional("")],
+        props: &[
+            prop(
+                "secret",
+                Secret,
+                "",
+                "Key of the signature; the same on every proxy. Default: drawn at the start, so that a restart forgets.",
+            ),
+            prop(
+                "ttl",
+                Duration,
+                "\"1d\"",
+                "Good for so long, renewed in use.",
+            ),
+            prop("path", Of("url path"), "\"/\"", "`Path` of the cookie."),
+            prop(
+                "same-site",
+                Word(&["lax", "strict", "none"]),
+                "\"lax\"",
+                "`SameSite` of the cookie.",
+            ),
+            prop(
+                "secure",
+                Word(&["auto", "always", "never"]),
+                "\"auto\"",
+                "`Secure` of the cookie; `auto`: if the client came by HTTPS.",
+            ),
+        ],
+        example: r#"sticky "cart" secret="env:STICKY" ttl="1d""#,
         ..NODE
     },
     NodeSpec {
@@ -33,21 +117,112 @@ static KEYS: [NodeSpec; 10] = [
                 "#false",
                 "Used only when no other is available.",
             ),
+            prop(
+                "priority",
+                Int(0, 15),
+                "0",
+                "A lower one comes first; backups are the last.",
+            ),
+            prop("zone", Text, "", "Where it is; see `prefer-zone`."),
+            prop(
+                "state",
+                Word(&["ready", "drain", "down"]),
+                "\"ready\"",
+                "`drain`: only for who belongs to it (`sticky`); `down`: for nobody.",
+            ),
+            prop(
+                "resolve",
+                Word(&["srv"]),
+                "",
+                "`srv`: the address is a name with SRV records, which say ports, weights and order. A port in the address is for \
+                 the name's own addresses, while it has none.",
+            ),
         ],
         repeat: true,
         example: r#"server "10.0.0.1:8080" weight=2"#,
         ..NODE
     },
     NodeSpec {
+        name: "discover",
+        doc: "Servers are also learnt from here, and come and go while the process runs. If the source fails, its last state is \
+              kept. HTTP only, no TLS.",
+        args: &[arg("source", Word(&["file", "docker", "consul", "etcd"]))],
+        props: &[
+            prop(
+                "path",
+                Of("file"),
+                "",
+                "`file`, required: `server` lines, or a JSON array if it ends in `.json`; watched.",
+            ),
+            prop(
+                "socket",
+                Of("server address"),
+                "",
+                "`docker`: the engine. Default: `unix:/var/run/docker.sock`.",
+            ),
+            prop(
+                "service",
+                Text,
+                "",
+                "`docker`: value of the containers' label `narthex.upstream`; `consul`: the service. Default: the upstream's name.",
+            ),
+            prop(
+                "network",
+                Text,
+                "",
+                "`docker`: whose address is used, if a container is in several.",
+            ),
+            prop(
+                "port",
+                Int(1, 65_535),
+                "",
+                "`docker`: for containers without the label `narthex.port`.",
+            ),
+            prop(
+                "address",
+                Of("server address"),
+                "",
+                "`consul`, default `127.0.0.1:8500`; `etcd`, default `127.0.0.1:2379`.",
+            ),
+            prop("tag", Text, "", "`consul`: an instance must have it."),
+            prop(
+                "datacenter",
+                Text,
+                "",
+                "`consul`: instead of the agent's own.",
+            ),
+            prop("token", Secret, "", "`consul`: the ACL token."),
+            prop(
+                "prefix",
+                Text,
+                "",
+                "`etcd`, required: each key below it is a server.",
+            ),
+            prop("user", Text, "", "`etcd`, with `password`."),
+            prop("password", Secret, "", "`etcd`, with `user`."),
+        ],
+        repeat: true,
+        example: r#"discover "consul" address="127.0.0.1:8500" service="api""#,
+        ..NODE
+    },
+    NodeSpec {
         name: "health-check",
-        doc: "Ask each server for this path again and again. Without it, or `#false`: only what requests show.",
+        doc: "Ask each server again and again: for this path, or `tcp` for a connection. Without it, or `#false`: only what \
+              requests show.",
         args: &[arg("path", TextOrFalse)],
+        children: &[&HEALTH],
         props: &[
             prop(
                 "interval",
                 Duration,
                 "\"2s\"",
                 "Between checks, with 10% jitter.",
+            ),
+            prop(
+                "recovery",
+                Duration,
+                "\"500ms\"",
+                "The same for an unhealthy server, if that is less.",
             ),
             prop("timeout", Duration, "\"2s\"", "For one check."),
             prop(
@@ -64,15 +239,33 @@ static KEYS: [NodeSpec; 10] = [
             ),
             prop(
                 "status",
-                Of("status range"),
+                Of("status set"),
                 "\"200-399\"",
-                "What counts as a success.",
+                "What counts as a success: statuses and ranges, with commas between.",
             ),
             prop(
                 "host",
                 Of("host header"),
                 "",
                 "`Host` of the check. Default: the server's name.",
+            ),
+            prop(
+                "method",
+                Of("method"),
+                "\"GET\"",
+                "`GET`, `HEAD`, `OPTIONS`, ...",
+            ),
+            prop(
+                "port",
+                Int(1, 65_535),
+                "",
+                "Asked at this port instead of the server's own.",
+            ),
+            prop(
+                "reuse",
+                Bool,
+                "#true",
+                "The connection is kept for the next checks of a healthy server.",
             ),
         ],
         example: r#"health-check "/healthz" interval="2s" healthy=2 unhealthy=3"#,
@@ -97,8 +290,27 @@ static KEYS: [NodeSpec; 10] = [
                 "\"50%\"",
                 "Share of the servers that may be out by this.",
             ),
+            prop(
+                "outliers",
+                Bool,
+                "#true",
+                "Also a server whose rate of success is far below the group's.",
+            ),
         ],
         example: r#"eject errors=5 within="10s" for="30s" at-most="50%""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "slow-start",
+        doc: "A server that comes back, or is added, takes up its share over this time. `0s`: at once.",
+        args: &[arg("over", DurationOrZero).optional("\"10s\"")],
+        props: &[prop(
+            "from",
+            Percent,
+            "\"10%\"",
+            "The share of its weight that it begins with.",
+        )],
+        example: r#"slow-start "30s" from="10%""#,
         ..NODE
     },
     NodeSpec {
@@ -106,6 +318,12 @@ static KEYS: [NodeSpec; 10] = [
         doc: "Connections to each server, in the whole process.",
         props: &[
             prop("max", Int(0, 10_000_000), "0", "0: no limit."),
+            prop(
+                "total",
+                Int(0, 10_000_000),
+                "0",
+                "To all servers together; 0: no limit.",
+            ),
             prop(
                 "queue",
                 Int(0, 10_000_000),
@@ -121,6 +339,52 @@ static KEYS: [NodeSpec; 10] = [
             prop("idle", Int(0, 1_000_000), "256", "Idle connections kept."),
         ],
         example: r#"connections max=512 queue=1000 queue-timeout="2s""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "requests",
+        doc: "Requests under way, in the whole process. Who finds no room waits as for a connection.",
+        props: &[
+            prop(
+                "max",
+                Int(0, 10_000_000),
+                "0",
+                "At each server; 0: no limit.",
+            ),
+            prop(
+                "total",
+                Int(0, 10_000_000),
+                "0",
+                "At all servers together; 0: no limit.",
+            ),
+        ],
+        example: "requests max=100 total=2000",
+        ..NODE
+    },
+    NodeSpec {
+        name: "adaptive-concurrency",
+        doc: "A limit of requests under way that follows what the upstream can take, by the time to the response head.",
+        props: &[
+            prop("min", Int(1, 1_000_000), "10", "Never below."),
+            prop("max", Int(1, 1_000_000), "10000", "Never above."),
+        ],
+        example: "adaptive-concurrency min=10 max=2000",
+        ..NODE
+    },
+    NodeSpec {
+        name: "hedge",
+        doc: "Send an idempotent request without a body to a second server if the first has not begun to answer in time; the \
+              first answer counts.",
+        props: &[
+            prop("after", Duration, "", "In time is this.").required(),
+            prop(
+                "budget",
+                Percent,
+                "\"5%\"",
+                "Second attempts as a share of requests.",
+            ),
+        ],
+        example: r#"hedge after="200ms" budget="5%""#,
         ..NODE
     },
     NodeSpec {
@@ -143,7 +407,19 @@ static KEYS: [NodeSpec; 10] = [
                 "on",
                 Of("retry reasons"),
                 "\"connect,reset\"",
-                "`connect`, `reset`, and statuses 500 to 599, with commas between; or `none`.",
+                "`connect`, `reset`, `timeout`, and statuses 500 to 599, with commas between; or `none`.",
+            ),
+            prop(
+                "try-timeout",
+                DurationOrZero,
+                "\"0s\"",
+                "For one attempt, to its response head, while another may follow; `0s`: `timeout response`.",
+            ),
+            prop(
+                "within",
+                DurationOrZero,
+                "\"0s\"",
+                "For all attempts together, to the response head; `0s`: no bound.",
             ),
             prop(
                 "body-max",
@@ -220,6 +496,41 @@ static KEYS: [NodeSpec; 10] = [
             ),
         ],
         example: r#"tcp keepalive="60s" mark=7"#,
+        ..NODE
+    },
+];
+
+static HEALTH: [NodeSpec; 4] = [
+    NodeSpec {
+        name: "header",
+        doc: "A field of the check's request.",
+        args: &[arg("name", Of("header name")), arg("value", AnyText)],
+        repeat: true,
+        example: r#"header "X-Check" "1""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "body",
+        doc: "What the first 64 KiB of the answer must have in them.",
+        props: &[
+            prop("contains", Text, "", "This text."),
+            prop("regex", Regex, "", "A match of this."),
+        ],
+        example: r#"body contains="ok""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "send",
+        doc: "`tcp` only: sent when the connection is open.",
+        args: &[arg("text", Text)],
+        example: r#"send "PING\r\n""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "expect",
+        doc: "`tcp` only: what the answer must begin with.",
+        args: &[arg("text", Text)],
+        example: r#"expect "+PONG""#,
         ..NODE
     },
 ];

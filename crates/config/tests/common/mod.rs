@@ -43,6 +43,7 @@ pub fn environment<R>(run: impl FnOnce(&Environment<'_>) -> R) -> R {
         cores: 4,
         var: &var,
         files: &Files,
+        unbuilt: true,
     })
 }
 

@@ -161,14 +161,12 @@ fn named(name: &str, hosts: &[&str]) -> Upstream {
     let mut upstream = Upstream::new(name);
     upstream.servers = hosts
         .iter()
-        .map(|host| Server {
-            name: format!("{host}:80"),
-            address: ServerAddress::Dns {
+        .map(|host| {
+            let address = ServerAddress::Dns {
                 host: (*host).to_owned(),
                 port: 80,
-            },
-            weight: 1,
-            backup: false,
+            };
+            Server::new(format!("{host}:80"), address)
         })
         .collect();
     upstream

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use narthex_config::model::{HealthCheck, ServerAddress};
+use narthex_config::model::{HealthCheck, Probe, ServerAddress};
 use narthex_net::rt;
 
 use super::probe::{Question, ask};
@@ -101,10 +101,13 @@ async fn ask_in_time(
     health: &HealthCheck,
     endpoint: &Endpoint,
 ) -> Result<(), Failure> {
+    let Probe::Http(http) = &health.probe else {
+        return Err(Failure::Unwell("this check is not built yet".to_owned()));
+    };
     let question = Question {
-        path: health.path.clone(),
-        host: health.host.clone().unwrap_or_else(|| host_of(endpoint)),
-        status: health.status,
+        path: http.path.clone(),
+        host: http.host.clone().unwrap_or_else(|| host_of(endpoint)),
+        status: http.status.clone(),
         proxy_protocol: settings.proxy_protocol,
     };
     let connected = Cell::new(false);
@@ -126,6 +129,7 @@ fn host_of(endpoint: &Endpoint) -> String {
     match &endpoint.identity().address {
         ServerAddress::Ip(address) => address.to_string(),
         ServerAddress::Dns { host, port } => format!("{host}:{port}"),
+        ServerAddress::Srv { name, .. } => name.clone(),
         ServerAddress::Unix(_) => "localhost".to_owned(),
     }
 }

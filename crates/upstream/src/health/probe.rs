@@ -15,11 +15,18 @@ const HEAD_MAX: usize = 16 * 1024;
 pub(super) struct Question {
     pub(super) path: String,
     pub(super) host: String,
-    pub(super) status: (u16, u16),
+    /// Inclusive ranges.
+    pub(super) status: Vec<(u16, u16)>,
     pub(super) proxy_protocol: Option<u8>,
 }
 
 impl Question {
+    fn is_good(&self, status: u16) -> bool {
+        self.status
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&status))
+    }
+
     fn bytes(&self) -> Result<Vec<u8>, Failure> {
         // The configuration has checked both; what would break the message apart must not get here.
         let breaks = |text: &str| text.bytes().any(|b| b <= b' ' || b == 0x7f);
@@ -69,9 +76,7 @@ pub(super) async fn ask(
                 head.drain(..length);
                 continue;
             }
-            Head::Final(status) if (question.status.0..=question.status.1).contains(&status) => {
-                return Ok(());
-            }
+            Head::Final(status) if question.is_good(status) => return Ok(()),
             Head::Final(status) => return Err(Failure::Unwell(format!("status {status}"))),
         }
         match stream.recv(&mut buffer).await.map_err(failed)? {
@@ -196,7 +201,7 @@ mod tests {
         let question = |path: &str, host: &str| Question {
             path: path.to_owned(),
             host: host.to_owned(),
-            status: (200, 399),
+            status: vec![(200, 399)],
             proxy_protocol: None,
         };
         assert!(question("/a", "h").bytes().is_ok());

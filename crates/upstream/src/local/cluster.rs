@@ -229,12 +229,11 @@ impl CoreCluster {
                 .get(i)
                 .map_or(0, |m| m.endpoint.shared().in_flight())
         };
-        match view.settings.balance {
+        match &view.settings.balance {
             Balance::RoundRobin => round_robin::pick(&mut credit, shares),
-            Balance::LeastRequests if view.scans => {
-                least_requests::pick_best(&mut credit, shares, load)
-            }
-            Balance::LeastRequests => least_requests::pick_of_two(shares, load, random),
+            // The policies that the language does not take yet are served as the default.
+            _ if view.scans => least_requests::pick_best(&mut credit, shares, load),
+            _ => least_requests::pick_of_two(shares, load, random),
         }
     }
 

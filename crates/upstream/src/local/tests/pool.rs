@@ -200,12 +200,7 @@ fn failures_to_connect_have_their_names() {
         assert!(error.blames_server());
         let mut config = Upstream::new("unix");
         let address = ServerAddress::Unix("/nonexistent/narthex.sock".into());
-        config.servers = vec![Server {
-            name: "s".into(),
-            address,
-            weight: 1,
-            backup: false,
-        }];
+        config.servers = vec![Server::new("s", address)];
         let (_fleet, _core, cluster) = core_of(config);
         let lease = pick(&cluster);
         assert_eq!(
@@ -253,12 +248,7 @@ fn servers_on_unix_sockets() {
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let mut config = Upstream::new("unix");
         let address = ServerAddress::Unix(path.clone());
-        config.servers = vec![Server {
-            name: "s".into(),
-            address,
-            weight: 1,
-            backup: false,
-        }];
+        config.servers = vec![Server::new("s", address)];
         let (_fleet, core, cluster) = core_of(config);
         let lease = pick(&cluster);
         let connection = lease.connect().await.unwrap();
