@@ -157,7 +157,7 @@ impl Cluster {
 
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
-        self.changes.announce();
+        self.changes.announce(self.id);
     }
 
     /// One at a time decides whether another server may be taken out.
@@ -254,7 +254,7 @@ impl Cluster {
             .collect();
         self.set.store(Arc::new(ServerSet { members }));
         self.version.fetch_add(1, Ordering::Release);
-        self.changes.announce();
+        self.changes.announce(self.id);
     }
 
     /// All there is to see.

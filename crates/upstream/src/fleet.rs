@@ -1,8 +1,8 @@
 //! Every upstream of the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use narthex_config::model::Upstream;
@@ -10,54 +10,108 @@ use narthex_net::rt::Remote;
 
 use crate::cluster::{Cluster, ClusterStatus};
 
-/// Tells those who follow the fleet (checks, discovery) that something changed, and gives out numbers.
+/// Changed clusters that a follower may have before itself; with more it looks at all.
+const NOTED: usize = 1024;
+
+/// Tells those who follow the fleet (checks, discovery) which cluster changed, and gives out numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    version: AtomicU64,
     ids: AtomicU64,
-    waiting: Mutex<Vec<Waker>>,
+    followers: Mutex<Vec<Weak<Notes>>>,
 }
+
+/// What one follower has not looked at yet.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    clusters: HashSet<u64>,
+    all: bool,
+    waker: Option<Waker>,
+}
+
+/// What changed since the last look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Changed {
+    /// More than was noted, or it is the first look.
+    All,
+    /// These, by their numbers; one that the fleet no longer knows is gone.
+    Clusters(Vec<u64>),
+}
+
+/// Somebody who hears of every change.
+#[derive(Debug)]
+pub(crate) struct Follower(Arc<Notes>);
 
 impl Changes {
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(crate) fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
+    /// The first look is at everything.
+    pub(crate) fn follow(&self) -> Follower {
+        let notes = Arc::new(Notes::default());
+        notes.lock().all = true;
+        let mut followers = self.followers();
+        followers.retain(|f| f.strong_count() > 0);
+        followers.push(Arc::downgrade(&notes));
+        Follower(notes)
     }
 
-    pub(crate) fn announce(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
-        let waiting =
-            std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        waiting.into_iter().for_each(Waker::wake);
+    /// Settings or servers of this cluster changed, or it is gone.
+    pub(crate) fn announce(&self, cluster: u64) {
+        for notes in self.followers().iter().filter_map(Weak::upgrade) {
+            let mut noted = notes.lock();
+            if noted.clusters.len() < NOTED {
+                noted.clusters.insert(cluster);
+            } else if !noted.clusters.contains(&cluster) {
+                noted.all = true;
+            }
+            if let Some(waker) = noted.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
-    /// Completes when the version is no longer `seen`.
-    pub(crate) async fn after(&self, seen: u64) {
+    fn followers(&self) -> MutexGuard<'_, Vec<Weak<Notes>>> {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Follower {
+    /// Waits for a change; several that come together are told together.
+    pub(crate) async fn next(&mut self) -> Changed {
         std::future::poll_fn(|cx| {
-            if self.version() != seen {
-                return Poll::Ready(());
+            let mut noted = self.0.lock();
+            if !noted.all && noted.clusters.is_empty() {
+                noted.waker = Some(cx.waker().clone());
+                return Poll::Pending;
             }
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if !waiting.iter().any(|w| w.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            drop(waiting);
-            if self.version() == seen {
-                Poll::Pending
+            let clusters = std::mem::take(&mut noted.clusters);
+            Poll::Ready(if std::mem::take(&mut noted.all) {
+                Changed::All
             } else {
-                Poll::Ready(())
-            }
+                Changed::Clusters(clusters.into_iter().collect())
+            })
         })
-        .await;
+        .await
     }
 }
 
 #[derive(Default)]
 struct Inner {
     clusters: HashMap<String, Arc<Cluster>>,
+    /// The same by number.
+    by_id: HashMap<u64, Weak<Cluster>>,
     /// Names in the latest configuration, in its order.
     current: Vec<String>,
     cores: HashMap<usize, Arc<Remote>>,
@@ -92,18 +146,19 @@ impl Fleet {
         let mut inner = self.inner();
         inner.current = upstreams.iter().map(|u| u.name.clone()).collect();
         let mut clusters = Vec::with_capacity(upstreams.len());
+        let Inner {
+            clusters: known,
+            by_id,
+            ..
+        } = &mut *inner;
         for upstream in upstreams {
-            let cluster = inner
-                .clusters
-                .entry(upstream.name.clone())
-                .or_insert_with(|| {
-                    Arc::new(Cluster::new(
-                        self.changes.next_id(),
-                        upstream,
-                        self.cores,
-                        Arc::clone(&self.changes),
-                    ))
-                });
+            let cluster = known.entry(upstream.name.clone()).or_insert_with(|| {
+                let changes = Arc::clone(&self.changes);
+                let id = changes.next_id();
+                let cluster = Arc::new(Cluster::new(id, upstream, self.cores, changes));
+                by_id.insert(id, Arc::downgrade(&cluster));
+                cluster
+            });
             cluster.configure(upstream);
             clusters.push(Arc::clone(cluster));
         }
@@ -115,11 +170,16 @@ impl Fleet {
     pub fn forget_unused(&self) {
         let mut inner = self.inner();
         let Inner {
-            clusters, current, ..
+            clusters,
+            by_id,
+            current,
+            ..
         } = &mut *inner;
+        let current: HashSet<&String> = current.iter().collect();
         clusters.retain(|name, cluster| {
             let used = current.contains(name);
             if !used {
+                by_id.remove(&cluster.id());
                 cluster.retire();
             }
             used
@@ -134,6 +194,18 @@ impl Fleet {
             .iter()
             .filter_map(|name| inner.clusters.get(name).cloned())
             .collect()
+    }
+
+    /// The upstream of this name, while a configuration has it.
+    pub fn named(&self, name: &str) -> Option<Arc<Cluster>> {
+        let inner = self.inner();
+        let cluster = inner.clusters.get(name)?;
+        (!cluster.is_retired()).then(|| Arc::clone(cluster))
+    }
+
+    /// The upstream of this number, while a configuration names it.
+    pub(crate) fn cluster(&self, id: u64) -> Option<Arc<Cluster>> {
+        self.inner().by_id.get(&id).and_then(Weak::upgrade)
     }
 
     /// All there is to see.
@@ -160,5 +232,66 @@ impl std::fmt::Debug for Fleet {
         f.debug_struct("Fleet")
             .field("cores", &self.cores)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Context;
+
+    use super::*;
+
+    fn look(follower: &mut Follower) -> Option<Changed> {
+        match pin!(follower.next()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(changed) => Some(changed),
+            Poll::Pending => None,
+        }
+    }
+
+    fn upstreams(n: usize) -> Vec<Upstream> {
+        let name = |i| Upstream::new(format!("u{i}"));
+        (0..n).map(name).collect()
+    }
+
+    #[test]
+    fn a_follower_hears_of_what_changed_and_of_nothing_else() {
+        let fleet = Fleet::new(1);
+        let mut all = upstreams(100);
+        let clusters = fleet.reconcile(&all);
+        let mut follower = fleet.changes.follow();
+        assert_eq!(look(&mut follower), Some(Changed::All));
+        assert_eq!(look(&mut follower), None);
+        all[7].connections.max = 9;
+        fleet.reconcile(&all);
+        let seven = Changed::Clusters(vec![clusters[7].id()]);
+        assert_eq!(look(&mut follower), Some(seven));
+        assert_eq!(look(&mut follower), None);
+    }
+
+    #[test]
+    fn what_is_gone_is_told_and_no_longer_known() {
+        let fleet = Fleet::new(1);
+        let clusters = fleet.reconcile(&upstreams(3));
+        let mut follower = fleet.changes.follow();
+        look(&mut follower);
+        fleet.reconcile(&upstreams(2));
+        fleet.forget_unused();
+        let gone = clusters[2].id();
+        assert_eq!(look(&mut follower), Some(Changed::Clusters(vec![gone])));
+        assert!(fleet.cluster(gone).is_none() && fleet.named("u2").is_none());
+        assert!(fleet.cluster(clusters[1].id()).is_some() && fleet.named("u1").is_some());
+    }
+
+    #[test]
+    fn too_many_changes_are_a_look_at_everything() {
+        let changes = Changes::default();
+        let mut follower = changes.follow();
+        look(&mut follower);
+        for id in 0..=NOTED as u64 {
+            changes.announce(id);
+        }
+        assert_eq!(look(&mut follower), Some(Changed::All));
+        assert_eq!(look(&mut follower), None);
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use super::hold::{Answer, Held, next};
 use super::system::{Asker, NameServers, ask, routable};
 use crate::clock::monotonic_ms;
-use crate::fleet::Fleet;
+use crate::fleet::{Changed, Fleet};
 
 /// How often the hosts file is read for a name that it knows.
 const HOSTS: Duration = Duration::from_secs(5);
@@ -121,56 +121,111 @@ struct State {
     fleet: Arc<Fleet>,
     asker: RefCell<Asker>,
     found: RefCell<HashMap<String, Vec<IpAddr>>>,
+    /// Names, and the clusters that have them.
+    users: RefCell<HashMap<String, HashSet<u64>>>,
     progress: Arc<Progress>,
 }
 
 /// Keeps one task for every name, as the fleet changes.
 async fn follow(fleet: Arc<Fleet>, servers: NameServers, progress: Arc<Progress>) {
+    let mut changes = fleet.changes.follow();
     let state = Rc::new(State {
         fleet,
         asker: RefCell::new(Asker::new(servers)),
         found: RefCell::default(),
+        users: RefCell::default(),
         progress,
     });
     let mut running: HashMap<String, AbortHandle> = HashMap::new();
+    let mut names: HashMap<u64, HashSet<String>> = HashMap::new();
     loop {
-        let seen = state.fleet.changes.version();
-        let wanted = hosts(&state.fleet);
-        running.retain(|host, task| {
-            let keep = wanted.contains(host);
-            if !keep {
-                task.abort();
-                state.forget(host);
+        let changed = match changes.next().await {
+            Changed::Clusters(ids) => ids,
+            Changed::All => {
+                let clusters = state.fleet.clusters();
+                let known: HashSet<u64> = clusters.iter().map(|c| c.id()).collect();
+                known
+                    .into_iter()
+                    .chain(names.keys().copied())
+                    .collect::<HashSet<_>>()
+                    .into_iter()
+                    .collect()
             }
-            keep
-        });
-        for host in wanted {
-            // A name that is known already may be new to some upstream.
-            state.publish(&host);
-            let task = running.entry(host);
-            task.or_insert_with_key(|host| {
-                spawn_local(resolve(Rc::clone(&state), host.clone())).abort_handle()
-            });
+        };
+        for id in changed {
+            let wanted: HashSet<String> = state
+                .fleet
+                .cluster(id)
+                .map(|c| c.dns_names().into_iter().map(|(host, _)| host).collect())
+                .unwrap_or_default();
+            let had = names.remove(&id).unwrap_or_default();
+            for host in had.difference(&wanted) {
+                if state.leave(host, id)
+                    && let Some(task) = running.remove(host)
+                {
+                    task.abort();
+                }
+            }
+            for host in &wanted {
+                state.join(host, id);
+                // A name that is known already may be new to this upstream.
+                state.publish_to(host, id);
+                let task = running.entry(host.clone());
+                task.or_insert_with_key(|host| {
+                    spawn_local(resolve(Rc::clone(&state), host.clone())).abort_handle()
+                });
+            }
+            if !wanted.is_empty() {
+                names.insert(id, wanted);
+            }
         }
-        state.fleet.changes.after(seen).await;
     }
 }
 
 impl State {
-    fn forget(&self, host: &str) {
+    fn join(&self, host: &str, cluster: u64) {
+        let mut users = self.users.borrow_mut();
+        users.entry(host.to_owned()).or_default().insert(cluster);
+    }
+
+    /// The cluster has this name no more. True if nobody has.
+    fn leave(&self, host: &str, cluster: u64) -> bool {
+        let mut users = self.users.borrow_mut();
+        let Some(clusters) = users.get_mut(host) else {
+            return true;
+        };
+        clusters.remove(&cluster);
+        if !clusters.is_empty() {
+            return false;
+        }
+        users.remove(host);
         self.found.borrow_mut().remove(host);
         self.progress.answered().remove(host);
+        true
     }
 
     fn publish(&self, host: &str) {
+        let users: Vec<u64> = self
+            .users
+            .borrow()
+            .get(host)
+            .map(|clusters| clusters.iter().copied().collect())
+            .unwrap_or_default();
+        for cluster in users {
+            self.publish_to(host, cluster);
+        }
+    }
+
+    fn publish_to(&self, host: &str, cluster: u64) {
         let Some(addresses) = self.found.borrow().get(host).cloned() else {
             return;
         };
-        for cluster in self.fleet.clusters() {
-            for (name, port) in cluster.dns_names() {
-                if name == host {
-                    cluster.resolved(host, port, addresses.clone());
-                }
+        let Some(cluster) = self.fleet.cluster(cluster) else {
+            return;
+        };
+        for (name, port) in cluster.dns_names() {
+            if name == host {
+                cluster.resolved(host, port, addresses.clone());
             }
         }
     }

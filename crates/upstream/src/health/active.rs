@@ -1,7 +1,7 @@
 //! The checks: one task per server on the control core, started and ended as the fleet changes.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::tally::{Failure, Tally};
 use crate::clock::millis;
 use crate::cluster::{Cluster, Settings};
 use crate::endpoint::{Active, Endpoint};
-use crate::fleet::Fleet;
+use crate::fleet::{Changed, Fleet};
 
 /// No check runs more often, in milliseconds.
 const INTERVAL_MIN_MS: u64 = 10;
@@ -26,28 +26,51 @@ struct Check {
 
 /// Keeps a check running for every server of every upstream that asks for one. Runs on one core, for ever.
 pub async fn run_checks(fleet: Arc<Fleet>) {
-    let mut running: HashMap<u64, Check> = HashMap::new();
+    // By cluster, then by endpoint.
+    let mut running: HashMap<u64, HashMap<u64, Check>> = HashMap::new();
+    let mut changes = fleet.changes.follow();
     loop {
-        let seen = fleet.changes.version();
-        let mut wanted = HashMap::new();
-        for cluster in fleet.clusters() {
-            if cluster.settings().health.is_none() {
-                continue;
+        match changes.next().await {
+            Changed::All => {
+                let clusters = fleet.clusters();
+                let known: HashSet<u64> = clusters.iter().map(|c| c.id()).collect();
+                let gone: Vec<u64> = running.keys().copied().collect();
+                for id in gone.into_iter().filter(|id| !known.contains(id)) {
+                    follow(&mut running, id, None);
+                }
+                for cluster in clusters {
+                    follow(&mut running, cluster.id(), Some(cluster));
+                }
             }
-            for member in &cluster.set().members {
-                wanted.insert(
-                    member.endpoint.id(),
-                    (Arc::clone(&cluster), Arc::clone(&member.endpoint)),
-                );
+            Changed::Clusters(ids) => {
+                for id in ids {
+                    follow(&mut running, id, fleet.cluster(id));
+                }
             }
         }
-        running.retain(|id, check| wanted.contains_key(id) || check.end());
-        for (id, (cluster, endpoint)) in wanted {
-            running
+    }
+}
+
+/// Brings the checks of one cluster to what it wants.
+fn follow(running: &mut HashMap<u64, HashMap<u64, Check>>, id: u64, cluster: Option<Arc<Cluster>>) {
+    let checked = cluster.filter(|c| !c.is_retired() && c.settings().health.is_some());
+    let checks = running.entry(id).or_default();
+    let set = checked.as_ref().map(|c| c.set());
+    let wanted: HashMap<u64, &Arc<Endpoint>> = set
+        .iter()
+        .flat_map(|set| &set.members)
+        .map(|m| (m.endpoint.id(), &m.endpoint))
+        .collect();
+    checks.retain(|id, check| wanted.contains_key(id) || check.end());
+    if let Some(cluster) = &checked {
+        for (id, endpoint) in wanted {
+            checks
                 .entry(id)
-                .or_insert_with(|| Check::start(cluster, endpoint));
+                .or_insert_with(|| Check::start(Arc::clone(cluster), Arc::clone(endpoint)));
         }
-        fleet.changes.after(seen).await;
+    }
+    if checks.is_empty() {
+        running.remove(&id);
     }
 }
 
