@@ -1,7 +1,10 @@
-//! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from.
+//! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from. How
+//! the set is made is in [`set`].
+
+mod set;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,11 +13,10 @@ use narthex_config::model::{
     Balance, Eject, HealthCheck, Retry, Server, ServerAddress, Upstream, UpstreamConnections,
     UpstreamTimeouts,
 };
-use narthex_net::dial::{DialOptions, Target};
+use narthex_net::dial::DialOptions;
 
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
-use crate::sockets::Sockets;
 
 /// What the configuration says about an upstream, but for its servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,49 +216,6 @@ impl Cluster {
         self.rebuild(&mut source);
     }
 
-    fn rebuild(&self, source: &mut Source) {
-        let settings = self.settings.load();
-        let mut members: Vec<Member> = Vec::new();
-        for server in &source.servers {
-            for target in targets(server, &source.resolved) {
-                let identity = Identity {
-                    address: server.address.clone(),
-                    target,
-                };
-                if members.iter().any(|m| *m.endpoint.identity() == identity) {
-                    continue;
-                }
-                let endpoint = source.endpoints.get(&identity).cloned().unwrap_or_else(|| {
-                    let sockets =
-                        Sockets::new(settings.connections.max, settings.connections.queue);
-                    let id = self.changes.next_id();
-                    Arc::new(Endpoint::new(
-                        id,
-                        server,
-                        identity.target.clone(),
-                        self.cores,
-                        sockets,
-                    ))
-                });
-                endpoint
-                    .sockets
-                    .set_limits(settings.connections.max, settings.connections.queue);
-                members.push(Member {
-                    endpoint,
-                    weight: server.weight.clamp(1, 1_000),
-                    backup: server.backup,
-                });
-            }
-        }
-        source.endpoints = members
-            .iter()
-            .map(|m| (m.endpoint.identity().clone(), Arc::clone(&m.endpoint)))
-            .collect();
-        self.set.store(Arc::new(ServerSet { members }));
-        self.version.fetch_add(1, Ordering::Release);
-        self.changes.announce(self.id);
-    }
-
     /// All there is to see.
     pub fn status(&self) -> ClusterStatus {
         let endpoints = self
@@ -282,23 +241,4 @@ fn names(servers: &[Server]) -> impl Iterator<Item = (String, u16)> + '_ {
         ServerAddress::Dns { host, port } => Some((host.clone(), *port)),
         _ => None,
     })
-}
-
-fn targets(server: &Server, resolved: &HashMap<(String, u16), Vec<IpAddr>>) -> Vec<Target> {
-    match &server.address {
-        ServerAddress::Ip(address) => vec![Target::Tcp(*address)],
-        ServerAddress::Unix(path) => vec![Target::Unix(path.clone())],
-        // Not taken by the language yet.
-        ServerAddress::Srv { .. } => Vec::new(),
-        ServerAddress::Dns { host, port } => {
-            let addresses = resolved
-                .get(&(host.clone(), *port))
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            addresses
-                .iter()
-                .map(|ip| Target::Tcp(SocketAddr::new(*ip, *port)))
-                .collect()
-        }
-    }
 }

@@ -1,4 +1,8 @@
-//! One server at one address, as the whole process sees it.
+//! One server at one address, as the whole process sees it: what the cores read, and what is counted. How its marks change
+//! is in [`marks`], what there is to see of it in [`status`].
+
+mod marks;
+mod status;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,17 +11,17 @@ use narthex_config::model::{Server, ServerAddress};
 use narthex_net::dial::Target;
 
 use crate::balance::FULL;
-use crate::breaker::{Breaker, Rule, most_out};
-use crate::clock::{monotonic_ms, wall_ms};
-use crate::cluster::Cluster;
+use crate::breaker::Breaker;
+use crate::clock::wall_ms;
 use crate::sockets::Sockets;
+
+pub use marks::Report;
+pub use status::{EndpointStatus, State};
 
 /// A server that comes back takes so long to get its full share, in milliseconds.
 const RETURN_MS: u64 = 10_000;
 /// Its share at the beginning, in percent.
 const RETURN_FROM: u64 = 10;
-/// A trial of an ejected server that nobody has heard of for so long may be repeated by another request.
-const TRIAL_MS: u64 = 10_000;
 
 /// What makes a server the same server after a reload or another DNS answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,97 +84,6 @@ impl Active {
             _ => Self::Unchecked,
         }
     }
-}
-
-/// How an attempt ended, for passive marking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    /// Well.
-    Ok,
-    /// With this status; a failure if the upstream retries on it.
-    Status(u16),
-    /// The connect failed by the server's fault: see [`crate::ConnectError::blames_server`].
-    ConnectFailed,
-    /// The connection died before the response was complete. Not for a reused connection that died before any byte of
-    /// a response: that is the race of keep-alive, nobody's fault.
-    Reset,
-    /// The response did not come in time.
-    Timeout,
-    /// What came is not a response.
-    Invalid,
-}
-
-impl Report {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Status(_) => "failing status",
-            Self::ConnectFailed => "connect failed",
-            Self::Reset => "connection reset",
-            Self::Timeout => "response timeout",
-            Self::Invalid => "invalid response",
-        }
-    }
-}
-
-/// A server's state in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// In use (checked and well, or not checked).
-    Up,
-    /// In use; the first check has not ended.
-    Unknown,
-    /// In use with a growing share after it was out.
-    Returning,
-    /// Out by passive marking.
-    Ejected,
-    /// One request tries it.
-    Trial,
-    /// Out by the active check.
-    Down,
-}
-
-impl State {
-    /// For logs, metrics and status pages.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Unknown => "unknown",
-            Self::Returning => "returning",
-            Self::Ejected => "ejected",
-            Self::Trial => "trial",
-            Self::Down => "down",
-        }
-    }
-}
-
-/// What there is to see of a server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EndpointStatus {
-    /// As written; with the address for one of several that a DNS name stands for.
-    pub name: String,
-    /// Where it is.
-    pub address: String,
-    /// Its state.
-    pub state: State,
-    /// Unix time in milliseconds of the last change of state.
-    pub since: u64,
-    /// Requests under way.
-    pub in_flight: u64,
-    /// Idle connections.
-    pub idle: u64,
-    /// Sockets, idle or not.
-    pub sockets: u64,
-    /// Requests that wait for a socket.
-    pub waiting: u64,
-    /// Requests given to it since the start.
-    pub requests: u64,
-    /// Failed ones among them.
-    pub failures: u64,
-    /// Connections opened.
-    pub connects: u64,
-    /// The last failure, what and when (Unix milliseconds).
-    pub last_error: Option<(String, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -329,169 +242,9 @@ impl Endpoint {
         }
     }
 
-    /// Call when the server was chosen: is it out, so that this request is its trial? `Err` if another request is.
-    pub(crate) fn enter(&self, now: u64) -> Result<bool, ()> {
-        let until = self.out_until.load(Ordering::Relaxed);
-        if until == 0 {
-            return Ok(false);
-        }
-        if until > now {
-            return Err(());
-        }
-        let moved = self.out_until.compare_exchange(
-            until,
-            now.saturating_add(TRIAL_MS),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
-        if moved.is_err() {
-            return Err(());
-        }
-        self.trial.store(1, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    /// The request that tried the server ended without a verdict: let another try.
-    pub(crate) fn trial_abandoned(&self, now: u64) {
-        if self.trial.swap(0, Ordering::Relaxed) != 0 {
-            self.out_until.store(now, Ordering::Release);
-        }
-    }
-
     /// Is a good result worth telling [`Endpoint::recovered`]?
     pub(crate) fn is_out(&self) -> bool {
         self.out_until.load(Ordering::Relaxed) != 0
-    }
-
-    /// A trial succeeded.
-    pub(crate) fn recovered(&self, cluster: &Cluster) {
-        let mut record = self.record();
-        if record.breaker.success() || self.is_out() {
-            self.come_back(&mut record);
-            drop(record);
-            tracing::info!(
-                upstream = cluster.name(),
-                server = self.name,
-                "server is back: a trial request succeeded"
-            );
-        }
-    }
-
-    fn come_back(&self, record: &mut Record) {
-        self.returned.store(monotonic_ms(), Ordering::Relaxed);
-        self.trial.store(0, Ordering::Relaxed);
-        self.out_until.store(0, Ordering::Release);
-        record.since = wall_ms();
-    }
-
-    /// A failure that the server is to blame for.
-    pub(crate) fn failed(&self, cluster: &Cluster, report: Report, trial: bool, now: u64) {
-        let settings = cluster.settings();
-        let mut record = self.record();
-        let what = match report {
-            Report::Status(status) => format!("status {status}"),
-            other => other.word().to_owned(),
-        };
-        record.last_error = Some((what, wall_ms()));
-        let Some(until) =
-            record
-                .breaker
-                .failure(now, self.requests(), trial, Rule::from(&settings.eject))
-        else {
-            return;
-        };
-        let turn = cluster.ejecting();
-        let set = cluster.set();
-        let others = set
-            .members
-            .iter()
-            .filter(|m| m.endpoint.id != self.id && m.endpoint.is_ejected(now))
-            .count();
-        if others >= most_out(set.members.len(), settings.eject.at_most) {
-            if trial {
-                // It stays in, for want of others; the next request is a trial again.
-                self.out_until.store(now, Ordering::Release);
-                self.trial.store(0, Ordering::Relaxed);
-            }
-            return;
-        }
-        record.breaker.eject(now, until);
-        record.since = wall_ms();
-        self.trial.store(0, Ordering::Relaxed);
-        self.out_until.store(until, Ordering::Release);
-        drop(turn);
-        drop(record);
-        let seconds = until.saturating_sub(now).div_ceil(1_000);
-        tracing::warn!(
-            upstream = cluster.name(),
-            server = self.name,
-            reason = report.word(),
-            seconds,
-            "server is taken out: it keeps failing"
-        );
-    }
-
-    /// The active check came to a verdict, or has ended. Says whether anything changed.
-    pub(crate) fn set_active(&self, active: Active, error: Option<&str>) -> bool {
-        let old = Active::from_bits(self.active.swap(active as u8, Ordering::Relaxed));
-        let mut record = self.record();
-        if let Some(error) = error {
-            record.last_error = Some((format!("health check: {error}"), wall_ms()));
-        }
-        if old == active {
-            return false;
-        }
-        record.since = wall_ms();
-        if active == Active::Up && matches!(old, Active::Unwell | Active::Gone) {
-            record.breaker.reset();
-            self.come_back(&mut record);
-        }
-        true
-    }
-
-    /// Its state now.
-    pub fn state(&self) -> State {
-        let now = monotonic_ms();
-        match self.active() {
-            Active::Unwell | Active::Gone => return State::Down,
-            Active::Unknown if !self.is_out() => return State::Unknown,
-            _ => {}
-        }
-        let returned = self.returned.load(Ordering::Relaxed);
-        match self.out_until.load(Ordering::Relaxed) {
-            0 if returned != 0 && now.saturating_sub(returned) < RETURN_MS => State::Returning,
-            0 => State::Up,
-            _ if self.trial.load(Ordering::Relaxed) != 0 => State::Trial,
-            until if until <= now => State::Trial,
-            _ => State::Ejected,
-        }
-    }
-
-    /// All there is to see.
-    pub fn status(&self) -> EndpointStatus {
-        let record = self.record();
-        EndpointStatus {
-            name: self.name.clone(),
-            address: self.identity.target.to_string(),
-            state: self.state(),
-            since: record.since,
-            in_flight: self.in_flight(),
-            idle: self.idle(),
-            sockets: self.sockets.used() as u64,
-            waiting: self.sockets.waiting() as u64,
-            requests: self.requests(),
-            failures: self
-                .cores
-                .iter()
-                .map(|c| c.failures.load(Ordering::Relaxed))
-                .sum(),
-            connects: self
-                .cores
-                .iter()
-                .map(|c| c.connects.load(Ordering::Relaxed))
-                .sum(),
-            last_error: record.last_error.clone(),
-        }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

@@ -1,0 +1,78 @@
+//! The making of a server set: from what is written and what names resolve to, keeping the endpoints that are known.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use narthex_config::model::{Server, ServerAddress};
+use narthex_net::dial::Target;
+
+use super::{Cluster, Member, ServerSet, Source};
+use crate::endpoint::{Endpoint, Identity};
+use crate::sockets::Sockets;
+
+impl Cluster {
+    /// Makes the set anew, and tells.
+    pub(super) fn rebuild(&self, source: &mut Source) {
+        let settings = self.settings.load();
+        let mut members: Vec<Member> = Vec::new();
+        for server in &source.servers {
+            for target in targets(server, &source.resolved) {
+                let identity = Identity {
+                    address: server.address.clone(),
+                    target,
+                };
+                if members.iter().any(|m| *m.endpoint.identity() == identity) {
+                    continue;
+                }
+                let endpoint = source.endpoints.get(&identity).cloned().unwrap_or_else(|| {
+                    let sockets =
+                        Sockets::new(settings.connections.max, settings.connections.queue);
+                    let id = self.changes.next_id();
+                    Arc::new(Endpoint::new(
+                        id,
+                        server,
+                        identity.target.clone(),
+                        self.cores,
+                        sockets,
+                    ))
+                });
+                endpoint
+                    .sockets
+                    .set_limits(settings.connections.max, settings.connections.queue);
+                members.push(Member {
+                    endpoint,
+                    weight: server.weight.clamp(1, 1_000),
+                    backup: server.backup,
+                });
+            }
+        }
+        source.endpoints = members
+            .iter()
+            .map(|m| (m.endpoint.identity().clone(), Arc::clone(&m.endpoint)))
+            .collect();
+        self.set.store(Arc::new(ServerSet { members }));
+        self.version.fetch_add(1, Ordering::Release);
+        self.changes.announce(self.id);
+    }
+}
+
+fn targets(server: &Server, resolved: &HashMap<(String, u16), Vec<IpAddr>>) -> Vec<Target> {
+    match &server.address {
+        ServerAddress::Ip(address) => vec![Target::Tcp(*address)],
+        ServerAddress::Unix(path) => vec![Target::Unix(path.clone())],
+        // Not taken by the language yet.
+        ServerAddress::Srv { .. } => Vec::new(),
+        ServerAddress::Dns { host, port } => {
+            let addresses = resolved
+                .get(&(host.clone(), *port))
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            addresses
+                .iter()
+                .map(|ip| Target::Tcp(SocketAddr::new(*ip, *port)))
+                .collect()
+        }
+    }
+}
