@@ -42,6 +42,24 @@ pub fn text(status: &Status) -> String {
         count(connections, "client connection"),
         status.connections
     );
+    let memory = &status.memory;
+    let _ = writeln!(
+        out,
+        "memory         {} resident, {} in buffers, {}{}",
+        mebibytes(memory.resident),
+        mebibytes(memory.buffered),
+        match memory.cap {
+            0 => "no cap".to_owned(),
+            cap => format!("cap {}", mebibytes(cap)),
+        },
+        match memory.stage {
+            "calm" => "",
+            "refuse" => ": over the cap, refuses connections",
+            "idle" => ": over the cap, closes idle connections",
+            "keep-alive" => ": over the cap, ends keep-alive",
+            _ => ": over the cap, aborts the largest",
+        }
+    );
     for listener in &status.listeners {
         let _ = writeln!(
             out,
@@ -127,6 +145,12 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Tenths are enough for people.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes / (1024 * 1024 / 10);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 fn uptime(seconds: u64) -> String {
     match seconds {
         0..=119 => format!("{seconds} s"),
@@ -138,7 +162,7 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use narthex_engine::command::{ListenerStatus, Phase, ReloadStats, Status};
+    use narthex_engine::command::{ListenerStatus, MemoryStatus, Phase, ReloadStats, Status};
 
     use super::*;
 
@@ -159,6 +183,12 @@ mod tests {
                 name: ":80".to_owned(),
                 address: "[::]:80".to_owned(),
             }],
+            memory: MemoryStatus {
+                cap: 512 << 20,
+                resident: 33 << 20,
+                buffered: 3 << 19,
+                stage: "idle",
+            },
             sites: 1,
             routes: 3,
             upstreams: Vec::new(),
@@ -178,6 +208,12 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(":80 on [::]:80"), "{text}");
+        assert!(
+            text.contains(
+                "33.0 MiB resident, 1.5 MiB in buffers, cap 512.0 MiB: over the cap, closes idle"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -151,6 +151,8 @@ pub struct Status {
     pub connections: Vec<usize>,
     /// Sockets that accept clients, as `name address`.
     pub listeners: Vec<ListenerStatus>,
+    /// The memory cap and what is used.
+    pub memory: MemoryStatus,
     /// Sites and routes.
     pub sites: usize,
     /// All routes of all sites.
@@ -174,6 +176,19 @@ pub struct ReloadStats {
     pub loaded_at: u64,
     /// Problems of the last one, when it was refused.
     pub last_problems: Option<String>,
+}
+
+/// The memory cap, and what counts against it. Bytes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct MemoryStatus {
+    /// The cap; 0 is none.
+    pub cap: u64,
+    /// Of the process, by the kernel's account, without what is shared with files.
+    pub resident: u64,
+    /// In buffers that grow with what clients and servers send, by our own account.
+    pub buffered: u64,
+    /// How far the process goes to get below the cap: `calm`, `refuse`, `idle`, `keep-alive`, `abort`.
+    pub stage: &'static str,
 }
 
 /// A socket that accepts clients.

@@ -3,7 +3,6 @@
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use narthex_config::model::Config;
@@ -18,12 +17,12 @@ use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drained, drain};
 use crate::explain;
 use crate::handle::PhaseCell;
-use crate::limits::watch_memory;
 use crate::listeners::{Listeners, Prepared};
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::plane::{self, Runtime, Shared};
 use crate::reload::ReloadMetrics;
+use crate::shed;
 use crate::start::Options;
 use crate::supervise::{Fatal, Policy, Supervisor};
 use crate::workers::{CoreGone, Worker, Workers};
@@ -58,8 +57,6 @@ pub struct Engine {
     pub(crate) started: Instant,
     pub(crate) draining: Option<JoinHandle<Drained>>,
     pub(crate) open_files: u64,
-    /// The memory cap in bytes, as the watch over it reads it.
-    pub(crate) memory: Arc<AtomicU64>,
     /// Resolves names until the process ends, which does not wait for a look-up under way.
     pub(crate) _discovery: ManuallyDrop<Discovery>,
     pub(crate) supervisor: Supervisor,
@@ -118,9 +115,9 @@ impl Engine {
                 .commit(prepared, &self.active.runtime, &self.workers, &self.cores)
                 .await?;
         }
-        let (shared, memory) = (Arc::clone(&self.shared), Arc::clone(&self.memory));
+        let (shared, workers) = (Arc::clone(&self.shared), Arc::clone(&self.workers));
         self.supervisor.task("memory", Policy::Restart, move || {
-            watch_memory(Arc::clone(&shared), Arc::clone(&memory))
+            shed::watch(Arc::clone(&shared), Arc::clone(&workers))
         });
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
@@ -254,6 +251,7 @@ impl Engine {
                     address,
                 })
                 .collect(),
+            memory: plane::memory(&self.shared),
             sites: config.sites.len(),
             routes: config.sites.iter().map(|site| site.routes.len()).sum(),
             upstreams: plane::upstreams(&self.shared),

@@ -19,6 +19,7 @@ mod pid_file;
 mod plane;
 pub mod privileges;
 mod reload;
+mod shed;
 pub mod signals;
 pub mod source;
 pub mod start;

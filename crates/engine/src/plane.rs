@@ -2,14 +2,25 @@
 
 use std::sync::Arc;
 
-pub use narthex_proxy::{BuildError, CoreProxy, Runtime, Shared};
+pub use narthex_proxy::{BuildError, CoreProxy, Holding, Runtime, Shared, Stage};
 use narthex_upstream::{EndpointStatus, run_checks};
 
-use crate::command::{ServerStatus, UpstreamStatus};
+use crate::command::{MemoryStatus, ServerStatus, UpstreamStatus};
 
 /// Starts what runs beside the requests on the control core: health checks.
 pub(crate) fn background(shared: &Arc<Shared>) {
     narthex_net::rt::spawn(run_checks(Arc::clone(shared.fleet())));
+}
+
+/// What the memory cap is about.
+pub(crate) fn memory(shared: &Shared) -> MemoryStatus {
+    let memory = shared.memory();
+    MemoryStatus {
+        cap: memory.cap(),
+        resident: crate::shed::resident().unwrap_or(0),
+        buffered: memory.buffered(),
+        stage: memory.stage().word(),
+    }
 }
 
 /// Every upstream with its servers.

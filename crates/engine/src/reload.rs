@@ -2,7 +2,6 @@
 //! nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use narthex_observe::metrics::{Counter, Gauge};
@@ -120,7 +119,7 @@ impl Engine {
         self.apply_log_level(&config);
         // The old one is dropped here, on the control thread, or with the last request that it serves.
         self.active = Active { config, runtime };
-        self.memory.store(memory, Ordering::Relaxed);
+        self.shared.memory().set_cap(memory);
         self.shared.fleet().forget_unused();
         Ok((changes, warnings))
     }

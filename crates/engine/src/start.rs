@@ -4,7 +4,6 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use narthex_config::model::{Address, Admin, Config};
@@ -74,7 +73,7 @@ impl Engine {
     pub fn start(mut config: Config, options: Options) -> Result<(Self, Handle), StartError> {
         narthex_net::limits::avoid_huge_pages();
         let (open_files, _) = raise_nofile();
-        let memory = Arc::new(AtomicU64::new(memory_cap(config.memory)));
+        let memory = memory_cap(config.memory);
         limits::decide(&mut config, open_files);
         let cores = config.workers.max(1);
         let mut inherited = Inherited::from_env();
@@ -91,6 +90,7 @@ impl Engine {
 
         let config = Arc::new(config);
         let shared = Shared::new(cores);
+        shared.memory().set_cap(memory);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         let discovery = shared
             .fleet()
@@ -137,7 +137,6 @@ impl Engine {
             started: Instant::now(),
             draining: None,
             open_files,
-            memory,
             _discovery: ManuallyDrop::new(discovery),
             supervisor: handle.supervisor.clone(),
             _pid_file: pid_file,

@@ -29,8 +29,15 @@ impl Exchange<'_> {
         if failure == Failure::ClientGone {
             return Next::Close;
         }
+        if failure == Failure::Shed {
+            self.buffered = None;
+            self.work.give_up_buffers();
+        }
         // A request that could not be read leaves no boundary behind: nothing after it is looked at.
-        let unreadable = matches!(failure, Failure::Reject(_) | Failure::ClientSlowBody);
+        let unreadable = matches!(
+            failure,
+            Failure::Reject(_) | Failure::ClientSlowBody | Failure::Shed
+        );
         let status = failure.status();
         let page = self.site_config().and_then(|site| {
             narthex_filter::error_page::find(&site.error_pages, status)

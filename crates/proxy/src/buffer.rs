@@ -11,9 +11,10 @@ use narthex_net::scratch;
 use narthex_net::stream::Stream;
 use narthex_wire::h1::chunk::{ChunkDecoder, Step};
 
+use crate::account::Account;
 use crate::fail::Failure;
 use crate::handle::Exchange;
-use crate::relay::Bounds;
+use crate::relay::{Bounds, FAIR_SHARE};
 use crate::spool::{BodyBuilder, Spool, SpooledBody};
 use crate::trailer;
 use crate::work::Work;
@@ -74,7 +75,10 @@ impl Exchange<'_> {
             started: now,
             last: now,
         };
-        let taken = std::future::poll_fn(|cx| taking.poll(cx)).await;
+        let account = &self.account;
+        let taken =
+            std::future::poll_fn(|cx| account.poll(&mut taking, cx, Taking::poll, Taking::held))
+                .await;
         self.story.received = taking.received;
         if let Ok(body) = &taken {
             tracing::trace!(
@@ -89,7 +93,12 @@ impl Exchange<'_> {
 
 impl Taking<'_> {
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<SpooledBody, Failure>> {
+        let before = self.received;
         loop {
+            if self.received.saturating_sub(before) > FAIR_SHARE as u64 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let files = match self.builder.poll_progress(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(spool_failed(&error))),
                 Poll::Ready(Ok(())) => true,
@@ -108,6 +117,11 @@ impl Taking<'_> {
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
         }
+    }
+
+    /// Bytes of memory.
+    fn held(&self) -> usize {
+        self.work.held() + self.builder.held()
     }
 
     fn wait(&self) -> Poll<Result<SpooledBody, Failure>> {
@@ -243,19 +257,33 @@ pub(crate) fn response_spool(rule: &Buffering) -> Box<Spool> {
     Box::new(Spool::new(rule.memory, rule.disk, &rule.directory))
 }
 
+/// What is left of an answer when the origin has been released.
+pub(crate) struct Waiting<'a> {
+    /// Goes first.
+    pub(crate) head: &'a [u8],
+    pub(crate) spool: &'a mut Spool,
+    /// Bytes of memory that the exchange holds beside the spool.
+    pub(crate) memory: usize,
+}
+
 /// Feeds what is left of an answer to its client, after the origin has been released. Returns the bytes sent.
 pub(crate) async fn feed(
     client: &Stream,
-    head: &[u8],
-    spool: &mut Spool,
+    waiting: Waiting<'_>,
     idle_ms: u64,
+    account: &Account<'_>,
 ) -> (u64, Result<(), Failure>) {
+    let Waiting {
+        head,
+        spool,
+        memory,
+    } = waiting;
     let mut sent = 0u64;
     let mut at = 0;
     let mut last = rt::now_ms();
     let mut unsent = usize::MAX;
-    let result = std::future::poll_fn(|cx| {
-        let mut budget = 1024 * 1024usize;
+    let mut step = |spool: &mut Spool, cx: &mut std::task::Context<'_>| {
+        let mut budget = FAIR_SHARE;
         loop {
             let files = match spool.poll_progress(cx) {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(spool_failed(&error))),
@@ -309,6 +337,9 @@ pub(crate) async fn feed(
                 Err(_) => return Poll::Ready(Err(Failure::ClientGone)),
             }
         }
+    };
+    let result = std::future::poll_fn(|cx| {
+        account.poll(&mut *spool, cx, &mut step, |spool| memory + spool.held())
     })
     .await;
     (sent, result)

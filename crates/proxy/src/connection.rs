@@ -119,7 +119,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
                     return Poll::Ready(true);
                 }
                 // Over the memory cap, connections that carry nothing go first.
-                if proxy.shared.is_shedding() {
+                if proxy.closes_idle() {
                     return Poll::Ready(false);
                 }
                 rt::poll_deadline(deadline).map(|()| false)
@@ -169,7 +169,7 @@ async fn admit(
     let place = Place::take(&plan.open, config.connections.max);
     let max = rt_.runtime.config.connections_max;
     let over = place.is_none() || (max > 0 && proxy.shared.balance().total() > max);
-    if over || proxy.shared.is_shedding() {
+    if over || proxy.refuses_new() {
         plan.metrics.refused.inc(proxy.core);
         return None;
     }

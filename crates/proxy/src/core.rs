@@ -13,10 +13,12 @@ use narthex_observe::metrics::Counter;
 use narthex_route::Router;
 use narthex_upstream::{CoreCluster, CoreFleet};
 
+use crate::account::Ledger;
 use crate::connection;
 use crate::host_cache::HostCache;
 use crate::metrics::{RouteMetrics, UpstreamMetrics};
 use crate::runtime::{Runtime, Shared};
+use crate::shed::Stage;
 use crate::work::Work;
 
 /// Exchanges' memory kept for reuse per core.
@@ -41,6 +43,7 @@ pub struct CoreProxy {
     /// The configuration before this one, for connections of listeners that have been removed.
     previous: RefCell<Option<Rc<CoreRuntime>>>,
     work: RefCell<Vec<Box<Work>>>,
+    pub(crate) ledger: Ledger,
     draining: Cell<bool>,
     pub(crate) open: Cell<usize>,
     pub(crate) busy: Cell<usize>,
@@ -60,6 +63,7 @@ impl CoreProxy {
         let current = Rc::new(CoreRuntime::new(runtime, &fleet, &shared));
         let seed = seed(core);
         let no_site = RouteMetrics::new(shared.metrics(), "none", "none");
+        let ledger = Ledger::new(usize::from(core), shared.memory().buffered.clone());
         let proxy = Rc::new(Self {
             core: usize::from(core),
             shared,
@@ -67,6 +71,7 @@ impl CoreProxy {
             current: RefCell::new(current),
             previous: RefCell::default(),
             work: RefCell::default(),
+            ledger,
             draining: Cell::new(false),
             open: Cell::new(0),
             busy: Cell::new(0),
@@ -170,6 +175,15 @@ impl CoreProxy {
             work.reset();
             pool.push(work);
         }
+    }
+
+    /// Memory kept for reuse, bytes; none of it stays while memory is short.
+    pub(crate) fn account_for_pool(&self) {
+        let mut pool = self.work.borrow_mut();
+        if self.shared.memory().stage() >= Stage::CloseIdle {
+            *pool = Vec::new();
+        }
+        self.ledger.set_pooled(pool.iter().map(|w| w.held()).sum());
     }
 
     /// A number for choices; not for secrets.
@@ -276,19 +290,15 @@ fn seed(core: u16) -> u64 {
     hasher.finish()
 }
 
-/// Twice a second, while the core lives: hands over aged log records, and tells idle connections when memory runs short.
+/// Twice a second, while the core lives: hands over aged log records, and brings the account of memory up to date.
 async fn housekeeping(proxy: std::rc::Weak<CoreProxy>) {
-    let mut shedding = false;
     loop {
         let now = rt::now_ms();
         let Some(proxy) = proxy.upgrade() else { return };
         for log in &proxy.runtime().logs {
             log.borrow_mut().flush_if_due(now);
         }
-        if proxy.shared.is_shedding() && !std::mem::replace(&mut shedding, true) {
-            rt::current_core().wake_all();
-        }
-        shedding &= proxy.shared.is_shedding();
+        proxy.account_for_pool();
         drop(proxy);
         rt::sleep_until(now + 500).await;
     }

@@ -44,6 +44,8 @@ pub(crate) enum Failure {
     BodyTooLarge,
     /// Buffering failed (disk full, for instance).
     Spool,
+    /// Memory ran short, and this exchange held much of it.
+    Shed,
 }
 
 impl Failure {
@@ -54,7 +56,7 @@ impl Failure {
             Self::NoSite | Self::NoRoute => 404,
             Self::Denied => 403,
             Self::Rewrite | Self::Spool => 500,
-            Self::NoServer => 503,
+            Self::NoServer | Self::Shed => 503,
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Timeout => 504,
                 ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => 503,
@@ -91,6 +93,7 @@ impl Failure {
             Self::UpstreamInvalid(_) => "upstream-invalid",
             Self::UpstreamStatus(_) => "upstream-status",
             Self::ClientGone => "client-abort",
+            Self::Shed => "shed",
         }
     }
 
@@ -105,7 +108,7 @@ impl Failure {
             | Self::ClientGone
             | Self::ClientSlowBody
             | Self::ClientSlowRead => "client",
-            Self::Rewrite | Self::Spool => "proxy",
+            Self::Rewrite | Self::Spool | Self::Shed => "proxy",
             Self::Connect(ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout) => "proxy",
             _ => "origin",
         }
@@ -139,6 +142,7 @@ impl Failure {
             Self::ClientSlowRead => "send-timeout",
             Self::BodyTooLarge => "body-too-large",
             Self::Spool => "spool",
+            Self::Shed => "memory",
         }
     }
 

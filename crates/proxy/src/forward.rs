@@ -16,7 +16,7 @@ use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report,
 use narthex_wire::h1::chunk;
 use narthex_wire::h1::encode::{self, Keep};
 
-use crate::buffer;
+use crate::buffer::{self, Waiting};
 use crate::connection::Next;
 use crate::downstream::ToClient;
 use crate::fail::Failure;
@@ -74,7 +74,8 @@ impl Exchange<'_> {
                 return self.fail(failure).await;
             }
         };
-        if self.buffered.is_some() {
+        if let Some(body) = &self.buffered {
+            self.account.set_base(body.held());
             self.upload = Upload::Whole;
         }
         let mut attempt = Attempt {
@@ -200,14 +201,17 @@ impl Exchange<'_> {
         // A client that goes away meanwhile leaves the queue, and its request is not sent.
         let connected = std::future::poll_fn(|cx| {
             if self.client.stream.poll_dead().is_ready() {
-                return Poll::Ready(None);
+                return Poll::Ready(Err(Failure::ClientGone));
             }
-            connecting.as_mut().poll(cx).map(Some)
+            if self.account.is_condemned() {
+                return Poll::Ready(Err(Failure::Shed));
+            }
+            connecting.as_mut().poll(cx).map(Ok)
         });
         match connected.await {
-            None => Err(Failure::ClientGone),
-            Some(Ok(connection)) => Ok(connection),
-            Some(Err(error)) => {
+            Err(failure) => Err(failure),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
                 if error.blames_server() {
                     lease.report(Report::ConnectFailed);
                 }
@@ -284,7 +288,7 @@ impl Exchange<'_> {
             .route_config()
             .and_then(|r| r.settings.buffer_response.as_ref())
             .map(buffer::response_spool);
-        let result = relay.run().await;
+        let result = relay.run(&self.account).await;
 
         let clean = relay.is_upstream_clean();
         let hint = relay
@@ -293,8 +297,9 @@ impl Exchange<'_> {
             .map(|s| s.saturating_mul(1_000));
         let status = relay.facts.map(|f| f.status);
         let (down_at, spool) = relay.take_waiting();
-        // An interim answer that is half out cannot be followed by one of ours either.
-        attempt.answered = (relay.delivered > 0 && status.is_some()) || down_at > 0;
+        // An interim answer that is half out cannot be followed by one of ours either, wherever its other half waits.
+        let halved = down_at > 0 || spool.as_ref().is_some_and(|s| !s.is_empty());
+        attempt.answered = relay.delivered > 0 && (status.is_some() || halved);
         attempt.replayable = relay.is_replayable();
         attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
         attempt.received = relay.received;
@@ -337,7 +342,13 @@ impl Exchange<'_> {
         let Unfed { down_at, mut spool } = unfed;
         let idle = self.plan().map_or(0, |p| p.bounds.client_send_idle);
         let head = self.work.down.get(down_at..).unwrap_or_default();
-        let (sent, result) = buffer::feed(&self.client.stream, head, &mut spool, idle).await;
+        let memory = self.work.held();
+        let waiting = Waiting {
+            head,
+            spool: &mut spool,
+            memory,
+        };
+        let (sent, result) = buffer::feed(&self.client.stream, waiting, idle, &self.account).await;
         self.story.sent += sent;
         if let Some(error) = spool.take_disk_error() {
             narthex_observe::warn_throttled!(%error, "an answer was buffered in memory only; check the buffer directory and its space");
@@ -360,8 +371,12 @@ impl Exchange<'_> {
             &connection.stream,
             &mut self.work,
             idle,
+            &self.account,
         )
         .await;
+        if ended.shed {
+            self.story.failure = Some(Failure::Shed);
+        }
         self.story.received += ended.up;
         self.story.body_sent += ended.down;
         self.story.sent += ended.down;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_config::model::{Action, Route, Site};
 use narthex_filter::chain::{Target, Verdict};
@@ -18,6 +19,7 @@ use narthex_net::scratch;
 use narthex_route::{Fields, Query};
 use narthex_wire::h1::scan::{self, Progress};
 
+use crate::account::Account;
 use crate::connection::{Client, Next};
 use crate::core::{CoreProxy, CoreRuntime};
 use crate::fail::Failure;
@@ -41,6 +43,8 @@ pub(crate) struct Exchange<'c> {
     /// The listener is gone from the configuration: this is the connection's last request.
     pub(crate) retired: bool,
     pub(crate) work: Box<Work>,
+    /// What is held in buffers.
+    pub(crate) account: Account<'c>,
     pub(crate) facts: Option<RequestFacts>,
     pub(crate) identity: Identity,
     /// Canonical host; where it stands.
@@ -148,6 +152,7 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
         listener,
         retired: !live,
         work,
+        account: proxy.ledger.open(),
         facts: None,
         identity: Identity {
             ip: None,
@@ -268,10 +273,7 @@ impl Exchange<'_> {
                 }
                 Ok(_) => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if rt::timeout_at(deadline, self.client.stream.readable())
-                        .await
-                        .is_err()
-                    {
+                    if !self.wait_for_more(deadline).await? {
                         // A connection that never said anything is closed without a word.
                         return if self.work.input.is_empty() {
                             Ok(false)
@@ -289,6 +291,23 @@ impl Exchange<'_> {
                 }
             }
         }
+    }
+
+    /// Waits for more of the head; false if the time is over.
+    async fn wait_for_more(&self, deadline: u64) -> Result<bool, Failure> {
+        let wait = |this: &mut &Self, _: &mut std::task::Context<'_>| {
+            let readable = this.client.stream.registration();
+            if readable.poll_ready(rt::Interest::Read).is_ready() {
+                return Poll::Ready(Ok(true));
+            }
+            rt::poll_deadline(deadline).map(|()| Ok(false))
+        };
+        let mut this = self;
+        std::future::poll_fn(|cx| {
+            self.account
+                .poll(&mut this, cx, wait, |this| this.work.held())
+        })
+        .await
     }
 
     /// Takes what has arrived, by way of the scratch buffer: the request's memory is as large as what came.
@@ -574,7 +593,7 @@ impl Exchange<'_> {
             && self.client.requests < listener.connections.requests
             && (plan.max_age_ms == 0
                 || rt::now_ms().saturating_sub(self.client.opened_ms) < plan.max_age_ms)
-            && !self.proxy.shared.is_shedding()
+            && !self.proxy.ends_keep_alive()
     }
 }
 

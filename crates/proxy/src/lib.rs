@@ -1,5 +1,6 @@
 //! One request from start to end. Start reading at [`handle`]: it is the request's life, top to bottom.
 
+mod account;
 mod answer;
 mod buffer;
 mod connection;
@@ -17,10 +18,13 @@ mod metrics;
 mod record;
 mod relay;
 mod runtime;
+mod shed;
 mod spool;
 mod trailer;
 mod tunnel;
 mod work;
 
+pub use crate::account::Holding;
 pub use crate::core::CoreProxy;
 pub use crate::runtime::{BuildError, Runtime, Shared};
+pub use crate::shed::{Memory, Stage};

@@ -18,6 +18,7 @@ use narthex_wire::h1::scan::HeadLimits;
 use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
+use crate::shed::{Memory, Stage};
 
 /// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
 const CLIENTS_MAX: usize = 1_000_000;
@@ -36,7 +37,7 @@ pub struct Shared {
     listener_ids: Mutex<Vec<(model::Address, Arc<AtomicUsize>)>>,
     pub(crate) metrics: GlobalMetrics,
     ready: AtomicBool,
-    shedding: AtomicBool,
+    memory: Memory,
 }
 
 impl Shared {
@@ -54,7 +55,7 @@ impl Shared {
             sinks,
             listener_ids: Mutex::default(),
             ready: AtomicBool::new(false),
-            shedding: AtomicBool::new(false),
+            memory: Memory::new(&registry),
             registry,
         })
     }
@@ -89,14 +90,14 @@ impl Shared {
         self.ready.load(Ordering::Relaxed) && !self.is_shedding()
     }
 
-    /// Over the memory cap: new connections are refused, idle ones closed.
-    pub fn set_shedding(&self, shedding: bool) {
-        self.shedding.store(shedding, Ordering::Relaxed);
+    /// The memory cap, and what is done about it.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Over the memory cap?
     pub fn is_shedding(&self) -> bool {
-        self.shedding.load(Ordering::Relaxed)
+        self.memory.stage() > Stage::Calm
     }
 
     /// Reopens every log file (after rotation).

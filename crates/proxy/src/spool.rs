@@ -94,6 +94,11 @@ impl<P: Place> Spool<P> {
             .saturating_add(self.pending.len() as u64)
     }
 
+    /// Bytes of memory.
+    pub(crate) fn held(&self) -> usize {
+        self.ready.held() + self.pending.capacity() + self.disk.held()
+    }
+
     /// Nothing in the queue.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0

@@ -7,13 +7,19 @@ use narthex_net::rt::{self, Interest};
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
+use crate::account::Account;
 use crate::work::Work;
+
+/// A direction that waits for more keeps no larger buffer than this. Bytes.
+const KEEP: usize = 16 * 1024;
 
 /// Bytes that went through.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
     pub(crate) up: u64,
     pub(crate) down: u64,
+    /// Ended by us, for the memory that it held.
+    pub(crate) shed: bool,
 }
 
 struct Direction<'a> {
@@ -89,7 +95,15 @@ impl<'a> Direction<'a> {
         }
     }
 
-    fn wait(&self) {
+    /// Bytes of memory.
+    fn held(&self) -> usize {
+        self.pending.capacity()
+    }
+
+    fn wait(&mut self) {
+        if self.pending.is_empty() && self.pending.capacity() > KEEP {
+            self.pending = Vec::new();
+        }
         if self.done {
             return;
         }
@@ -107,11 +121,17 @@ pub(crate) async fn run(
     upstream: &Stream,
     work: &mut Work,
     idle_ms: u64,
+    account: &Account<'_>,
 ) -> Ended {
     let mut up = Direction::new(client, upstream, work.rest().to_vec());
     let mut down = Direction::new(upstream, client, std::mem::take(&mut work.response));
     let mut last = rt::now_ms();
+    let mut shed = false;
     std::future::poll_fn(|cx| {
+        if account.is_condemned() {
+            shed = true;
+            return Poll::Ready(());
+        }
         for round in 0.. {
             let (Ok(a), Ok(b)) = (up.step(), down.step()) else {
                 return Poll::Ready(());
@@ -135,6 +155,7 @@ pub(crate) async fn run(
         {
             return Poll::Ready(());
         }
+        account.charge(work.held() + up.held() + down.held(), cx);
         if idle_ms > 0 && rt::poll_deadline(last.saturating_add(idle_ms)).is_ready() {
             return Poll::Ready(());
         }
@@ -144,5 +165,6 @@ pub(crate) async fn run(
     Ended {
         up: up.moved,
         down: down.moved,
+        shed,
     }
 }

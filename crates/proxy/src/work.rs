@@ -65,6 +65,35 @@ impl Work {
         self.response_edits.clear();
     }
 
+    /// Bytes of memory in the buffers that grow with what is sent to us.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        // No sum of capacities overflows: they are all in memory.
+        self.input.capacity()
+            + self.response.capacity()
+            + self.up.capacity()
+            + self.down.capacity()
+            + self.replay.capacity()
+            + self.request_trailers.capacity()
+            + self.response_trailers.capacity()
+    }
+
+    /// Gives back what is not needed to answer and to tell: the request's head stays.
+    pub(crate) fn give_up_buffers(&mut self) {
+        self.input.truncate(self.taken);
+        self.input.shrink_to_fit();
+        for buffer in [
+            &mut self.response,
+            &mut self.up,
+            &mut self.down,
+            &mut self.replay,
+            &mut self.request_trailers,
+            &mut self.response_trailers,
+        ] {
+            *buffer = Vec::new();
+        }
+    }
+
     /// What the client sent and nobody has taken.
     pub(crate) fn rest(&self) -> &[u8] {
         self.input.get(self.taken..).unwrap_or_default()

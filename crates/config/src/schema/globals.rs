@@ -92,7 +92,7 @@ static PROCESS: [NodeSpec; 14] = [
     },
     NodeSpec {
         name: "memory",
-        doc: "Cap on buffers and queues. At the cap the proxy sheds in order: new connections, idle ones, the largest consumer.",
+        doc: "Cap on the process's memory and on its buffers. Above it the proxy sheds in order, a stage further every 100 ms: it refuses new connections, closes idle ones, ends keep-alive, aborts the exchanges that hold most (503 `memory`); until 5% below.",
         props: &[prop(
             "max",
             Memory,

@@ -24,6 +24,7 @@ use narthex_net::scratch::BULK;
 use narthex_net::stream::Stream;
 use narthex_wire::h1::scan::HeadLimits;
 
+use crate::account::Account;
 use crate::fail::Failure;
 use crate::spool::Spool;
 use crate::work::Work;
@@ -32,7 +33,7 @@ pub(crate) use request_body::Source;
 use response_body::Sink;
 
 /// Bytes moved before other connections of the core get their turn.
-const FAIR_SHARE: usize = 1024 * 1024;
+pub(crate) const FAIR_SHARE: usize = 1024 * 1024;
 
 /// Room in a buffer that is kept for the end of a body: the last chunk and its trailers.
 const SPOOL_RESERVE: usize = 12 * 1024;
@@ -213,8 +214,21 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     /// Runs to the end of the exchange.
-    pub(crate) async fn run(&mut self) -> Result<Ended, Failure> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+    pub(crate) async fn run(&mut self, account: &Account<'_>) -> Result<Ended, Failure> {
+        std::future::poll_fn(|cx| account.poll(self, cx, Self::poll, Self::held)).await
+    }
+
+    /// Bytes of memory of both directions.
+    #[inline]
+    fn held(&self) -> usize {
+        let mut held = self.work.held();
+        if let Source::Spooled(reader) = &self.source {
+            held += reader.held();
+        }
+        if let Some(spool) = &self.spool {
+            held += spool.held();
+        }
+        held
     }
 
     /// May the upstream connection carry another request? Only if both directions ended on a message boundary.

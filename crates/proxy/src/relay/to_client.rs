@@ -81,7 +81,11 @@ impl<D: Downstream> Relay<'_, D> {
     /// Keeps what the client's socket has not taken.
     fn keep_down(&mut self, bytes: &[u8]) {
         match &mut self.spool {
-            Some(spool) => spool.push(bytes),
+            Some(spool) => {
+                spool.push(bytes);
+                // A buffer takes as fast as the origin gives: that is moving, too.
+                self.moved += bytes.len();
+            }
             None => self.work.down.extend_from_slice(bytes),
         }
     }

@@ -14,11 +14,18 @@ pub(super) struct Blocks {
     /// Bytes of the first block that have been taken.
     at: usize,
     len: usize,
+    /// Memory of all blocks, bytes.
+    held: usize,
 }
 
 impl Blocks {
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of memory.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,7 +49,8 @@ impl Blocks {
             }
             left -= here;
             self.at = 0;
-            self.queue.pop_front();
+            let gone = self.queue.pop_front();
+            self.held -= gone.map_or(0, |b| b.capacity());
         }
     }
 
@@ -57,6 +65,7 @@ impl Blocks {
         for part in rest.chunks(BLOCK) {
             let mut block = Vec::with_capacity(part.len().max(SMALLEST));
             block.extend_from_slice(part);
+            self.held += block.capacity();
             self.queue.push_back(block);
         }
     }
@@ -65,6 +74,7 @@ impl Blocks {
     pub(super) fn push_block(&mut self, block: Vec<u8>) {
         if !block.is_empty() {
             self.len += block.len();
+            self.held += block.capacity();
             self.queue.push_back(block);
         }
     }

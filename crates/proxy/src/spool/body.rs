@@ -61,6 +61,11 @@ impl<P: Place> BodyBuilder<P> {
         self.pending.extend_from_slice(later);
     }
 
+    /// Bytes of memory.
+    pub(crate) fn held(&self) -> usize {
+        self.ready.held() + self.pending.capacity() + self.disk.held()
+    }
+
     /// Bytes so far.
     pub(crate) fn len(&self) -> u64 {
         (self.ready.len() as u64)
@@ -102,8 +107,10 @@ impl<P: Place> BodyBuilder<P> {
         }
         let len = self.len();
         let (file, file_len) = self.disk.stored_file();
+        let held = self.ready.held() + self.pending.capacity();
         Poll::Ready(Ok(SpooledBody(Rc::new(Stored {
             len,
+            held,
             memory: mem::take(&mut self.ready).into_blocks(),
             file,
             file_len,
@@ -115,6 +122,8 @@ impl<P: Place> BodyBuilder<P> {
 
 struct Stored<P: Place> {
     len: u64,
+    /// Bytes of memory.
+    held: usize,
     /// First the memory, then the file, then what was too little to be written.
     memory: Vec<Vec<u8>>,
     file: Option<Shared<P::File>>,
@@ -136,6 +145,11 @@ impl<P: Place> SpooledBody<P> {
     /// Bytes of the body.
     pub(crate) fn len(&self) -> u64 {
         self.0.len
+    }
+
+    /// Bytes of memory, but for what its readers read ahead.
+    pub(crate) fn held(&self) -> usize {
+        self.0.held
     }
 
     /// No bytes at all.
@@ -187,6 +201,12 @@ impl<P: Place> BodyReader<P> {
             return self.ahead.front();
         }
         self.stored.tail.get(self.at..).unwrap_or_default()
+    }
+
+    /// Bytes of memory of this reading alone: what it has read ahead.
+    pub(crate) fn held(&self) -> usize {
+        let reading = if self.reading.is_some() { BLOCK } else { 0 };
+        self.ahead.held() + reading
     }
 
     /// Takes `n` bytes of [`BodyReader::front`].

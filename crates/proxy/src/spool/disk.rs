@@ -137,6 +137,12 @@ impl<P: Place> Disk<P> {
         self.written.saturating_sub(self.read)
     }
 
+    /// Bytes of memory in the blocks that are being written and read.
+    pub(super) fn held(&self) -> usize {
+        let reading = self.reading.as_ref().map_or(0, |(length, _)| *length);
+        self.block.capacity().saturating_add(reading)
+    }
+
     pub(super) fn unwritten(&self) -> usize {
         self.block.len().saturating_sub(self.block_at)
     }
