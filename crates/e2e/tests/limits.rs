@@ -12,6 +12,8 @@
 
 use narthex_e2e::kit::attack::{Client, End, Response};
 use narthex_e2e::kit::craft::{EVIL, get, request, sized};
+use narthex_e2e::kit::origin::Origin;
+use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 
 /// One request on a connection of its own; a refusal must close it.
@@ -207,6 +209,40 @@ fn connections_per_client() {
             == Some(200)),
         "room again"
     );
+}
+
+/// A listener's own limit counts its own connections: what a client has elsewhere is neither here nor there.
+#[test]
+fn connections_per_client_of_a_listener() {
+    let origin = Origin::start();
+    let text = Rig::text(&origin, "connections per-client=2", "", "proxy \"u\"");
+    let second = "listen \"127.0.0.1:@PORT2@\" { connections per-client=2 }";
+    let proxy = Proxy::start(&format!("{text}\n{second}\nconnections per-client=1\n"));
+    let served = |address| {
+        let mut c = Client::connect(address);
+        c.send(get("/", ""));
+        let ok = c.read_response("GET").is_ok_and(|r| r.status == 200);
+        ok.then_some(c)
+    };
+    let mut held = Vec::new();
+    for address in [proxy.addr(), proxy.addr2()] {
+        // The probe that waited for the proxy to start may still be counted.
+        for _ in 0..2 {
+            let mut one = None;
+            assert!(narthex_e2e::kit::eventually(
+                narthex_e2e::kit::PATIENCE,
+                || {
+                    one = served(address);
+                    one.is_some()
+                }
+            ));
+            held.extend(one);
+        }
+    }
+    assert_eq!(held.len(), 4);
+    for address in [proxy.addr(), proxy.addr2()] {
+        assert!(served(address).is_none(), "a third connection");
+    }
 }
 
 #[test]

@@ -166,7 +166,7 @@ async fn admit(
     let config = rt_.runtime.config.listeners.get(index)?;
     let plan = rt_.runtime.listeners.get(index)?;
     plan.metrics.accepted.inc(proxy.core);
-    let place = Place::take(&plan.open, config.connections.max);
+    let place = Place::take(&plan.door.open, config.connections.max);
     let max = rt_.runtime.config.connections_max;
     let over = place.is_none() || (max > 0 && proxy.shared.balance().total() > max);
     if over || proxy.refuses_new() {
@@ -210,12 +210,16 @@ async fn admit(
             }
         }
     }
-    let per_client = match config.connections.per_client {
-        0 => rt_.runtime.config.connections_per_client,
-        n => n,
+    // A listener's own limit is about its own connections; the process's, about those of all other listeners together.
+    let (counts, per_client) = match config.connections.per_client {
+        0 => (
+            &proxy.shared.clients,
+            rt_.runtime.config.connections_per_client,
+        ),
+        n => (&plan.door.clients, n),
     };
     let guard = match peer_ip(client.peer) {
-        Some(ip) if per_client > 0 => match proxy.shared.clients.try_open(ip, per_client) {
+        Some(ip) if per_client > 0 => match counts.try_open(ip, per_client) {
             Some(guard) => Some(guard),
             None => {
                 plan.metrics.refused.inc(proxy.core);

@@ -29,12 +29,13 @@ pub struct Shared {
     cores: usize,
     registry: Registry,
     fleet: Arc<Fleet>,
+    /// By client, on all listeners that have no limit of their own.
     pub(crate) clients: Arc<ClientCounts>,
     balance: Arc<Balance>,
     sinks: Arc<Mutex<HashMap<String, LogSink>>>,
     /// Addresses of listeners, in the order they were first seen: a connection keeps its listener's place in this list
     /// across reloads.
-    listener_ids: Mutex<Vec<(model::Address, Arc<AtomicUsize>)>>,
+    listener_ids: Mutex<Vec<(model::Address, Door)>>,
     pub(crate) metrics: GlobalMetrics,
     ready: AtomicBool,
     memory: Memory,
@@ -124,8 +125,8 @@ impl Shared {
         }
     }
 
-    /// A listener's place in the list, and the count of its open connections.
-    fn listener(&self, address: &model::Address) -> (u32, Arc<AtomicUsize>) {
+    /// A listener's place in the list, and the counts of its open connections.
+    fn listener(&self, address: &model::Address) -> (u32, Door) {
         let mut known = self
             .listener_ids
             .lock()
@@ -134,15 +135,14 @@ impl Shared {
             .iter()
             .position(|(a, _)| a == address)
             .unwrap_or_else(|| {
-                known.push((address.clone(), Arc::default()));
+                known.push((address.clone(), Door::new()));
                 known.len() - 1
             });
         (
             at as u32,
             known
                 .get(at)
-                .map(|(_, open)| Arc::clone(open))
-                .unwrap_or_default(),
+                .map_or_else(Door::new, |(_, door)| door.clone()),
         )
     }
 
@@ -224,12 +224,30 @@ pub struct Runtime {
     pub(crate) logs: Vec<(LogSink, Arc<logging::LogPlan>)>,
 }
 
+/// Who is inside by a listener.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// Its connections, if their number is bounded.
+    pub(crate) open: Arc<AtomicUsize>,
+    /// Its connections by client, if it has a limit of its own for them.
+    pub(crate) clients: Arc<ClientCounts>,
+}
+
+impl Door {
+    fn new() -> Self {
+        Self {
+            open: Arc::default(),
+            clients: ClientCounts::new(CLIENTS_MAX),
+        }
+    }
+}
+
 /// A listener as the data path uses it.
 pub(crate) struct ListenerPlan {
     /// The same for the same address in every configuration.
     pub(crate) id: u32,
-    /// Its connections, if their number is bounded; survives reloads.
-    pub(crate) open: Arc<AtomicUsize>,
+    /// Survives reloads.
+    pub(crate) door: Door,
     pub(crate) head_limits: HeadLimits,
     pub(crate) bounds: Bounds,
     pub(crate) header_ms: u64,
@@ -316,10 +334,10 @@ impl SitePlan {
 impl ListenerPlan {
     fn build(listener: &model::Listener, shared: &Shared) -> Self {
         let (limits, t) = (&listener.limits, &listener.timeouts);
-        let (id, open) = shared.listener(&listener.address);
+        let (id, door) = shared.listener(&listener.address);
         Self {
             id,
-            open,
+            door,
             head_limits: HeadLimits {
                 line: limits.request_line,
                 field: limits.field,

@@ -55,7 +55,8 @@ pub struct Listener {
 pub struct ListenerConnections {
     /// 0: only the process-wide limit applies.
     pub max: usize,
-    /// Per client address (per /64 for IPv6) on this listener; 0: only the process-wide limit applies.
+    /// Per client address (per /64 for IPv6) on this listener, instead of the process's limit; 0: the
+    /// process's limit applies.
     pub per_client: usize,
     /// Requests before the connection is closed; default 10,000.
     pub requests: u32,

@@ -39,7 +39,8 @@ pub struct Config {
     pub memory: MemoryCap,
     /// Client connections in the whole process; 0 means "80% of half the open-file limit", decided at start.
     pub connections_max: usize,
-    /// Client connections per client address (per /64 for IPv6) in the whole process; 0 means no limit.
+    /// Client connections per client address (per /64 for IPv6), over all listeners without a limit of their own; 0 means no
+    /// limit.
     pub connections_per_client: usize,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,

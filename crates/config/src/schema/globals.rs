@@ -116,7 +116,7 @@ static PROCESS: [NodeSpec; 14] = [
                 "per-client",
                 Int(0, 100_000_000),
                 "1000",
-                "Per client address (per /64 for IPv6); 0: no limit.",
+                "Per client address (per /64 for IPv6), over all listeners without a limit of their own; 0: no limit.",
             ),
         ],
         example: "connections max=20000 per-client=1000",

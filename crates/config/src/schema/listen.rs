@@ -77,7 +77,7 @@ static KEYS: [NodeSpec; 11] = [
                 "per-client",
                 Int(0, 100_000_000),
                 "0",
-                "Per client address (per /64 for IPv6); 0: only the process's limit.",
+                "Per client address (per /64 for IPv6) on this listener, instead of the process's limit; 0: the process's limit.",
             ),
             prop(
                 "requests",
