@@ -141,7 +141,10 @@ fn h1_31_a_half_sent_interim_answer_is_not_followed_by_ours() {
         );
         let (bytes, end) = c.rest();
         let text = String::from_utf8_lossy(&bytes);
-        assert!(text.starts_with("HTTP/1.1 103 E\r\n"), "{name}: nothing came");
+        assert!(
+            text.starts_with("HTTP/1.1 103 E\r\n"),
+            "{name}: nothing came"
+        );
         // An answer of ours may stand behind a whole interim one, if the kernel happened to have taken it to its end.
         for (at, _) in text.match_indices("HTTP/1.1 ").skip(1) {
             let (before, from) = text.split_at(at);

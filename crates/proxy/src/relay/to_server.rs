@@ -34,7 +34,8 @@ impl<D: Downstream> Relay<'_, D> {
             progress = true;
         }
         if matches!(self.source, Source::Done) || self.up_broken {
-            return Ok(progress);
+            // Nothing is left to come back for: the way down is looked at after this.
+            return Ok(false);
         }
         if matches!(self.source, Source::Spooled(_)) {
             return Ok(self.send_spooled() || progress);
