@@ -24,7 +24,7 @@ impl Drop for Outer {
     }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+fn children(pid: u32) -> Vec<i32> {
     fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
         .unwrap_or_default()
         .split_whitespace()
@@ -75,16 +75,17 @@ fn orphans_are_buried_and_a_stop_is_heard() {
     let [init] = init[..] else {
         panic!("one child was expected: {init:?}")
     };
-    assert_eq!(children(init).len(), 1, "the orphan waits");
+    let orphans = || children(init.cast_unsigned());
+    assert_eq!(orphans().len(), 1, "the orphan waits");
     // Its end: nobody writes any more.
     drop(fs::File::options().write(true).open(&fifo).unwrap());
     assert!(
-        eventually(PATIENCE, || children(init).is_empty()),
+        eventually(PATIENCE, || orphans().is_empty()),
         "the orphan stays a zombie"
     );
     assert_eq!(Client::connect(addr).ask(get("/", "")).status, 200);
 
-    kill_process(Pid::from_raw(init as i32).unwrap(), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(init).unwrap(), Signal::TERM).unwrap();
     let mut status = None;
     assert!(
         eventually(PATIENCE, || {
