@@ -141,7 +141,11 @@ impl<'a> Head<'a> {
     /// First value of a known field.
     #[inline]
     pub fn get(&self, id: FieldId) -> Option<&'a [u8]> {
-        self.all(id).next()
+        if self.index.present.has(id) {
+            self.all(id).next()
+        } else {
+            None
+        }
     }
 
     /// Every value of a known field, in order.

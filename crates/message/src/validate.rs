@@ -352,7 +352,16 @@ struct Connection {
     nominates: bool,
 }
 
+#[inline]
 fn connection(head: Head<'_>) -> Result<Connection, Reject> {
+    if head.index.present.has(FieldId::Connection) {
+        connection_of(head)
+    } else {
+        Ok(Connection::default())
+    }
+}
+
+fn connection_of(head: Head<'_>) -> Result<Connection, Reject> {
     let mut c = Connection::default();
     for value in head.all(FieldId::Connection) {
         for token in tokens(value) {
@@ -386,11 +395,10 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// RFC 9110 10.1.1. HTTP/1.0 has no expectations; an expectation without a body is void.
 fn expectation(head: Head<'_>, version: Version, body: Body) -> Result<bool, Reject> {
-    let mut values = head.all(FieldId::Expect);
-    let Some(value) = values.next() else {
+    let Some(value) = head.get(FieldId::Expect) else {
         return Ok(false);
     };
-    if values.next().is_some() || !value.eq_ignore_ascii_case(b"100-continue") {
+    if head.index.repeated.has(FieldId::Expect) || !value.eq_ignore_ascii_case(b"100-continue") {
         return Err(Reject::Expectation);
     }
     Ok(version == Version::Http11 && !body.is_empty())

@@ -250,54 +250,56 @@ fn status_line(
 
 /// Field lines from `index.scanned` to the empty line.
 fn fields(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<Progress, Fault> {
+    let mut rest = bytes.get(index.scanned..).unwrap_or_default();
     loop {
-        let start = index.scanned;
-        let rest = bytes.get(start..).unwrap_or_default();
         if rest.starts_with(b"\r\n") {
-            index.scanned = start + 2;
-            check_size(start + 2, index, limits)?;
-            return Ok(Progress::Complete(start + 2));
+            index.scanned += 2;
+            check_size(index.scanned, index, limits)?;
+            return Ok(Progress::Complete(index.scanned));
         }
-        let field = match usual_line(rest, start as u32) {
-            Some(field) if field.end as usize - start - 2 <= limits.field => field,
-            _ => match unusual_line(bytes, start, limits)? {
-                Some(field) => field,
-                None => break,
-            },
+        let taken = match rest.first_chunk::<BLOCK>() {
+            Some(block) => usual_line(block, rest, index, limits),
+            None => usual_last_line(rest, index, limits),
+        };
+        if let Some(after) = taken {
+            rest = after;
+            continue;
+        }
+        let Some(field) = unusual_line(bytes, index.scanned, limits)? else {
+            break;
         };
         if index.fields.len() >= limits.fields {
             return Err(Fault::TooMany);
         }
         index.scanned = field.end as usize;
         index.push(field);
+        rest = bytes.get(index.scanned..).unwrap_or_default();
     }
     check_size(bytes.len(), index, limits)?;
     Ok(Progress::Partial)
 }
 
-/// A whole line as everybody writes it: a known name, a colon, one space, a value that neither begins nor ends with white
-/// space. What is anything else, or perhaps a fault, is for [`field_line`], which agrees with this on every such line.
-///
-/// No sum of offsets here can be too large: every one lies in the slice.
-#[inline(always)]
-fn usual_line(rest: &[u8], start: u32) -> Option<Field> {
-    let Some(block) = rest.first_chunk::<BLOCK>() else {
-        return usual_last_line(rest, start);
-    };
-    usual_in(block, rest, start)
-}
-
-/// The same near the end of what has arrived.
+/// Near the end of what has arrived: [`usual_line`] in a block that is filled up.
 #[inline(never)]
-fn usual_last_line(rest: &[u8], start: u32) -> Option<Field> {
+fn usual_last_line<'b>(rest: &'b [u8], index: &mut Index, limits: &HeadLimits) -> Option<&'b [u8]> {
     // A zero is never part of a line.
     let mut block = [0; BLOCK];
     block.get_mut(..rest.len())?.copy_from_slice(rest);
-    usual_in(&block, rest, start)
+    usual_line(&block, rest, index, limits)
 }
 
+/// Records a whole line as everybody writes it (a known name, a colon, one space, a value that neither begins nor ends with
+/// white space), and says what follows. What is anything else, or perhaps a fault, is for [`field_line`], which agrees with
+/// this on every such line.
+///
+/// `block` is the beginning of `rest`. No sum of offsets here can be too large: every one lies in the slice.
 #[inline(always)]
-fn usual_in(block: &[u8; BLOCK], rest: &[u8], start: u32) -> Option<Field> {
+fn usual_line<'b>(
+    block: &[u8; BLOCK],
+    rest: &'b [u8],
+    index: &mut Index,
+    limits: &HeadLimits,
+) -> Option<&'b [u8]> {
     let marks = lanes::marks(block);
     let name_len = marks.colons.trailing_zeros();
     let id = FieldId::at_start_of(block.first_chunk()?, name_len as usize);
@@ -306,19 +308,25 @@ fn usual_in(block: &[u8; BLOCK], rest: &[u8], start: u32) -> Option<Field> {
     }
     // A known name is far shorter than a block.
     let value_at = name_len.wrapping_add(2);
-    let end = match marks.controls.checked_shr(value_at)? {
+    let len = match marks.controls.checked_shr(value_at)? {
         0 => value_end(rest, BLOCK),
         after => value_at.wrapping_add(after.trailing_zeros()) as usize,
     };
-    let line = rest.get(name_len as usize..end.wrapping_add(2))?;
-    let [b':', b' ', first, .., b'\r', b'\n'] = line else {
+    if len > limits.field || index.fields.len() >= limits.fields {
+        return None;
+    }
+    let (line, after) = rest.split_at_checked(len.wrapping_add(2))?;
+    let [b':', b' ', first, .., last, b'\r', b'\n'] = line.get(name_len as usize..)? else {
+        // No such line; or a value of one byte, which is rare.
         return None;
     };
-    let last = line.get(line.len().wrapping_sub(3))?;
     if *first <= b' ' || matches!(last, b' ' | b'\t') {
         return None;
     }
-    Some(Field {
+    let start = index.scanned as u32;
+    let end = start.wrapping_add(len as u32);
+    index.scanned = index.scanned.wrapping_add(line.len());
+    index.push(Field {
         id,
         sloppy: false,
         name: Span {
@@ -327,10 +335,11 @@ fn usual_in(block: &[u8; BLOCK], rest: &[u8], start: u32) -> Option<Field> {
         },
         value: Span {
             start: start.wrapping_add(value_at),
-            end: start.wrapping_add(end as u32),
+            end,
         },
-        end: start.wrapping_add(end as u32).wrapping_add(2),
-    })
+        end: end.wrapping_add(2),
+    });
+    Some(after)
 }
 
 /// Any other line, or the fault in it. `None` if more bytes are needed.
