@@ -1,10 +1,13 @@
 //! The kit: an origin that records and misbehaves ([`origin`]), a client that sends exactly the bytes it is told
-//! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]).
+//! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]). For
+//! faults under load: paced load with a tally ([`load`]) and origins that can be killed ([`chaos`]).
 
 pub mod attack;
 pub mod canon;
+pub mod chaos;
 pub mod craft;
 pub mod http;
+pub mod load;
 pub mod model;
 pub mod origin;
 pub mod proxy;
