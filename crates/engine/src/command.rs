@@ -41,6 +41,22 @@ pub enum Command {
     },
     /// The configuration that serves.
     Config(Reply<Arc<Config>>),
+    /// Let a new process take over.
+    Upgrade {
+        /// Longest wait until it is ready.
+        timeout: Duration,
+        /// What came of it, or why this process serves on.
+        reply: Reply<Result<UpgradeReport, String>>,
+    },
+}
+
+/// An upgrade that took effect.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpgradeReport {
+    /// Number of the process that serves now.
+    pub pid: u32,
+    /// From the request to the moment it served.
+    pub milliseconds: u64,
 }
 
 /// A reload that took effect.

@@ -162,6 +162,11 @@ impl Engine {
                 self.shared.reopen_logs();
             }
             Command::Config(reply) => drop(reply.send(Arc::clone(&self.active.config))),
+            Command::Upgrade { reply, .. } => {
+                drop(reply.send(Err(
+                    "this build cannot be replaced while it runs".to_owned(),
+                )));
+            }
         }
         None
     }

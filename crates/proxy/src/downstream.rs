@@ -103,6 +103,9 @@ impl Downstream for ToClient<'_, '_> {
                 out,
             );
         }
+        if let Some(cookie) = &ex.cookie {
+            encode::line("Set-Cookie", cookie, out);
+        }
         self.write_framing(facts, framing, out);
         ex.connection_line(self.keep, out);
         out.extend_from_slice(b"\r\n");

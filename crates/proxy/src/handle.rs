@@ -64,6 +64,8 @@ pub(crate) struct Exchange<'c> {
     pub(crate) buffered: Option<SpooledBody>,
     /// How much of the body has been taken from the client.
     pub(crate) upload: Upload,
+    /// Value of a `Set-Cookie` that the answer carries for us.
+    pub(crate) cookie: Option<Vec<u8>>,
     pub(crate) story: Story,
 }
 
@@ -169,6 +171,7 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
         request_id: [b'0'; 32],
         given_id: None,
         buffered: None,
+        cookie: None,
         upload: Upload::Untouched,
     };
     let next = exchange.run().await;

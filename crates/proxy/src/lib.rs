@@ -1,7 +1,9 @@
 //! One request from start to end. Start reading at [`handle`]: it is the request's life, top to bottom.
 
 mod account;
+mod affinity;
 mod answer;
+mod attempt;
 mod buffer;
 mod connection;
 mod core;
@@ -17,6 +19,7 @@ mod max_forwards;
 mod metrics;
 mod record;
 mod relay;
+mod request_head;
 mod runtime;
 mod shed;
 mod spool;

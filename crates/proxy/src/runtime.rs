@@ -289,6 +289,7 @@ impl Runtime {
             .iter()
             .map(|l| ListenerPlan::build(l, shared))
             .collect();
+        shared.fleet.set_zone(config.zone.as_deref());
         let clusters = shared.fleet.reconcile(&config.upstreams);
         Ok(Arc::new(Self {
             config,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use narthex_config::model::{
-    Balance, Eject, HealthCheck, Retry, Server, ServerAddress, Upstream, UpstreamConnections,
-    UpstreamTimeouts,
+    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, Upstream,
+    UpstreamConnections, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
 
@@ -23,6 +23,10 @@ use crate::fleet::Changes;
 pub struct Settings {
     /// Policy.
     pub balance: Balance,
+    /// Which servers come first.
+    pub ranks: Ranks,
+    /// Where we are, to be compared with [`Member::zone`].
+    pub zone: Option<Arc<str>>,
     /// Active check.
     pub health: Option<HealthCheck>,
     /// Passive marking.
@@ -41,9 +45,11 @@ pub struct Settings {
 
 impl Settings {
     /// Takes what concerns us.
-    pub fn new(upstream: &Upstream) -> Self {
+    pub fn new(upstream: &Upstream, zone: Option<&Arc<str>>) -> Self {
         Self {
             balance: upstream.balance.clone(),
+            ranks: upstream.ranks.clone(),
+            zone: zone.cloned(),
             health: upstream.health.clone(),
             eject: upstream.eject.clone(),
             retry: upstream.retry.clone(),
@@ -69,6 +75,10 @@ pub struct Member {
     pub weight: u32,
     /// Used only when no other is available.
     pub backup: bool,
+    /// 0..=15; a lower one comes first.
+    pub priority: u8,
+    /// Where it is.
+    pub zone: Option<Arc<str>>,
 }
 
 /// The servers of an upstream at one moment.
@@ -105,6 +115,8 @@ pub struct Cluster {
     set: ArcSwap<ServerSet>,
     /// Moves when `settings` or `set` do.
     version: AtomicU64,
+    /// Moves when the health or the order of a server does.
+    epoch: AtomicU64,
     retired: AtomicBool,
     source: Mutex<Source>,
     ejecting: Mutex<()>,
@@ -117,9 +129,10 @@ impl Cluster {
             id,
             name: upstream.name.clone(),
             cores,
-            settings: ArcSwap::from_pointee(Settings::new(upstream)),
+            settings: ArcSwap::from_pointee(Settings::new(upstream, None)),
             set: ArcSwap::default(),
             version: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             retired: AtomicBool::new(false),
             source: Mutex::default(),
             ejecting: Mutex::default(),
@@ -152,6 +165,16 @@ impl Cluster {
         self.version.load(Ordering::Acquire)
     }
 
+    /// Moves on whenever the standing of a server may have changed: its health, its order.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The standing of a server has changed. Nobody is told; the cores see it at their next choice.
+    pub(crate) fn health_moved(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
     /// No configuration names it any more.
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
@@ -168,9 +191,9 @@ impl Cluster {
     }
 
     /// Takes over what a configuration says.
-    pub(crate) fn configure(&self, upstream: &Upstream) {
+    pub(crate) fn configure(&self, upstream: &Upstream, zone: Option<&Arc<str>>) {
         self.retired.store(false, Ordering::Release);
-        let settings = Settings::new(upstream);
+        let settings = Settings::new(upstream, zone);
         let mut source = self.source();
         let same = **self.settings.load() == settings;
         if same && source.servers == upstream.servers {

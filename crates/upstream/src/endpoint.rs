@@ -7,7 +7,7 @@ mod status;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use narthex_config::model::{Server, ServerAddress};
+use narthex_config::model::{Order, Server, ServerAddress};
 use narthex_net::dial::Target;
 
 use crate::balance::FULL;
@@ -100,6 +100,8 @@ pub struct Endpoint {
     name: String,
     identity: Identity,
     pub(crate) sockets: Arc<Sockets>,
+    /// [`Order`] as a number.
+    order: AtomicU8,
     active: AtomicU8,
     /// 0: in. Else out until this monotonic millisecond; from then on whoever moves it on holds the trial.
     out_until: AtomicU64,
@@ -119,18 +121,15 @@ impl Endpoint {
         cores: usize,
         sockets: Arc<Sockets>,
     ) -> Self {
-        let name = match &server.address {
-            ServerAddress::Dns { .. } => format!("{} ({target})", server.name),
-            _ => server.name.clone(),
-        };
         Self {
             id,
-            name,
+            name: Self::name_of(server, &target),
             identity: Identity {
                 address: server.address.clone(),
                 target,
             },
             sockets,
+            order: AtomicU8::new(server.order as u8),
             active: AtomicU8::new(Active::Unchecked as u8),
             out_until: AtomicU64::new(0),
             trial: AtomicU8::new(0),
@@ -141,6 +140,27 @@ impl Endpoint {
                 ..Record::default()
             }),
         }
+    }
+
+    /// The name of a server at one of its addresses.
+    pub(crate) fn name_of(server: &Server, target: &Target) -> String {
+        match &server.address {
+            ServerAddress::Dns { .. } => format!("{} ({target})", server.name),
+            _ => server.name.clone(),
+        }
+    }
+
+    /// What it may be used for, by the word of the file or the operator.
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::Relaxed) {
+            1 => Order::Drain,
+            2 => Order::Down,
+            _ => Order::Ready,
+        }
+    }
+
+    pub(crate) fn set_order(&self, order: Order) {
+        self.order.store(order as u8, Ordering::Relaxed);
     }
 
     /// Unique in the process, never reused.

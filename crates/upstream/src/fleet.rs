@@ -114,6 +114,8 @@ struct Inner {
     by_id: HashMap<u64, Weak<Cluster>>,
     /// Names in the latest configuration, in its order.
     current: Vec<String>,
+    /// Where we are.
+    zone: Option<Arc<str>>,
     cores: HashMap<usize, Arc<Remote>>,
 }
 
@@ -139,6 +141,11 @@ impl Fleet {
         self.cores
     }
 
+    /// Where we are, for the choice of servers; it takes effect with the next [`Fleet::reconcile`].
+    pub fn set_zone(&self, zone: Option<&str>) {
+        self.inner().zone = zone.map(Arc::from);
+    }
+
     /// Brings the fleet to what a configuration says; the result has the configuration's order. An upstream with the
     /// same name stays the same cluster, a server with the same address in it the same endpoint: health, counters and
     /// connections are kept. Upstreams that are no longer named stay until [`Fleet::forget_unused`].
@@ -149,6 +156,7 @@ impl Fleet {
         let Inner {
             clusters: known,
             by_id,
+            zone,
             ..
         } = &mut *inner;
         for upstream in upstreams {
@@ -159,7 +167,7 @@ impl Fleet {
                 by_id.insert(id, Arc::downgrade(&cluster));
                 cluster
             });
-            cluster.configure(upstream);
+            cluster.configure(upstream, zone.as_ref());
             clusters.push(Arc::clone(cluster));
         }
         clusters

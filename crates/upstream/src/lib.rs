@@ -22,6 +22,7 @@ pub mod local;
 pub mod sockets;
 #[cfg(test)]
 mod testkit;
+pub mod wish;
 
 pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
 pub use crate::discover::{Discovery, NameServers};
@@ -30,5 +31,6 @@ pub use crate::fleet::Fleet;
 pub use crate::health::run_checks;
 pub use crate::local::{
     ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError,
-    ServerHandle, Tried,
+    ServerHandle,
 };
+pub use crate::wish::{Tag, Tried, Wish};

@@ -41,10 +41,13 @@ impl Cluster {
                 endpoint
                     .sockets
                     .set_limits(settings.connections.max, settings.connections.queue);
+                endpoint.set_order(server.order);
                 members.push(Member {
                     endpoint,
                     weight: server.weight.clamp(1, 1_000),
                     backup: server.backup,
+                    priority: server.priority,
+                    zone: server.zone.as_deref().map(Arc::from),
                 });
             }
         }

@@ -77,6 +77,7 @@ impl Endpoint {
         if record.breaker.success() || self.is_out() {
             self.come_back(&mut record);
             drop(record);
+            cluster.health_moved();
             tracing::info!(
                 upstream = cluster.name(),
                 server = self.name,
@@ -129,6 +130,7 @@ impl Endpoint {
         self.out_until.store(until, Ordering::Release);
         drop(turn);
         drop(record);
+        cluster.health_moved();
         let seconds = until.saturating_sub(now).div_ceil(1_000);
         tracing::warn!(
             upstream = cluster.name(),

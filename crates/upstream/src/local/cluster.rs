@@ -13,11 +13,10 @@ use super::pool::CoreEndpoint;
 use crate::balance::{FULL, least_requests, round_robin};
 use crate::budget::Budget;
 use crate::cluster::{Cluster, Settings};
+use crate::wish::{Tried, Wish};
 
 /// Retries per second that every upstream may make besides its share, in the whole process.
 const RETRIES_PER_SECOND: usize = 3;
-/// Servers remembered as tried; a request with more attempts forgets the oldest.
-const TRIED: usize = 8;
 
 /// Why there is no server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,38 +27,6 @@ pub enum PickError {
     /// The active check says of each that it cannot be reached.
     #[error("every server of the upstream is down")]
     AllDown,
-}
-
-/// The servers that a request has been given already.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tried {
-    ids: [u64; TRIED],
-    len: usize,
-}
-
-impl Tried {
-    /// None yet.
-    pub const NONE: Self = Self {
-        ids: [0; TRIED],
-        len: 0,
-    };
-
-    /// Notes the server of a lease.
-    pub fn add(&mut self, lease: &Lease) {
-        if let Some(slot) = self.ids.get_mut(self.len % TRIED) {
-            *slot = lease.endpoint().id();
-        }
-        self.len += 1;
-    }
-
-    /// Is this the first attempt?
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn contains(&self, id: u64) -> bool {
-        self.len != 0 && self.ids.contains(&id)
-    }
 }
 
 pub(super) struct CoreMember {
@@ -147,9 +114,9 @@ impl CoreCluster {
         Rc::clone(&self.view().settings)
     }
 
-    /// Chooses a server for an attempt and counts the request there. `tried` holds the servers of earlier attempts of the
-    /// same request, which are avoided while another is available. `random` is any random number.
-    pub fn pick(&self, tried: &Tried, random: u64) -> Result<Lease, PickError> {
+    /// Chooses a server for an attempt and counts the request there.
+    pub fn pick(&self, wish: &Wish<'_>) -> Result<Lease, PickError> {
+        let (tried, random) = (wish.tried, wish.random);
         let now = rt::now_ms();
         let view = self.view();
         if tried.is_empty() {

@@ -170,6 +170,9 @@ impl Lease {
         &self.view.settings
     }
 
+    /// The server took so many microseconds to the head of its response, or was silent for so long.
+    pub fn latency(&self, _us: u64) {}
+
     /// An idle connection, the newest that is fit.
     pub fn try_idle(&self) -> Option<Connection> {
         self.endpoint.take_idle()

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use narthex_net::rt::{self, TaskKey};
 
-pub use cluster::{CoreCluster, PickError, Tried};
+pub use cluster::{CoreCluster, PickError};
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 
 use crate::cluster::Cluster;

@@ -40,7 +40,7 @@ fn tried_servers_and_backups() {
         let mut tried = Tried::NONE;
         let mut seen = Vec::new();
         for _ in 0..3 {
-            let lease = cluster.pick(&tried, 0).unwrap();
+            let lease = cluster.pick(&Wish::any(&tried, 0)).unwrap();
             seen.push(lease.endpoint().id());
             tried.add(&lease);
         }
@@ -54,7 +54,7 @@ fn tried_servers_and_backups() {
         seen.dedup();
         assert_eq!(seen.len(), 3);
         assert!(
-            cluster.pick(&tried, 0).is_ok(),
+            cluster.pick(&Wish::any(&tried, 0)).is_ok(),
             "when all were tried any will do"
         );
     });
@@ -65,7 +65,7 @@ fn no_server_and_no_server_left() {
     on_core(|| async {
         let (_fleet, _core, cluster) = core_of(Upstream::new("empty"));
         assert_eq!(
-            cluster.pick(&Tried::NONE, 0).unwrap_err(),
+            cluster.pick(&Wish::any(&Tried::NONE, 0)).unwrap_err(),
             PickError::NoServer
         );
         let (_fleet, _core, cluster) = core_of(upstream("u", addresses(2)));
@@ -82,7 +82,7 @@ fn no_server_and_no_server_left() {
         );
         set_active(1, Active::Gone);
         assert_eq!(
-            cluster.pick(&Tried::NONE, 0).unwrap_err(),
+            cluster.pick(&Wish::any(&Tried::NONE, 0)).unwrap_err(),
             PickError::AllDown
         );
         set_active(0, Active::Up);

@@ -18,6 +18,7 @@ use narthex_net::rt;
 use super::*;
 use crate::endpoint::{Active, Report, State};
 use crate::testkit::{LONGEST, Origin, nobody, on_core, start_core, until, upstream};
+use crate::wish::{Tried, Wish};
 
 fn fleet_of(upstreams: &[Upstream], cores: usize) -> (Arc<Fleet>, Vec<Arc<Cluster>>) {
     let fleet = Fleet::new(cores);
@@ -33,7 +34,7 @@ fn core_of(upstream: Upstream) -> (Arc<Fleet>, Rc<CoreFleet>, Rc<CoreCluster>) {
 }
 
 fn pick(cluster: &CoreCluster) -> Lease {
-    cluster.pick(&Tried::NONE, 0).unwrap()
+    cluster.pick(&Wish::any(&Tried::NONE, 0)).unwrap()
 }
 
 fn addresses(n: u8) -> Vec<SocketAddr> {

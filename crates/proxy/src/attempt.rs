@@ -1,0 +1,231 @@
+//! One attempt at one server: what is sent, what came of it, and a tunnel if the protocol was switched.
+
+use std::rc::Rc;
+
+use narthex_message::{Body, Method, RequestFacts};
+use narthex_net::rt;
+use narthex_upstream::{Connection, Lease, Report};
+use narthex_wire::h1::chunk;
+
+use crate::buffer::{self, Waiting};
+use crate::downstream::ToClient;
+use crate::fail::Failure;
+use crate::handle::Exchange;
+use crate::relay::{AttemptBounds, Ended, Relay, Source};
+use crate::runtime::millis;
+use crate::spool::Spool;
+use crate::tunnel;
+
+/// What an attempt begins with, and what it leaves behind.
+pub(crate) struct Attempt {
+    /// What is left of the request's body.
+    pub(crate) source: Source,
+    /// Bytes of it that were taken from the client.
+    pub(crate) received: u64,
+    /// Part of the answer has reached the client: nothing can be said any more.
+    pub(crate) answered: bool,
+    /// Another attempt can send the same body.
+    pub(crate) replayable: bool,
+    /// The client's connection can carry another request.
+    pub(crate) keep: bool,
+    /// What of the answer still waits for the client.
+    pub(crate) unfed: Option<Unfed>,
+}
+
+/// An answer that the origin has given and the client has not taken.
+pub(crate) struct Unfed {
+    /// First byte of `work.down` that waits.
+    down_at: usize,
+    /// What comes behind it.
+    spool: Box<Spool>,
+}
+
+impl Exchange<'_> {
+    /// One try at one server.
+    pub(crate) async fn attempt(
+        &mut self,
+        lease: &Lease,
+        connection: Connection,
+        attempt: &mut Attempt,
+    ) -> Result<Ended, Failure> {
+        let rt = Rc::clone(&self.rt);
+        let (Some(facts), Some(plan)) = (self.facts, rt.runtime.listeners.get(self.listener))
+        else {
+            return Err(Failure::NoServer);
+        };
+        let source = std::mem::replace(&mut attempt.source, Source::Done);
+        let received = attempt.received;
+        let settings = lease.settings();
+        let idempotent = facts.method.is_idempotent();
+        let own = AttemptBounds {
+            response: millis(settings.timeouts.response),
+            upstream_idle: millis(settings.timeouts.body_idle),
+            body_max: self
+                .route_config()
+                .and_then(|r| r.settings.body_max)
+                .unwrap_or(u64::MAX),
+            replay_max: if idempotent && settings.retry.attempts > 0 && !facts.body.is_empty() {
+                settings.retry.body_max as usize
+            } else {
+                0
+            },
+        };
+
+        let upgrading = self.write_head(lease, &connection);
+        let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
+        work.response.clear();
+        work.response_index.clear();
+        let replayed = std::mem::take(&mut work.replay);
+        let whole = matches!(source, Source::Done);
+        if !replayed.is_empty() || (whole && facts.body == Body::Chunked) {
+            append_replay(&replayed, facts.body, whole, &mut work.up);
+            work.replay = replayed;
+        }
+        let to_client = ToClient {
+            exchange: self,
+            lease,
+            keep: false,
+        };
+        let mut relay = Relay::new(
+            &self.client.stream,
+            &connection.stream,
+            &mut work,
+            to_client,
+            &plan.bounds,
+            own,
+            facts.method,
+            facts.version,
+            source,
+        );
+        relay.received = received;
+        relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
+        relay.upgrading = upgrading;
+        if idempotent && self.story.attempts <= settings.retry.attempts {
+            relay.retry_statuses = &settings.retry.on_status;
+        }
+        relay.client_trailers = facts.trailers;
+        relay.spool = self
+            .route_config()
+            .and_then(|r| r.settings.buffer_response.as_ref())
+            .map(buffer::response_spool);
+        let result = relay.run(&self.account).await;
+
+        let clean = relay.is_upstream_clean();
+        let hint = relay
+            .facts
+            .and_then(|f| f.keep_alive_hint)
+            .map(|s| s.saturating_mul(1_000));
+        let status = relay.facts.map(|f| f.status);
+        let (down_at, spool) = relay.take_waiting();
+        // An interim answer that is half out cannot be followed by one of ours either, wherever its other half waits.
+        let halved = down_at > 0 || spool.as_ref().is_some_and(|s| !s.is_empty());
+        attempt.answered = relay.delivered > 0 && (status.is_some() || halved);
+        attempt.replayable = relay.is_replayable();
+        attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
+        attempt.received = relay.received;
+        attempt.source = std::mem::replace(&mut relay.source, Source::Done);
+        let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
+        self.proxy
+            .give_back_unused(std::mem::replace(&mut self.work, work));
+        self.story.attempt_ended_us = rt::now_us();
+        self.story.sent += delivered;
+        self.story.body_sent = body_bytes;
+        if let Some(status) = status {
+            self.story.status = status;
+        }
+        if let (Ok(_), Some(status)) = (result, status) {
+            lease.report(if status >= 500 {
+                Report::Status(status)
+            } else {
+                Report::Ok
+            });
+        }
+        match result {
+            // A connection that announced one client must not carry another's requests.
+            Ok(Ended::Complete | Ended::Buffered)
+                if clean && settings.proxy_protocol.is_none() && !is_body_overlooked(&facts) =>
+            {
+                lease.release(connection, hint);
+            }
+            Ok(Ended::Switched) => self.tunnel(connection).await,
+            // An origin that is not used again is let go before its client is fed.
+            _ => drop(connection),
+        }
+        if let (Ok(Ended::Buffered), Some(spool)) = (result, spool) {
+            attempt.unfed = Some(Unfed { down_at, spool });
+        }
+        result
+    }
+
+    /// The origin's part is done: the client takes the rest at its own pace.
+    pub(crate) async fn feed_client(&mut self, unfed: Unfed) -> Result<(), Failure> {
+        let Unfed { down_at, mut spool } = unfed;
+        let idle = self.plan().map_or(0, |p| p.bounds.client_send_idle);
+        let head = self.work.down.get(down_at..).unwrap_or_default();
+        let memory = self.work.held();
+        let waiting = Waiting {
+            head,
+            spool: &mut spool,
+            memory,
+        };
+        let (sent, result) = buffer::feed(&self.client.stream, waiting, idle, &self.account).await;
+        self.story.sent += sent;
+        if let Some(error) = spool.take_disk_error() {
+            narthex_observe::warn_throttled!(%error, "an answer was buffered in memory only; check the buffer directory and its space");
+        }
+        tracing::trace!(
+            spilled = spool.spilled_bytes(),
+            sent,
+            "a buffered answer was fed"
+        );
+        result
+    }
+
+    /// After `101`: bytes both ways until both ends are done.
+    async fn tunnel(&mut self, connection: Connection) {
+        let idle = self
+            .route_config()
+            .map_or(0, |r| millis(r.settings.tunnel_idle));
+        let ended = tunnel::run(
+            &self.client.stream,
+            &connection.stream,
+            &mut self.work,
+            idle,
+            &self.account,
+        )
+        .await;
+        if ended.shed {
+            self.story.failure = Some(Failure::Shed);
+        }
+        self.story.received += ended.up;
+        self.story.body_sent += ended.down;
+        self.story.sent += ended.down;
+    }
+}
+
+/// May a server overlook this body, and take it for the next request (CL.0)? It would answer that on the same connection,
+/// at any time, to whoever is served there then. RFC 9110 9.3.1 warns of bodies where none is usual.
+fn is_body_overlooked(facts: &RequestFacts) -> bool {
+    !facts.body.is_empty()
+        && matches!(
+            facts.method,
+            Method::Get | Method::Head | Method::Delete | Method::Options
+        )
+}
+
+/// The body bytes of an earlier attempt, in this attempt's framing.
+fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
+    if body == Body::Chunked {
+        // A chunk of no bytes would be the last.
+        if !bytes.is_empty() {
+            chunk::size_line(bytes.len(), out);
+            out.extend_from_slice(bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        if whole {
+            out.extend_from_slice(chunk::LAST_CHUNK);
+        }
+    } else {
+        out.extend_from_slice(bytes);
+    }
+}

@@ -1,0 +1,181 @@
+//! The head of a request as a server gets it: our own line, the client's fields, what we say of the client.
+
+use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
+use narthex_message::field::BELIEVED;
+use narthex_message::head::Version;
+use narthex_message::{Body, validate};
+use narthex_net::proxy_header;
+use narthex_upstream::{Connection, Lease};
+use narthex_wire::h1::encode::{self, Keep};
+
+use crate::handle::Exchange;
+use crate::identity;
+
+impl Exchange<'_> {
+    /// Writes the request's head for this server into `work.up`. The protocol, if a change is asked for.
+    pub(crate) fn write_head(&mut self, lease: &Lease, connection: &Connection) -> Option<Vec<u8>> {
+        let mut out = std::mem::take(&mut self.work.up);
+        out.clear();
+        let upgrading = self.write_head_to(lease, connection, &mut out);
+        self.work.up = out;
+        upgrading
+    }
+
+    fn write_head_to(
+        &self,
+        lease: &Lease,
+        connection: &Connection,
+        out: &mut Vec<u8>,
+    ) -> Option<Vec<u8>> {
+        let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
+            return None;
+        };
+        let settings = &route.settings;
+        let head = self.head();
+        if let (Some(version), true) = (lease.settings().proxy_protocol, connection.fresh()) {
+            self.write_proxy_header(version, out);
+        }
+        out.extend_from_slice(head.method());
+        out.push(b' ');
+        self.write_target(out);
+        out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
+        self.write_host(settings, lease, out);
+        out.extend_from_slice(b"\r\n");
+        let mut keep = Keep::request(facts.nominates, settings.underscore_headers);
+        if self.identity.trusted_peer
+            && matches!(
+                settings.forwarded,
+                ForwardedStyle::XForwarded | ForwardedStyle::Both
+            )
+        {
+            keep = keep.with(BELIEVED);
+        }
+        encode::fields(head, keep, &self.work.edits, out);
+        identity::write_forwarding(
+            settings.forwarded,
+            &self.identity,
+            self.client.peer,
+            facts.authority.of(&self.work.input),
+            head,
+            out,
+        );
+        let id = &self.rt.runtime.config.request_id;
+        if id.enabled {
+            encode::line(&id.header, self.id(), out);
+        }
+        out.extend_from_slice(match facts.version {
+            Version::Http11 => b"Via: 1.1 narthex\r\n",
+            Version::Http10 => b"Via: 1.0 narthex\r\n",
+        });
+        let upgrade = facts
+            .upgrade
+            .and_then(|u| allowed_upgrade(u.of(&self.work.input), settings))
+            .filter(|_| facts.body.is_empty());
+        if let Some(protocol) = upgrade {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(protocol);
+            out.extend_from_slice(b"\r\n");
+        }
+        // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
+        let body = self
+            .buffered
+            .as_ref()
+            .map_or(facts.body, |b| Body::Length(b.len()));
+        encode::framing(body, out);
+        out.extend_from_slice(b"\r\n");
+        upgrade.map(<[u8]>::to_vec)
+    }
+
+    fn write_target(&self, out: &mut Vec<u8>) {
+        let path = match &self.target.path {
+            Some(changed) => changed.as_bytes(),
+            None => self.path.bytes(&self.work),
+        };
+        out.extend_from_slice(path);
+        let query = match &self.target.query {
+            Some(changed) => changed.as_deref(),
+            None => self.query.map(|q| q.of(&self.work.input)),
+        };
+        if let Some(query) = query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+    }
+
+    fn write_host(&self, settings: &RouteSettings, lease: &Lease, out: &mut Vec<u8>) {
+        match &settings.host {
+            UpstreamHost::Keep => self.write_own_host(lease, out),
+            UpstreamHost::Server => out.extend_from_slice(server_host(lease).as_bytes()),
+            UpstreamHost::Set(template) => {
+                let mut host = Vec::new();
+                self.with_values(None, |values| {
+                    narthex_filter::template::render(template, values, &mut host)
+                });
+                if narthex_message::authority::parse(&host).is_ok() {
+                    out.extend_from_slice(&host)
+                } else {
+                    self.write_own_host(lease, out)
+                }
+            }
+        }
+    }
+
+    /// The host as asked, canonical, with its port as given.
+    fn write_own_host(&self, lease: &Lease, out: &mut Vec<u8>) {
+        let raw = self
+            .facts
+            .map_or(&[][..], |f| f.authority.of(&self.work.input));
+        if raw.is_empty() {
+            out.extend_from_slice(server_host(lease).as_bytes());
+            return;
+        }
+        let host = self.host.bytes(&self.work);
+        out.extend_from_slice(host);
+        // The same length: there is no port.
+        if raw.len() != host.len()
+            && let Ok(parsed) = narthex_message::authority::parse(raw)
+            && let Some(port) = parsed.port
+        {
+            out.push(b':');
+            encode::decimal(u64::from(port), out);
+        }
+    }
+
+    fn write_proxy_header(&self, version: u8, out: &mut Vec<u8>) {
+        use narthex_net::accept::Peer;
+        let destination = self
+            .rt
+            .runtime
+            .config
+            .listeners
+            .get(self.listener)
+            .and_then(|l| match &l.address {
+                narthex_config::model::Address::Tcp(a) => Some(*a),
+                _ => None,
+            });
+        match (self.client.peer, destination, version) {
+            (Peer::Tcp(source), Some(to), 1) => proxy_header::encode_v1(source, to, out),
+            (Peer::Tcp(source), Some(to), _) => proxy_header::encode_v2(source, to, out),
+            (_, _, 1) => proxy_header::encode_v1_unknown(out),
+            _ => proxy_header::encode_v2_unknown(out),
+        }
+    }
+}
+
+/// The first protocol of the list that the route allows.
+fn allowed_upgrade<'a>(value: &'a [u8], settings: &RouteSettings) -> Option<&'a [u8]> {
+    validate::tokens(value).find(|t| {
+        settings
+            .upgrade
+            .iter()
+            .any(|a| a.as_bytes().eq_ignore_ascii_case(t))
+    })
+}
+
+/// Name and port of a server, as a `Host`.
+fn server_host(lease: &Lease) -> String {
+    match lease.target() {
+        narthex_net::dial::Target::Tcp(_) => lease.name().to_owned(),
+        narthex_net::dial::Target::Unix(_) => "localhost".to_owned(),
+    }
+}
