@@ -19,12 +19,7 @@ use crate::relay::{Ended, Source};
 impl Exchange<'_> {
     /// Forwards to an upstream and brings its answer back.
     pub(crate) async fn forward(&mut self, upstream: usize) -> Next {
-        let Some((cluster, _)) = self
-            .rt
-            .clusters
-            .get(upstream)
-            .map(|(c, m)| (Rc::clone(c), m.clone()))
-        else {
+        let Some(cluster) = self.rt.clusters.get(upstream).map(|(c, _)| Rc::clone(c)) else {
             return self.fail(Failure::NoServer).await;
         };
         self.story.upstream = Some(upstream);

@@ -49,7 +49,6 @@ impl RouteMetrics {
 }
 
 /// Of an upstream, per core handle.
-#[derive(Clone)]
 pub(crate) struct UpstreamMetrics {
     pub(crate) duration: Histogram,
     pub(crate) retries: Counter,
