@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::check::shadow::Shadows;
+use crate::check::slashes;
 use crate::model::{
     Action, ErrorPage, Filter, HostPattern, Matcher, Part, Route, Site, Template, Var,
 };
@@ -195,6 +196,10 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
             // Sized at once: a collected `Vec` would hold room for four routes in each of many sites.
             let mut routes = Vec::with_capacity(drafts.len());
             routes.extend(drafts.iter().filter_map(|d| d.merge(ctx, &outer, group)));
+            if !site.merge_slashes {
+                let spans: Vec<Span> = drafts.iter().map(|d| d.span).collect();
+                slashes::check(&mut ctx.problems, &routes, &spans);
+            }
             routes
         },
     ))
