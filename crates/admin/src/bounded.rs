@@ -45,6 +45,13 @@ pub(crate) struct Held<S> {
     _permit: OwnedSemaphorePermit,
 }
 
+impl<S> Held<S> {
+    /// The connection itself.
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
 macro_rules! bounded {
     ($listener:ty, $stream:ty, $address:ty) => {
         impl Listener for Bounded<$listener> {

@@ -102,9 +102,11 @@ pub fn text(status: &Status) -> String {
 
 /// The page at `/`.
 pub fn render(status: &Status) -> String {
-    const LINKS: [&str; 6] = [
+    const LINKS: [&str; 8] = [
         "/status",
         "/upstreams",
+        "/drift",
+        "/audit",
         "/config",
         "/metrics",
         "/health/live",
@@ -118,7 +120,8 @@ pub fn render(status: &Status) -> String {
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          pre{{background:#8881;padding:1rem;overflow:auto}}</style>\
          <h1>Narthex</h1><pre>{}</pre><p>{links}</p>\
-         <p>Changing calls: <code>POST /reload</code>, <code>/reopen-logs</code>, <code>/stop</code>; \
+         <p>Changing calls: <code>POST /reload</code>, <code>/reopen-logs</code>, <code>/stop</code>, and those of \
+         <code>/upstreams/U/servers</code>; \
          asking: <code>POST /explain</code>.</p></html>\n",
         escape(&text(status))
     )

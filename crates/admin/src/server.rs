@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::api;
 use crate::auth::Door;
 use crate::bounded::Bounded;
+use crate::peer::Peer;
 
 /// Serves every admin socket until the engine has ended. One per process, on the control runtime.
 pub async fn run(handle: Handle) {
@@ -49,18 +50,19 @@ fn supervised(handle: &Handle, name: &str, socket: &Arc<AdminSocket>) -> JoinHan
 }
 
 async fn serve(handle: Handle, socket: Arc<AdminSocket>) {
-    let router = api::router(handle, door(&socket), &socket);
+    let service =
+        api::router(handle, door(&socket), &socket).into_make_service_with_connect_info::<Peer>();
     // A descriptor of our own: the socket itself stays with the engine, which keeps it over reloads.
     let result = match socket.listener() {
         AdminListener::Tcp(listener) => {
             match listener.try_clone().and_then(TcpListener::from_std) {
-                Ok(listener) => axum::serve(Bounded::new(listener), router).await,
+                Ok(listener) => axum::serve(Bounded::new(listener), service).await,
                 Err(error) => Err(error),
             }
         }
         AdminListener::Unix(listener) => {
             match listener.try_clone().and_then(UnixListener::from_std) {
-                Ok(listener) => axum::serve(Bounded::new(listener), router).await,
+                Ok(listener) => axum::serve(Bounded::new(listener), service).await,
                 Err(error) => Err(error),
             }
         }

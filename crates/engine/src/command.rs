@@ -7,7 +7,9 @@ use narthex_config::model::Config;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::change::{Change, ChangeError, Changed};
 use crate::changes::Changes;
+use crate::drift::Drift;
 use crate::supervise::Entry;
 
 /// Where an answer goes. Nobody waiting for it is fine.
@@ -41,6 +43,10 @@ pub enum Command {
     },
     /// The configuration that serves.
     Config(Reply<Arc<Config>>),
+    /// Change the servers of an upstream.
+    Change(Change, Reply<Result<Changed, ChangeError>>),
+    /// What differs between what serves and what is written?
+    Drift(Reply<Drift>),
     /// Let a new process take over.
     Upgrade {
         /// Longest wait until it is ready.
@@ -221,6 +227,8 @@ pub struct ListenerStatus {
 pub struct UpstreamStatus {
     /// Name.
     pub name: String,
+    /// Moves on with its settings and servers; `If-Match` of a change.
+    pub tag: String,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
 }
@@ -234,6 +242,12 @@ pub struct ServerStatus {
     pub address: String,
     /// In one word.
     pub state: String,
+    /// What it may be used for, by the word of the file or the operator: `ready`, `drain`, `down`.
+    pub order: &'static str,
+    /// Its share of requests.
+    pub weight: u32,
+    /// Used only when no other is available.
+    pub backup: bool,
     /// Seconds since 1970 of the last change of state.
     pub since: u64,
     /// Requests in flight.
@@ -242,6 +256,8 @@ pub struct ServerStatus {
     pub waiting: u64,
     /// Open connections.
     pub connections: u64,
+    /// Idle ones among them.
+    pub idle: u64,
     /// Requests since the start.
     pub requests: u64,
     /// Failures among them.

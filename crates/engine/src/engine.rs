@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use narthex_config::model::Config;
 use narthex_net::inherited::Inherited;
 use narthex_upstream::Discovery;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
+use crate::audit::Audit;
+use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drained, drain};
 use crate::explain;
@@ -60,6 +62,9 @@ pub struct Engine {
     /// Resolves names until the process ends, which does not wait for a look-up under way.
     pub(crate) _discovery: ManuallyDrop<Discovery>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) audit: Audit,
+    /// Tells that a drain has an end.
+    pub(crate) drains: Arc<Notify>,
     /// Removed with us.
     pub(crate) _pid_file: Option<PidFile>,
 }
@@ -119,6 +124,11 @@ impl Engine {
         self.supervisor.task("memory", Policy::Restart, move || {
             shed::watch(Arc::clone(&shared), Arc::clone(&workers))
         });
+        let (shared, audit) = (Arc::clone(&self.shared), self.audit.clone());
+        let drains = Arc::clone(&self.drains);
+        self.supervisor.task("drains", Policy::Restart, move || {
+            change::watch_drains(Arc::clone(&shared), audit.clone(), Arc::clone(&drains))
+        });
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());
@@ -166,6 +176,11 @@ impl Engine {
                 drop(reply.send(Err(
                     "this build cannot be replaced while it runs".to_owned(),
                 )));
+            }
+            Command::Change(change, reply) => drop(reply.send(self.change(change))),
+            Command::Drift(reply) => {
+                let drift = self.drift();
+                tokio::spawn(async move { drop(reply.send(drift.await)) });
             }
         }
         None

@@ -8,9 +8,12 @@ use narthex_config::model::Config;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin_socket::AdminSocket;
+use crate::audit::Audit;
+use crate::change::{Change, ChangeError, Changed};
 use crate::command::{
     Command, ExplainRequest, Explanation, Phase, Refused, ReloadReport, Status, UpstreamStatus,
 };
+use crate::drift::Drift;
 use crate::plane::Shared;
 use crate::supervise::Supervisor;
 
@@ -59,6 +62,7 @@ pub struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) admin: watch::Receiver<Vec<Arc<AdminSocket>>>,
     pub(crate) supervisor: Supervisor,
+    pub(crate) audit: Audit,
 }
 
 impl Handle {
@@ -110,6 +114,25 @@ impl Handle {
         answer.await.map_err(|_| Stopped)
     }
 
+    /// Changes the servers of an upstream; the inner error says why not.
+    pub async fn change(&self, change: Change) -> Result<Result<Changed, ChangeError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Change(change, reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// What differs between what serves and what is written.
+    pub async fn drift(&self) -> Result<Drift, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Drift(reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Who changed what.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     /// Where the process is in its life.
     pub fn phase(&self) -> Phase {
         self.phase.get()
@@ -123,6 +146,12 @@ impl Handle {
     /// The servers of every upstream.
     pub fn upstreams(&self) -> Vec<UpstreamStatus> {
         crate::plane::upstreams(&self.shared)
+    }
+
+    /// One upstream and its servers.
+    pub fn upstream(&self, name: &str) -> Result<UpstreamStatus, ChangeError> {
+        let status = crate::plane::upstream(&self.shared, name);
+        status.ok_or_else(|| crate::change::unknown(&self.shared, name))
     }
 
     /// The admin sockets that shall be served now.

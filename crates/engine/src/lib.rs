@@ -5,10 +5,13 @@
 
 mod accepting;
 pub mod admin_socket;
+pub mod audit;
+pub mod change;
 pub mod changes;
 pub mod command;
 mod control;
 mod drain;
+pub mod drift;
 mod engine;
 pub mod explain;
 pub mod handle;

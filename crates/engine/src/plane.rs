@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 pub use narthex_proxy::{BuildError, CoreProxy, Holding, Runtime, Shared, Stage};
-use narthex_upstream::{EndpointStatus, run_checks};
+use narthex_upstream::{Cluster, Member, order_word, run_checks};
 
 use crate::command::{MemoryStatus, ServerStatus, UpstreamStatus};
 
@@ -25,16 +25,32 @@ pub(crate) fn memory(shared: &Shared) -> MemoryStatus {
 
 /// Every upstream with its servers.
 pub(crate) fn upstreams(shared: &Shared) -> Vec<UpstreamStatus> {
-    let all = shared.fleet().status().into_iter();
-    all.map(|cluster| UpstreamStatus {
-        name: cluster.name,
-        servers: cluster.endpoints.into_iter().map(server).collect(),
-    })
-    .collect()
+    let all = shared.fleet().clusters();
+    all.iter().map(|cluster| shown(cluster)).collect()
 }
 
-fn server(endpoint: EndpointStatus) -> ServerStatus {
+/// One of them.
+pub(crate) fn upstream(shared: &Shared, name: &str) -> Option<UpstreamStatus> {
+    shared.fleet().named(name).map(|cluster| shown(&cluster))
+}
+
+fn shown(cluster: &Cluster) -> UpstreamStatus {
+    // Read first: who changes what he has not seen is told so.
+    let tag = crate::change::tag(cluster, cluster.version());
+    UpstreamStatus {
+        name: cluster.name().to_owned(),
+        tag,
+        servers: cluster.set().members.iter().map(server).collect(),
+    }
+}
+
+fn server(member: &Member) -> ServerStatus {
+    let endpoint = member.endpoint.status();
     ServerStatus {
+        order: order_word(member.endpoint.order()),
+        weight: member.weight,
+        backup: member.backup,
+        idle: endpoint.idle,
         name: endpoint.name,
         address: endpoint.address,
         state: endpoint.state.word().to_owned(),

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::accepting::Cores;
 use crate::admin_socket::{AdminSocket, AdminSocketError, reconcile};
+use crate::audit::Audit;
 use crate::command::{Phase, ReloadStats};
 use crate::engine::{Active, Engine};
 use crate::handle::{COMMANDS, Handle, PhaseCell};
@@ -104,8 +105,10 @@ impl Engine {
         let (commands, queue) = mpsc::channel(COMMANDS);
         let (admin, admin_watch) = watch::channel(admin);
         let phase = Arc::new(PhaseCell::default());
+        let audit = Audit::default();
         let handle = Handle {
             commands,
+            audit: audit.clone(),
             phase: Arc::clone(&phase),
             shared: Arc::clone(&shared),
             admin: admin_watch,
@@ -139,6 +142,8 @@ impl Engine {
             open_files,
             _discovery: ManuallyDrop::new(discovery),
             supervisor: handle.supervisor.clone(),
+            audit,
+            drains: Arc::default(),
             _pid_file: pid_file,
         };
         engine.phase.set(Phase::Starting);

@@ -1,5 +1,7 @@
 //! What may be written after `narthex`, and the help that teaches it.
 
+pub mod upstream;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -10,7 +12,7 @@ First steps:
   narthex demo                                       see it work: three origins and a proxy
   narthex proxy --listen :8080 --to 127.0.0.1:3000   in front of an application, without a file
   narthex check narthex.kdl                          is this file right? says where not
-  narthex run --config narthex.kdl                   serve it
+  narthex run narthex.kdl                            serve it
 
 Exit codes:
   0    done, and well (`run`: stopped gracefully)
@@ -47,6 +49,8 @@ pub enum Command {
     Reload(ReloadArgs),
     /// How is the running process?
     Status(StatusArgs),
+    /// Servers of the running process: list, add, remove, drain, weight, ...
+    Upstream(upstream::UpstreamArgs),
     /// Which route takes a request, and why the others don't
     Explain(ExplainArgs),
     /// Completions for a shell
@@ -61,17 +65,20 @@ pub enum Command {
 /// Serve a configuration.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Without --config, ./narthex.kdl is served if it exists, else /etc/narthex/narthex.kdl.
+Without a FILE, ./narthex.kdl is served if it exists, else /etc/narthex/narthex.kdl.
 
 Examples:
-  narthex run --config narthex.kdl
-  sudo narthex run --config /etc/narthex/narthex.kdl     binds port 80, then becomes the `user` of the file
+  narthex run narthex.kdl
+  sudo narthex run /etc/narthex/narthex.kdl     binds port 80, then becomes the `user` of the file
 
 As a service: packaging/narthex.service (systemd, Type=notify-reload). In a container it runs as PID 1.
 Exit codes: 0 stopped gracefully, 1 it could not start or has failed, 2 the file cannot be read, 130 a second signal.")]
 pub struct RunArgs {
     /// The file (KDL, or JSON with the ending .json)
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The same as FILE
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
     pub config: Option<PathBuf>,
 }
 
@@ -187,6 +194,22 @@ pub enum ConfigCommand {
         /// With every default that applies
         #[arg(long)]
         effective: bool,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// What differs between the running process and the files
+    #[command(after_help = "\
+Shows changes that were made at run time (`narthex upstream`) and are not written, and edits of the files that are not
+loaded yet.
+
+Exit codes: 0 nothing differs, 1 something does, 2 no process answers.")]
+    Diff {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Find the admin address in this file
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -326,6 +349,7 @@ mod tests {
     fn the_commands_of_the_manual_parse() {
         for args in [
             &["run", "--config", "narthex.kdl"][..],
+            &["run", "narthex.kdl"],
             &["run"],
             &[
                 "proxy",
@@ -358,6 +382,37 @@ mod tests {
                 "--client",
                 "::1",
             ],
+            &["upstream", "list"],
+            &["upstream", "list", "api", "--watch", "--admin", "unix:/x"],
+            &["upstream", "--json", "list"],
+            &[
+                "upstream",
+                "add",
+                "api",
+                "10.0.0.9:80",
+                "--weight",
+                "2",
+                "--backup",
+                "--state",
+                "drain",
+            ],
+            &["upstream", "remove", "api", "10.0.0.9:80"],
+            &["upstream", "weight", "api", "10.0.0.9:80", "5"],
+            &[
+                "upstream",
+                "drain",
+                "api",
+                "10.0.0.9:80",
+                "--for",
+                "10m",
+                "--wait",
+            ],
+            &["upstream", "undrain", "api", "10.0.0.9:80"],
+            &["upstream", "up", "api", "10.0.0.9:80"],
+            &["upstream", "down", "api", "10.0.0.9:80"],
+            &["upstream", "reset", "api"],
+            &["upstream", "audit"],
+            &["config", "diff"],
             &["completions", "bash"],
             &["man"],
             &["version"],
@@ -377,6 +432,7 @@ mod tests {
             &["proxy", "--listen", ":80"][..],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "0"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],
+            &["run", "a.kdl", "--config", "b.kdl"],
             &["explain", "GET"],
             &[
                 "explain", "GET", "http://a", "--config", "f", "--admin", "unix:/x",

@@ -107,6 +107,21 @@ pub fn places(admin: &AdminArgs, config: Option<&Path>) -> Vec<Place> {
     places
 }
 
+/// A question.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Method.
+    pub method: &'a str,
+    /// Path.
+    pub path: &'a str,
+    /// `Accept`.
+    pub accept: &'a str,
+    /// JSON.
+    pub body: Option<&'a str>,
+    /// The tag of what is to be changed.
+    pub if_match: Option<&'a str>,
+}
+
 /// Asks the first process that answers.
 pub fn ask(
     places: &[Place],
@@ -115,9 +130,21 @@ pub fn ask(
     accept: &str,
     body: Option<&str>,
 ) -> Result<Answer, String> {
+    let question = Question {
+        method,
+        path,
+        accept,
+        body,
+        if_match: None,
+    };
+    put(places, &question)
+}
+
+/// Asks the first process that answers.
+pub fn put(places: &[Place], question: &Question<'_>) -> Result<Answer, String> {
     let mut tried = Vec::new();
     for place in places {
-        match exchange(place, method, path, accept, body) {
+        match exchange(place, question) {
             Ok(answer) => return Ok(answer),
             Err(error) => tried.push(format!("  {place}: {}", reason(&error))),
         }
@@ -140,13 +167,7 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-fn exchange(
-    place: &Place,
-    method: &str,
-    path: &str,
-    accept: &str,
-    body: Option<&str>,
-) -> io::Result<Answer> {
+fn exchange(place: &Place, question: &Question<'_>) -> io::Result<Answer> {
     let token = std::env::var("NARTHEX_ADMIN_TOKEN")
         .ok()
         .filter(|token| !token.bytes().any(|b| b < 0x20));
@@ -156,33 +177,33 @@ fn exchange(
             stream.set_read_timeout(Some(PATIENCE))?;
             talk(
                 &mut stream,
-                &request(method, path, "localhost", accept, token.as_deref(), body),
+                &request(question, "localhost", token.as_deref()),
             )
         }
         Place::Tcp(address) => {
             let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            talk(
-                &mut stream,
-                &request(method, path, address, accept, token.as_deref(), body),
-            )
+            talk(&mut stream, &request(question, address, token.as_deref()))
         }
     }
 }
 
-fn request(
-    method: &str,
-    path: &str,
-    host: &str,
-    accept: &str,
-    token: Option<&str>,
-    body: Option<&str>,
-) -> String {
+fn request(question: &Question<'_>, host: &str, token: Option<&str>) -> String {
+    let Question {
+        method,
+        path,
+        accept,
+        body,
+        if_match,
+    } = *question;
     let mut text = format!(
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\nConnection: close\r\n"
     );
     if let Some(token) = token {
         text.extend(["Authorization: Bearer ", token, "\r\n"]);
+    }
+    if let Some(tag) = if_match {
+        text.extend(["If-Match: \"", tag, "\"\r\n"]);
     }
     if let Some(body) = body {
         text.extend([
@@ -235,14 +256,15 @@ mod tests {
 
     #[test]
     fn a_request_says_what_the_guard_asks_for() {
-        let text = request(
-            "POST",
-            "/reload",
-            "127.0.0.1:9180",
-            "application/json",
-            Some("t"),
-            Some("{}"),
-        );
+        let question = Question {
+            method: "POST",
+            path: "/reload",
+            accept: "application/json",
+            body: Some("{}"),
+            if_match: Some("a-1-2"),
+        };
+        let text = request(&question, "127.0.0.1:9180", Some("t"));
+        assert!(text.contains("\r\nIf-Match: \"a-1-2\"\r\n"), "{text}");
         assert!(text.contains("\r\nHost: 127.0.0.1:9180\r\n"), "{text}");
         assert!(text.contains("\r\nAuthorization: Bearer t\r\n"), "{text}");
         assert!(

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Config(args) => commands::config::run(&args.command),
         Command::Reload(args) => commands::control::reload(&args),
         Command::Status(args) => commands::control::status(&args),
+        Command::Upstream(args) => commands::upstream::run(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Completions(args) => commands::meta::completions(&args),
         Command::Man(args) => commands::meta::man(&args),

@@ -1,6 +1,8 @@
 //! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from. How
 //! the set is made is in [`set`].
 
+pub(crate) mod change;
+pub(crate) mod overlay;
 mod set;
 
 use std::collections::HashMap;
@@ -15,6 +17,7 @@ use narthex_config::model::{
 };
 use narthex_net::dial::DialOptions;
 
+use crate::cluster::overlay::Overlay;
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
 
@@ -100,6 +103,8 @@ pub struct ClusterStatus {
 #[derive(Debug, Default)]
 struct Source {
     servers: Vec<Server>,
+    /// Laid over what is written and found.
+    overlay: Overlay,
     /// Last good answers.
     resolved: HashMap<(String, u16), Vec<IpAddr>>,
     endpoints: HashMap<Identity, Arc<Endpoint>>,
@@ -200,8 +205,12 @@ impl Cluster {
             return;
         }
         self.settings.store(Arc::new(settings));
-        source.servers.clone_from(&upstream.servers);
-        let names: Vec<_> = names(&source.servers).collect();
+        let Source {
+            servers, overlay, ..
+        } = &mut *source;
+        overlay.settle(servers, &upstream.servers);
+        servers.clone_from(&upstream.servers);
+        let names: Vec<_> = names(&source).collect();
         source.resolved.retain(|name, _| names.contains(name));
         self.rebuild(&mut source);
     }
@@ -211,7 +220,7 @@ impl Cluster {
         if self.is_retired() {
             return Vec::new();
         }
-        names(&self.source().servers).collect()
+        names(&self.source()).collect()
     }
 
     /// Takes over what a name resolves to.
@@ -224,8 +233,7 @@ impl Cluster {
         addresses.dedup();
         let mut source = self.source();
         let key = (host.to_owned(), port);
-        if !names(&source.servers).any(|name| name == key)
-            || source.resolved.get(&key) == Some(&addresses)
+        if !names(&source).any(|name| name == key) || source.resolved.get(&key) == Some(&addresses)
         {
             return;
         }
@@ -259,8 +267,9 @@ impl Cluster {
     }
 }
 
-fn names(servers: &[Server]) -> impl Iterator<Item = (String, u16)> + '_ {
-    servers.iter().filter_map(|s| match &s.address {
+fn names(source: &Source) -> impl Iterator<Item = (String, u16)> + '_ {
+    let servers = source.servers.iter().chain(source.overlay.added());
+    servers.filter_map(|s| match &s.address {
         ServerAddress::Dns { host, port } => Some((host.clone(), *port)),
         _ => None,
     })

@@ -239,7 +239,10 @@ impl Endpoint {
 
     /// The share this server takes part with, for a configured `weight`; 0 if it is out.
     pub(crate) fn share(&self, weight: u32, now: u64) -> u32 {
-        if matches!(self.active(), Active::Unwell | Active::Gone) || self.is_ejected(now) {
+        if matches!(self.active(), Active::Unwell | Active::Gone)
+            || self.is_ejected(now)
+            || self.order() != Order::Ready
+        {
             return 0;
         }
         let returned = self.returned.load(Ordering::Relaxed);
@@ -255,7 +258,7 @@ impl Endpoint {
 
     /// The share when nothing is left: all but those that cannot be reached.
     pub(crate) fn share_of_last_resort(&self, weight: u32) -> u32 {
-        if self.active() == Active::Gone {
+        if self.active() == Active::Gone || self.order() != Order::Ready {
             0
         } else {
             weight.saturating_mul(FULL)

@@ -24,6 +24,9 @@ pub mod sockets;
 mod testkit;
 pub mod wish;
 
+pub use crate::clock::monotonic_ms;
+pub use crate::cluster::change::ChangeError;
+pub use crate::cluster::overlay::{Drift, Edit, Edited, Overlay, Refusal, word as order_word};
 pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};

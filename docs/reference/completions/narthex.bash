@@ -49,8 +49,14 @@ _narthex() {
             narthex,status)
                 cmd="narthex__subcmd__status"
                 ;;
+            narthex,upstream)
+                cmd="narthex__subcmd__upstream"
+                ;;
             narthex,version)
                 cmd="narthex__subcmd__version"
+                ;;
+            narthex__subcmd__config,diff)
+                cmd="narthex__subcmd__config__subcmd__diff"
                 ;;
             narthex__subcmd__config,docs)
                 cmd="narthex__subcmd__config__subcmd__docs"
@@ -69,6 +75,9 @@ _narthex() {
                 ;;
             narthex__subcmd__config,show)
                 cmd="narthex__subcmd__config__subcmd__show"
+                ;;
+            narthex__subcmd__config__subcmd__help,diff)
+                cmd="narthex__subcmd__config__subcmd__help__subcmd__diff"
                 ;;
             narthex__subcmd__config__subcmd__help,docs)
                 cmd="narthex__subcmd__config__subcmd__help__subcmd__docs"
@@ -121,8 +130,14 @@ _narthex() {
             narthex__subcmd__help,status)
                 cmd="narthex__subcmd__help__subcmd__status"
                 ;;
+            narthex__subcmd__help,upstream)
+                cmd="narthex__subcmd__help__subcmd__upstream"
+                ;;
             narthex__subcmd__help,version)
                 cmd="narthex__subcmd__help__subcmd__version"
+                ;;
+            narthex__subcmd__help__subcmd__config,diff)
+                cmd="narthex__subcmd__help__subcmd__config__subcmd__diff"
                 ;;
             narthex__subcmd__help__subcmd__config,docs)
                 cmd="narthex__subcmd__help__subcmd__config__subcmd__docs"
@@ -139,6 +154,96 @@ _narthex() {
             narthex__subcmd__help__subcmd__config,show)
                 cmd="narthex__subcmd__help__subcmd__config__subcmd__show"
                 ;;
+            narthex__subcmd__help__subcmd__upstream,add)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__add"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,audit)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__audit"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,down)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__down"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,drain)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__drain"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,list)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__list"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,remove)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__remove"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,reset)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__reset"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,undrain)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__undrain"
+                ;;
+            narthex__subcmd__help__subcmd__upstream,weight)
+                cmd="narthex__subcmd__help__subcmd__upstream__subcmd__weight"
+                ;;
+            narthex__subcmd__upstream,add)
+                cmd="narthex__subcmd__upstream__subcmd__add"
+                ;;
+            narthex__subcmd__upstream,audit)
+                cmd="narthex__subcmd__upstream__subcmd__audit"
+                ;;
+            narthex__subcmd__upstream,down)
+                cmd="narthex__subcmd__upstream__subcmd__down"
+                ;;
+            narthex__subcmd__upstream,drain)
+                cmd="narthex__subcmd__upstream__subcmd__drain"
+                ;;
+            narthex__subcmd__upstream,help)
+                cmd="narthex__subcmd__upstream__subcmd__help"
+                ;;
+            narthex__subcmd__upstream,list)
+                cmd="narthex__subcmd__upstream__subcmd__list"
+                ;;
+            narthex__subcmd__upstream,remove)
+                cmd="narthex__subcmd__upstream__subcmd__remove"
+                ;;
+            narthex__subcmd__upstream,reset)
+                cmd="narthex__subcmd__upstream__subcmd__reset"
+                ;;
+            narthex__subcmd__upstream,undrain)
+                cmd="narthex__subcmd__upstream__subcmd__undrain"
+                ;;
+            narthex__subcmd__upstream,up)
+                cmd="narthex__subcmd__upstream__subcmd__undrain"
+                ;;
+            narthex__subcmd__upstream,weight)
+                cmd="narthex__subcmd__upstream__subcmd__weight"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,add)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__add"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,audit)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__audit"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,down)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__down"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,drain)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__drain"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,help)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__help"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,list)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__list"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,remove)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__remove"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,reset)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__reset"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,undrain)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__undrain"
+                ;;
+            narthex__subcmd__upstream__subcmd__help,weight)
+                cmd="narthex__subcmd__upstream__subcmd__help__subcmd__weight"
+                ;;
             *)
                 ;;
         esac
@@ -146,7 +251,7 @@ _narthex() {
 
     case "${cmd}" in
         narthex)
-            opts="-h -V --help --version run proxy demo check config reload status explain completions man version help"
+            opts="-h -V --help --version run proxy demo check config reload status upstream explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -196,12 +301,38 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__config)
-            opts="-h --help fmt show schema migrate docs help"
+            opts="-h --help fmt show diff schema migrate docs help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__config__subcmd__diff)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -238,8 +369,22 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__config__subcmd__help)
-            opts="fmt show schema migrate docs help"
+            opts="fmt show diff schema migrate docs help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__config__subcmd__help__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -450,7 +595,7 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help)
-            opts="run proxy demo check config reload status explain completions man version help"
+            opts="run proxy demo check config reload status upstream explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -492,8 +637,22 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help__subcmd__config)
-            opts="fmt show schema migrate docs"
+            opts="fmt show diff schema migrate docs"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__config__subcmd__diff)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -687,6 +846,146 @@ _narthex() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        narthex__subcmd__help__subcmd__upstream)
+            opts="list add remove weight drain undrain down reset audit"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__audit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__down)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upstream__subcmd__weight)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         narthex__subcmd__help__subcmd__version)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -816,6 +1115,432 @@ _narthex() {
         narthex__subcmd__status)
             opts="-c -h --admin --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream)
+            opts="-c -h --admin --config --json --help list add remove weight drain undrain up down reset audit help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__add)
+            opts="-c -h --weight --backup --state --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --weight)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state)
+                    COMPREPLY=($(compgen -W "ready drain down" -- "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__audit)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__down)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__drain)
+            opts="-c -h --for --wait --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help)
+            opts="list add remove weight drain undrain down reset audit help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__audit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__down)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__drain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__reset)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__undrain)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__help__subcmd__weight)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__list)
+            opts="-c -h --watch --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__remove)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__reset)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__undrain)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upstream__subcmd__weight)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

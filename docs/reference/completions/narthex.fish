@@ -33,12 +33,13 @@ complete -c narthex -n "__fish_narthex_needs_command" -f -a "check" -d 'Check a 
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "config" -d 'Format, show, describe and migrate configurations'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "completions" -d 'Completions for a shell'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "man" -d 'Manual pages'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "version" -d 'The version'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c narthex -n "__fish_narthex_using_subcommand run" -s c -l config -d 'The file (KDL, or JSON with the ending .json)' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand run" -s c -l config -d 'The same as FILE' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand run" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s l -l listen -d 'Where clients connect: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s t -l to -d 'A server; once or more. Requests go to the one with the fewest in flight' -r
@@ -56,25 +57,31 @@ complete -c narthex -n "__fish_narthex_using_subcommand demo" -s h -l help -d 'P
 complete -c narthex -n "__fish_narthex_using_subcommand check" -s c -l config -d 'The same as FILE' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand check" -l json -d 'A JSON array of problems, for editors and pipelines'
 complete -c narthex -n "__fish_narthex_using_subcommand check" -s h -l help -d 'Print help'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -s h -l help -d 'Print help'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "fmt" -d 'Put files into the one common shape'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "show" -d 'Print a configuration'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "migrate" -d 'Bring a file to the current version of the language'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "docs" -d 'Print the reference manual of the language'
-complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show schema migrate docs help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "fmt" -d 'Put files into the one common shape'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "diff" -d 'What differs between the running process and the files'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "migrate" -d 'Bring a file to the current version of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "docs" -d 'Print the reference manual of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and not __fish_seen_subcommand_from fmt show diff schema migrate docs help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from fmt" -l check -d 'Change nothing; exit 1 if something would change'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from fmt" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -s c -l config -d 'The same as FILE' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -l effective -d 'With every default that applies'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'As JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -l json -d 'As JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from migrate" -l write -d 'Rewrite the file instead of printing'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from docs" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "fmt" -d 'Put files into the one common shape'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "diff" -d 'What differs between the running process and the files'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "migrate" -d 'Bring a file to the current version of the language'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "docs" -d 'Print the reference manual of the language'
@@ -87,6 +94,79 @@ complete -c narthex -n "__fish_narthex_using_subcommand status" -l admin -d 'Whe
 complete -c narthex -n "__fish_narthex_using_subcommand status" -s c -l config -d 'Find the admin address in this file' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand status" -l json -d 'As JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "list" -d 'Servers with their state and what they are doing'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "add" -d 'Add a server'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "remove" -d 'Remove a server: nobody new, requests under way to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "weight" -d 'Give a server another share of requests'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "drain" -d 'Send a server nobody new'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "undrain" -d 'Use a server again, after `drain` or `down`'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "up" -d 'Use a server again, after `drain` or `down`'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "down" -d 'Send a server nothing at all; requests under way go to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "reset" -d 'Forget every change of an upstream: back to what is written and found'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "audit" -d 'The last changes: who, what, before, after, or why not'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and not __fish_seen_subcommand_from list add remove weight drain undrain up down reset audit help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -l watch -d 'Again every second, until Ctrl-C'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l weight -d 'Its share of requests' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l state -d 'What it may be used for' -r -f -a "ready\t'Everything'
+drain\t'Nobody new'
+down\t'Nothing'"
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l backup -d 'Used only when no other is available'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from remove" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from remove" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from remove" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from weight" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from weight" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from weight" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from weight" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -l for -d 'After so long the server is `down`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -l wait -d 'Return when nothing is under way at the server'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from drain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from undrain" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from undrain" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from undrain" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from undrain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from up" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from up" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from up" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from down" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from down" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from down" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from down" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from reset" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from reset" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from reset" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from audit" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from audit" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from audit" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from audit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "list" -d 'Servers with their state and what they are doing'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add a server'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove a server: nobody new, requests under way to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "weight" -d 'Give a server another share of requests'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "drain" -d 'Send a server nobody new'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "undrain" -d 'Use a server again, after `drain` or `down`'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "down" -d 'Send a server nothing at all; requests under way go to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Forget every change of an upstream: back to what is written and found'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "audit" -d 'The last changes: who, what, before, after, or why not'
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand explain" -s H -l header -d 'A header line `Name: value`; once or more' -r
 complete -c narthex -n "__fish_narthex_using_subcommand explain" -l client -d 'The client\'s address' -r
 complete -c narthex -n "__fish_narthex_using_subcommand explain" -l listener -d 'The listener\'s name, such as `:8080`' -r
@@ -98,20 +178,31 @@ complete -c narthex -n "__fish_narthex_using_subcommand completions" -s h -l hel
 complete -c narthex -n "__fish_narthex_using_subcommand man" -l out -d 'Write one page per command here; without it the main page goes to standard output' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand man" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand version" -s h -l help -d 'Print help'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "run" -d 'Serve a configuration'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "status" -d 'How is the running process?'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "completions" -d 'Completions for a shell'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "man" -d 'Manual pages'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "version" -d 'The version'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "run" -d 'Serve a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "completions" -d 'Completions for a shell'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "man" -d 'Manual pages'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "version" -d 'The version'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "fmt" -d 'Put files into the one common shape'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'What differs between the running process and the files'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "schema" -d 'Print the JSON Schema of the JSON form'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "migrate" -d 'Bring a file to the current version of the language'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "docs" -d 'Print the reference manual of the language'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "list" -d 'Servers with their state and what they are doing'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "add" -d 'Add a server'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "remove" -d 'Remove a server: nobody new, requests under way to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "weight" -d 'Give a server another share of requests'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "drain" -d 'Send a server nobody new'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "undrain" -d 'Use a server again, after `drain` or `down`'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "down" -d 'Send a server nothing at all; requests under way go to their end'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "reset" -d 'Forget every change of an upstream: back to what is written and found'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "audit" -d 'The last changes: who, what, before, after, or why not'

@@ -121,6 +121,7 @@ pub(crate) async fn explain(
     }
 }
 
-fn gone(stopped: Stopped) -> Response {
+/// The engine has ended.
+pub(crate) fn gone(stopped: Stopped) -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, &stopped.to_string())
 }

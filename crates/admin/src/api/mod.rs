@@ -1,20 +1,23 @@
 //! The paths, and the guard before every one of them.
 
 mod calls;
+mod changes;
 mod text;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, patch, post};
 use narthex_engine::Handle;
 use narthex_engine::admin_socket::AdminSocket;
+use narthex_engine::audit::{Deed, Who};
 
 use crate::auth::{self, Door, Facts, Kind};
+use crate::peer::Peer;
 
 /// Largest request body.
 const BODY: usize = 1 << 20;
@@ -38,6 +41,15 @@ pub(crate) fn router(handle: Handle, door: Door, socket: &Arc<AdminSocket>) -> R
         .route("/metrics", get(calls::metrics))
         .route("/status", get(calls::status))
         .route("/upstreams", get(calls::upstreams))
+        .route("/upstreams/{upstream}", get(changes::show))
+        .route("/upstreams/{upstream}/servers", post(changes::add))
+        .route(
+            "/upstreams/{upstream}/servers/{server}",
+            patch(changes::patch).delete(changes::remove),
+        )
+        .route("/upstreams/{upstream}/changes", delete(changes::reset))
+        .route("/drift", get(changes::drift))
+        .route("/audit", get(changes::audit))
         .route("/health/live", get(calls::live))
         .route("/health/ready", get(calls::ready))
         .route("/config", get(calls::config))
@@ -79,6 +91,7 @@ async fn guard(State(rules): State<Arc<Guard>>, request: Request, next: Next) ->
         authorization: only(headers, &header::AUTHORIZATION),
     };
     let kind = kind(request.method(), request.uri().path());
+    let deed = (kind == Kind::Change).then(|| deed(&request));
     let mut response = match auth::decide(&rules.door, kind, &facts) {
         Ok(()) => next.run(request).await,
         Err(denied) => {
@@ -93,8 +106,46 @@ async fn guard(State(rules): State<Arc<Guard>>, request: Request, next: Next) ->
             response
         }
     };
+    if let Some(deed) = deed {
+        rules.handle.audit().note(ended(deed, &mut response));
+    }
     harden(response.headers_mut());
     response.into_response()
+}
+
+/// What a request wants done, for the audit.
+fn deed(request: &Request) -> Deed {
+    let who = match request.extensions().get::<ConnectInfo<Peer>>() {
+        Some(ConnectInfo(Peer(who))) => who.clone(),
+        None => Who::Unix {
+            uid: u32::MAX,
+            pid: None,
+        },
+    };
+    Deed {
+        who,
+        what: format!("{} {}", request.method(), request.uri().path()),
+        upstream: String::new(),
+        server: String::new(),
+        before: String::new(),
+        after: String::new(),
+        refused: None,
+    }
+}
+
+/// The same with how it ended.
+fn ended(mut deed: Deed, response: &mut Response) -> Deed {
+    let told = response.extensions_mut().remove::<changes::Told>();
+    if let Some(changes::Told(changed)) = told {
+        deed.upstream = changed.upstream;
+        deed.server = changed.server;
+        deed.before = changed.before;
+        deed.after = changed.after;
+    } else if !response.status().is_success() {
+        let why = response.extensions_mut().remove::<text::Why>();
+        deed.refused = Some(why.map_or_else(|| response.status().to_string(), |why| why.0));
+    }
+    deed
 }
 
 /// A page of ours is nothing to frame, guess types of or keep.

@@ -4,6 +4,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+/// What a problem said, for the audit.
+#[derive(Debug, Clone)]
+pub(crate) struct Why(pub(crate) String);
+
 /// Text.
 pub(crate) fn plain(status: StatusCode, body: impl Into<String>) -> Response {
     (
@@ -32,7 +36,9 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
 
 /// `{"error": "..."}`.
 pub(crate) fn problem(status: StatusCode, why: &str) -> Response {
-    json(status, &serde_json::json!({ "error": why }))
+    let mut response = json(status, &serde_json::json!({ "error": why }));
+    response.extensions_mut().insert(Why(why.to_owned()));
+    response
 }
 
 /// Does the client name `kind` (such as `text/plain`) in `Accept`?

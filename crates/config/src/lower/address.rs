@@ -102,6 +102,13 @@ fn listen_help(text: &str) -> String {
     }
 }
 
+impl ServerAddress {
+    /// Reads `10.0.0.1:80`, `[::1]:80`, `name:80` or `unix:/run/x.sock`; or says what is wrong and what to write.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        server(text).map_err(|(message, help)| format!("{message}; {help}"))
+    }
+}
+
 /// Where a server is: `10.0.0.1:80`, `[::1]:80`, `name:80`, `unix:/run/x.sock`.
 pub fn server(text: &str) -> Result<ServerAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {

@@ -71,6 +71,19 @@ pub fn shown(scalar: &Scalar) -> String {
     }
 }
 
+/// Reads a duration such as `90s` or `1h30m`; or says what is wrong and what to write.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let value = Value {
+        scalar: Scalar::String(text.to_owned()),
+        span: crate::source::Span::default(),
+    };
+    match read(&value, Kind::Duration) {
+        Ok(Val::Duration(duration)) => Ok(duration),
+        Ok(_) => Err(format!("\"{text}\" is not a duration")),
+        Err(wrong) => Err(format!("{}; {}", wrong.message, wrong.help)),
+    }
+}
+
 /// Reads one value.
 pub fn read(value: &Value, kind: Kind) -> Read<'_> {
     let scalar = &value.scalar;

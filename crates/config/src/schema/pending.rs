@@ -36,7 +36,6 @@ pub(crate) static PROPS: &[(&str, &str)] = &[
     ("retry", "within"),
     ("server", "priority"),
     ("server", "resolve"),
-    ("server", "state"),
     ("server", "zone"),
     ("shutdown", "upgrade-grace"),
 ];

@@ -104,17 +104,22 @@ impl Proxy {
 
     #[track_caller]
     fn await_ready(&mut self) {
-        let addr = Place::Tcp(self.addr());
+        let config = fs::read_to_string(self.config_path()).unwrap_or_default();
+        let mut places = vec![Place::Tcp(self.addr())];
+        // It is opened after the listeners.
+        if config.contains(&self.fill_in("unix:@ADMIN@")) {
+            places.push(Place::Unix(self.admin_path()));
+        }
         let mut exited = None;
         let ok = eventually(PATIENCE, || {
             exited = self
                 .child
                 .as_mut()
                 .and_then(|c| c.try_wait().ok().flatten());
-            exited.is_some() || Sock::connect(&addr, Duration::from_millis(200)).is_ok()
+            let answers = |place| Sock::connect(place, Duration::from_millis(200)).is_ok();
+            exited.is_some() || places.iter().all(answers)
         });
         if exited.is_some() || !ok {
-            let config = fs::read_to_string(self.config_path()).unwrap_or_default();
             self.kill();
             panic!(
                 "the proxy did not start ({exited:?}):\n{}\nconfiguration:\n{config}",

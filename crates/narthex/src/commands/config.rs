@@ -1,4 +1,4 @@
-//! `narthex config fmt|show|schema|migrate|docs`.
+//! `narthex config fmt|show|diff|schema|migrate|docs`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,11 @@ pub fn run(command: &ConfigCommand) -> Exit {
             effective,
             json,
         } => print(file.as_ref().or(config.as_ref()), *effective, *json),
+        ConfigCommand::Diff {
+            admin,
+            config,
+            json,
+        } => super::diff::run(admin, config.as_deref(), *json),
         ConfigCommand::Schema => {
             say(format!("{:#}\n", narthex_config::schema::json_schema()));
             Exit::Ok

@@ -8,7 +8,7 @@ use crate::serve::{Serve, config_file, serve};
 
 /// Serves a file.
 pub fn run(args: &RunArgs) -> Exit {
-    match config_file(args.config.as_ref()) {
+    match config_file(args.file.as_ref().or(args.config.as_ref())) {
         Ok(path) => serve(Serve {
             source: Source::File(path),
             default_admin: true,

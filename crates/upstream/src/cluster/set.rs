@@ -17,15 +17,19 @@ impl Cluster {
     pub(super) fn rebuild(&self, source: &mut Source) {
         let settings = self.settings.load();
         let mut members: Vec<Member> = Vec::new();
-        for server in &source.servers {
+        for server in source.servers.iter().chain(source.overlay.added()) {
             for target in targets(server, &source.resolved) {
                 let identity = Identity {
                     address: server.address.clone(),
                     target,
                 };
-                if members.iter().any(|m| *m.endpoint.identity() == identity) {
+                let name = Endpoint::name_of(server, &identity.target);
+                if members.iter().any(|m| *m.endpoint.identity() == identity)
+                    || source.overlay.is_removed(&server.name, &name)
+                {
                     continue;
                 }
+                let (weight, order) = source.overlay.lay(server, &name);
                 let endpoint = source.endpoints.get(&identity).cloned().unwrap_or_else(|| {
                     let sockets =
                         Sockets::new(settings.connections.max, settings.connections.queue);
@@ -41,10 +45,10 @@ impl Cluster {
                 endpoint
                     .sockets
                     .set_limits(settings.connections.max, settings.connections.queue);
-                endpoint.set_order(server.order);
+                endpoint.set_order(order);
                 members.push(Member {
                     endpoint,
-                    weight: server.weight.clamp(1, 1_000),
+                    weight: weight.clamp(1, 1_000),
                     backup: server.backup,
                     priority: server.priority,
                     zone: server.zone.as_deref().map(Arc::from),

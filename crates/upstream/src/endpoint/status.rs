@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use narthex_config::model::Order;
+
 use super::{Active, Endpoint, RETURN_MS};
 use crate::clock::monotonic_ms;
 
@@ -20,6 +22,10 @@ pub enum State {
     Trial,
     /// Out by the active check.
     Down,
+    /// Nobody new, by order.
+    Draining,
+    /// Not used, by order.
+    Closed,
 }
 
 impl State {
@@ -32,6 +38,8 @@ impl State {
             Self::Ejected => "ejected",
             Self::Trial => "trial",
             Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
         }
     }
 }
@@ -68,6 +76,11 @@ pub struct EndpointStatus {
 impl Endpoint {
     /// Its state now.
     pub fn state(&self) -> State {
+        match self.order() {
+            Order::Drain => return State::Draining,
+            Order::Down => return State::Closed,
+            Order::Ready => {}
+        }
         let now = monotonic_ms();
         match self.active() {
             Active::Unwell | Active::Gone => return State::Down,
