@@ -26,7 +26,9 @@ pub mod wish;
 
 pub use crate::clock::monotonic_ms;
 pub use crate::cluster::change::ChangeError;
-pub use crate::cluster::overlay::{Drift, Edit, Edited, Overlay, Refusal, word as order_word};
+pub use crate::cluster::overlay::{
+    Drift, Edit, Edited, Overlay, Refusal, SavedChanges, word as order_word,
+};
 pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};

@@ -1,6 +1,6 @@
 //! Changes by the operator, taken while requests run.
 
-use super::overlay::{Drift, Edit, Edited, Known, Overlay, Refusal};
+use super::overlay::{Drift, Edit, Edited, Known, Overlay, Refusal, SavedChanges};
 use super::{Cluster, Source};
 use crate::clock::monotonic_ms;
 
@@ -54,9 +54,23 @@ impl Cluster {
         self.source().overlay.drift()
     }
 
-    /// Everything that the operator has changed.
-    pub fn overlay(&self) -> Overlay {
-        self.source().overlay.clone()
+    /// Everything that the operator has changed, for another process.
+    pub fn save_changes(&self) -> SavedChanges {
+        self.source().overlay.save()
+    }
+
+    /// Takes over what another process was told; what the configuration says by now itself is no change any more.
+    pub fn restore_changes(&self, saved: &SavedChanges) {
+        let mut source = self.source();
+        let Source {
+            servers, overlay, ..
+        } = &mut *source;
+        let mut restored = Overlay::restore(saved);
+        restored.settle(servers, servers);
+        if *overlay != restored {
+            *overlay = restored;
+            self.rebuild(&mut source);
+        }
     }
 
     /// Closes the servers whose drain is over, and says which, and when the next drain is over.

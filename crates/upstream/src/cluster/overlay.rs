@@ -4,6 +4,8 @@
 //! A server is meant by the name it was written with. Where one name stands for several addresses, the name of one of
 //! them (`api.internal:80 (10.0.0.1:80)`) means that one, and says more than what is said of the whole name.
 
+mod saved;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use narthex_config::model::{Order, Server};
 
 use crate::clock::millis;
+
+pub use saved::SavedChanges;
 
 /// Changes that one upstream remembers.
 pub const MAX_CHANGES: usize = 1_024;
