@@ -6,6 +6,7 @@
 //! [`load`](load::load) is the way in.
 
 pub mod check;
+pub mod edit;
 pub mod effective;
 pub mod load;
 mod lower;

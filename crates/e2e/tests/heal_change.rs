@@ -491,3 +491,48 @@ fn a_unix_socket_can_be_meant() {
         "{list}"
     );
 }
+
+/// What was changed can be written down: the file then says what serves, and keeps everything else it said.
+#[test]
+fn changes_are_written_back() {
+    let fleet = Fleet::of(3);
+    let name = |i: usize| fleet.addr(i).to_string();
+    let lines = format!(
+        "server \"{}\" // the first\nserver \"{}\"\n// remarks stay",
+        name(0),
+        name(1)
+    );
+    let proxy = Proxy::start(&config(&lines));
+    let file = proxy.dir().join("narthex.kdl");
+    let before = std::fs::read_to_string(&file).unwrap();
+    upstream(&proxy, &["weight", "u", &name(0), "5"]);
+    upstream(&proxy, &["remove", "u", &name(1)]);
+    upstream(&proxy, &["add", "u", &name(2), "--state", "drain"]);
+    let changed = shown(&proxy);
+
+    let out = narthex(&proxy, &["config", "diff", "--write"]);
+    assert!(out.status.success(), "{}", say(&out));
+    let expected = before
+        .replace(
+            &format!("\"{}\" //", name(0)),
+            &format!("\"{}\" weight=5 //", name(0)),
+        )
+        .replace(
+            &format!("server \"{}\"\n", name(1)),
+            &format!("server \"{}\" state=\"drain\"\n", name(2)),
+        );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+
+    let out = narthex(&proxy, &["reload"]);
+    assert!(out.status.success(), "{}", say(&out));
+    assert_eq!(shown(&proxy), changed);
+    let out = narthex(&proxy, &["config", "diff"]);
+    assert!(out.status.success(), "{}", say(&out));
+
+    // A drain that ends by itself is not written, and is named.
+    upstream(&proxy, &["drain", "u", &name(0), "--for", "10m"]);
+    let out = narthex(&proxy, &["config", "diff", "--write"]);
+    assert_eq!(out.status.code(), Some(1), "{}", say(&out));
+    assert!(say(&out).contains("ends by itself"), "{}", say(&out));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
+}

@@ -1,6 +1,7 @@
 //! What differs between what serves and what is written: the operator's changes, and edits that are not loaded yet.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use narthex_config::model::Order;
@@ -11,13 +12,15 @@ use crate::changes::Changes;
 use crate::engine::Engine;
 use crate::limits;
 use crate::plane::Shared;
-use crate::source::Checked;
+use crate::source::{Checked, Source};
 
 /// All that differs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Drift {
     /// Where the configuration comes from.
     pub source: String,
+    /// Its file, from the root; none if it comes from the command line.
+    pub file: Option<PathBuf>,
     /// Changes made while the process runs.
     pub changes: Vec<Line>,
     /// What a reload would change, if anything.
@@ -102,6 +105,10 @@ impl Engine {
         let open_files = self.open_files;
         async move {
             let name = source.to_string();
+            let file = match &source {
+                Source::File(path) => std::path::absolute(path).ok(),
+                Source::Text { .. } => None,
+            };
             let loaded = tokio::task::spawn_blocking(move || source.load()).await;
             let (unloaded, problems) = match loaded {
                 Ok(Ok(Checked { mut config, .. })) => {
@@ -117,6 +124,7 @@ impl Engine {
             };
             Drift {
                 source: name,
+                file,
                 changes: lines(&shared),
                 unloaded_text: unloaded
                     .as_ref()

@@ -201,15 +201,20 @@ pub enum ConfigCommand {
     /// What differs between the running process and the files
     #[command(after_help = "\
 Shows changes that were made at run time (`narthex upstream`) and are not written, and edits of the files that are not
-loaded yet.
+loaded yet. With --write the changes are written into the files: only the lines of the servers concerned are touched.
+What cannot be written stays and is named: servers that were found, drains for a time, files in JSON.
 
-Exit codes: 0 nothing differs, 1 something does, 2 no process answers.")]
+Exit codes: 0 nothing differs (--write: all is written), 1 something does (--write: something could not be written),
+2 no process answers, or a file cannot be written.")]
     Diff {
         #[command(flatten)]
         admin: AdminArgs,
         /// Find the admin address in this file
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Write the changes into the files
+        #[arg(long, conflicts_with = "json")]
+        write: bool,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -413,6 +418,7 @@ mod tests {
             &["upstream", "reset", "api"],
             &["upstream", "audit"],
             &["config", "diff"],
+            &["config", "diff", "--write"],
             &["completions", "bash"],
             &["man"],
             &["version"],

@@ -315,7 +315,7 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__config__subcmd__diff)
-            opts="-c -h --admin --config --json --help"
+            opts="-c -h --admin --config --write --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -73,6 +73,7 @@ complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -l write -d 'Write the changes into the files'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -l json -d 'As JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand config; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'

@@ -28,8 +28,9 @@ pub fn run(command: &ConfigCommand) -> Exit {
         ConfigCommand::Diff {
             admin,
             config,
+            write,
             json,
-        } => super::diff::run(admin, config.as_deref(), *json),
+        } => super::diff::run(admin, config.as_deref(), *write, *json),
         ConfigCommand::Schema => {
             say(format!("{:#}\n", narthex_config::schema::json_schema()));
             Exit::Ok
@@ -94,7 +95,7 @@ fn read_stdin() -> std::io::Result<String> {
 }
 
 /// Writes beside the file and renames: nobody sees half of it.
-fn replace(file: &Path, text: &str) -> Exit {
+pub(super) fn replace(file: &Path, text: &str) -> Exit {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".narthex-tmp");
     let beside = PathBuf::from(beside);

@@ -9,10 +9,11 @@ use serde_json::Value;
 use crate::args::AdminArgs;
 use crate::client::{ask, places};
 use crate::commands::control::{field, unanswered};
+use crate::commands::write_back;
 use crate::exit::{Exit, complain, say, show};
 
-/// Shows it.
-pub fn run(admin: &AdminArgs, config: Option<&Path>, json: bool) -> Exit {
+/// Shows it, or writes it down.
+pub fn run(admin: &AdminArgs, config: Option<&Path>, write: bool, json: bool) -> Exit {
     let places = places(admin, config);
     let answer = match ask(&places, "GET", "/drift", "application/json", None) {
         Ok(answer) => answer,
@@ -24,6 +25,15 @@ pub fn run(admin: &AdminArgs, config: Option<&Path>, json: bool) -> Exit {
     }
     let drift: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     let lines = lines(&drift);
+    if write {
+        return match config.or_else(|| Some(Path::new(drift.get("file")?.as_str()?))) {
+            Some(file) => write_back::run(file, &lines),
+            None => {
+                complain("the process was started without a file; name one with --config");
+                Exit::Usage
+            }
+        };
+    }
     let unloaded = text(&drift, "unloaded_text");
     let problems = text(&drift, "problems");
     if json {

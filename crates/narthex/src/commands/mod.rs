@@ -11,3 +11,4 @@ pub mod proxy;
 pub mod run;
 mod servers;
 pub mod upstream;
+mod write_back;
