@@ -20,16 +20,29 @@ use crate::tunnel;
 pub(crate) struct Attempt {
     /// What is left of the request's body.
     pub(crate) source: Source,
+    /// How long the server may be silent.
+    pub(crate) limit: Limit,
     /// Bytes of it that were taken from the client.
     pub(crate) received: u64,
     /// Part of the answer has reached the client: nothing can be said any more.
     pub(crate) answered: bool,
     /// Another attempt can send the same body.
     pub(crate) replayable: bool,
+    /// Not a byte of an answer came.
+    pub(crate) silent: bool,
     /// The client's connection can carry another request.
     pub(crate) keep: bool,
     /// What of the answer still waits for the client.
     pub(crate) unfed: Option<Unfed>,
+}
+
+/// A bound on an attempt, besides the upstream's.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// From the request's end to the response's head, in milliseconds.
+    pub(crate) ms: u64,
+    /// Earlier attempts have used up the time: that it is too short is not the server's fault.
+    pub(crate) hurried: bool,
 }
 
 /// An answer that the origin has given and the client has not taken.
@@ -38,6 +51,25 @@ pub(crate) struct Unfed {
     down_at: usize,
     /// What comes behind it.
     spool: Box<Spool>,
+}
+
+impl Attempt {
+    /// Nothing has been sent yet.
+    pub(crate) fn of(source: Source) -> Self {
+        Self {
+            source,
+            limit: Limit {
+                ms: u64::MAX,
+                hurried: false,
+            },
+            received: 0,
+            answered: false,
+            replayable: false,
+            silent: true,
+            keep: false,
+            unfed: None,
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -58,7 +90,7 @@ impl Exchange<'_> {
         let settings = lease.settings();
         let idempotent = facts.method.is_idempotent();
         let own = AttemptBounds {
-            response: millis(settings.timeouts.response),
+            response: millis(settings.timeouts.response).min(attempt.limit.ms),
             upstream_idle: millis(settings.timeouts.body_idle),
             body_max: self
                 .route_config()
@@ -71,6 +103,7 @@ impl Exchange<'_> {
             },
         };
 
+        let begun_us = rt::now_us();
         let upgrading = self.write_head(lease, &connection);
         let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
         work.response.clear();
@@ -121,6 +154,10 @@ impl Exchange<'_> {
         let halved = down_at > 0 || spool.as_ref().is_some_and(|s| !s.is_empty());
         attempt.answered = relay.delivered > 0 && (status.is_some() || halved);
         attempt.replayable = relay.is_replayable();
+        attempt.silent = relay.is_silent();
+        if let Some(us) = relay.latency_us(begun_us, result) {
+            lease.latency(us);
+        }
         attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
         attempt.received = relay.received;
         attempt.source = std::mem::replace(&mut relay.source, Source::Done);

@@ -6,15 +6,17 @@
 use std::rc::Rc;
 use std::task::Poll;
 
+use narthex_config::model::Retry;
 use narthex_message::Method;
 use narthex_net::rt;
 use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried, Wish};
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Limit};
 use crate::connection::Next;
 use crate::fail::Failure;
 use crate::handle::{Exchange, Upload};
 use crate::relay::{Ended, Source};
+use crate::runtime::millis;
 
 impl Exchange<'_> {
     /// Forwards to an upstream and brings its answer back.
@@ -38,21 +40,12 @@ impl Exchange<'_> {
             self.account.set_base(body.held());
             self.upload = Upload::Whole;
         }
-        let mut attempt = Attempt {
-            source: Source::of(facts.body, extension),
-            received: 0,
-            answered: false,
-            replayable: false,
-            keep: false,
-            unfed: None,
-        };
+        let mut attempt = Attempt::of(Source::of(facts.body, extension));
         let affinity = self.affinity(&cluster);
-        let mut tried = Tried::NONE;
-        // After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
-        let mut fresh_only = false;
+        let mut tries = Tries::default();
         loop {
             let wish = Wish {
-                tried: &tried,
+                tried: &tries.tried,
                 random: self.proxy.random(),
                 key: affinity.key,
                 server: affinity.tag,
@@ -60,26 +53,28 @@ impl Exchange<'_> {
             let Ok(lease) = cluster.pick(&wish) else {
                 return self.fail(Failure::NoServer).await;
             };
-            tried.add(&lease);
+            tries.begin(&lease);
             self.chosen(&lease, &affinity);
             self.story.attempts += 1;
             self.story.attempt_us = rt::now_us();
             self.story.attempt_ended_us = 0;
             self.story.endpoint = Some(lease.handle());
-            let connection = match self.connect(&lease, fresh_only).await {
+            let connection = match self.connect(&lease, &tries).await {
                 Ok(connection) => connection,
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
                         && matches!(failure, Failure::Connect(kind) if blames(kind));
-                    if retry && self.may_retry(&lease, &cluster) {
+                    if retry && self.may_retry(&lease, &cluster, &tries) {
                         continue;
                     }
+                    drop(lease);
                     return self.fail(failure).await;
                 }
             };
             if let Some(body) = &self.buffered {
                 attempt.source = Source::Spooled(Box::new(body.reader()));
             }
+            attempt.limit = self.limit(&lease, &cluster, &tries, facts.method);
             let reused = connection.reused;
             let result = self.attempt(&lease, connection, &mut attempt).await;
             if self.buffered.is_none() {
@@ -113,24 +108,28 @@ impl Exchange<'_> {
                 Err(failure) => {
                     // The race of keep-alive is nobody's fault.
                     let raced = reused && matches!(failure, Failure::UpstreamClosed { .. });
-                    if let (Some(report), false) = (failure.report(), raced) {
+                    if raced {
+                        lease.raced();
+                    }
+                    if let (Some(report), false) = (failure.report(), raced)
+                        && !(attempt.limit.hurried && is_timeout(failure))
+                    {
                         lease.report(report);
                     }
+                    let retry = &lease.settings().retry;
                     if !attempt.answered
                         && attempt.replayable
-                        && is_repeatable(
-                            failure,
-                            facts.method,
-                            raced,
-                            lease.settings().retry.on_reset,
-                        )
-                        && ((raced && !fresh_only) || self.may_retry(&lease, &cluster))
+                        && is_repeatable(failure, facts.method, raced, attempt.silent, retry)
+                        && ((raced && !tries.fresh_only)
+                            || self.may_retry(&lease, &cluster, &tries))
                     {
                         // The first race costs nothing of the budget: it is ours, for keeping the connection.
-                        fresh_only |= raced;
+                        tries.fresh_only |= raced;
                         self.work.down.clear();
                         continue;
                     }
+                    // A client that takes its time with our answer is no load of the server's.
+                    drop(lease);
                     return self.give_up(failure, attempt.answered).await;
                 }
             }
@@ -148,8 +147,38 @@ impl Exchange<'_> {
         }
     }
 
-    fn may_retry(&self, lease: &Lease, cluster: &CoreCluster) -> bool {
-        self.story.attempts <= lease.settings().retry.attempts && cluster.may_retry()
+    fn may_retry(&self, lease: &Lease, cluster: &CoreCluster, tries: &Tries) -> bool {
+        self.story.attempts <= lease.settings().retry.attempts
+            && tries.left() > 0
+            && cluster.may_retry()
+    }
+
+    /// How long this attempt may be silent, besides what the upstream's `timeout response` says.
+    fn limit(&self, lease: &Lease, cluster: &CoreCluster, tries: &Tries, method: Method) -> Limit {
+        let settings = lease.settings();
+        let retry = &settings.retry;
+        let left = tries.left();
+        let mut limit = Limit {
+            ms: left.max(1),
+            // What is left may be so little that no server could have answered.
+            hurried: self.story.attempts > 1 && left < millis(settings.timeouts.response),
+        };
+        // The last attempt has all the time there is.
+        if !retry.try_timeout.is_zero()
+            && retry.on_timeout
+            && method.is_idempotent()
+            && self.story.attempts <= retry.attempts
+            && cluster.could_retry()
+        {
+            let alone = millis(retry.try_timeout);
+            if alone <= limit.ms {
+                limit = Limit {
+                    ms: alone,
+                    hurried: false,
+                };
+            }
+        }
+        limit
     }
 
     /// An answer that has begun cannot be taken back: its connection ends so that it cannot look complete.
@@ -161,8 +190,12 @@ impl Exchange<'_> {
         Next::Reset
     }
 
-    async fn connect(&mut self, lease: &Lease, fresh_only: bool) -> Result<Connection, Failure> {
-        if !fresh_only && let Some(connection) = lease.try_idle() {
+    async fn connect(&mut self, lease: &Lease, tries: &Tries) -> Result<Connection, Failure> {
+        let once = self.facts.is_some_and(|f| !f.method.is_idempotent());
+        if !tries.fresh_only
+            && !(once && lease.is_racy())
+            && let Some(connection) = lease.try_idle()
+        {
             return Ok(connection);
         }
         let mut connecting = std::pin::pin!(lease.connect());
@@ -174,10 +207,19 @@ impl Exchange<'_> {
             if self.account.is_condemned() {
                 return Poll::Ready(Err(Failure::Shed));
             }
-            connecting.as_mut().poll(cx).map(Ok)
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(connected));
+            }
+            rt::poll_deadline(tries.ends).map(|()| Err(Failure::UpstreamTimeout))
         });
         match connected.await {
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                // A server that lets us wait for its first word; not one that others keep busy.
+                if failure == Failure::UpstreamTimeout && lease.is_dialing() {
+                    lease.report(Report::ConnectFailed);
+                }
+                Err(failure)
+            }
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
                 if error.blames_server() {
@@ -190,16 +232,57 @@ impl Exchange<'_> {
     }
 }
 
+/// What the attempts of one request have in common.
+#[derive(Default)]
+struct Tries {
+    tried: Tried,
+    /// After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
+    fresh_only: bool,
+    /// When the head of a response must have come, whatever attempt brings it (milliseconds); 0: there is no such time.
+    ends: u64,
+}
+
+impl Tries {
+    /// Notes an attempt; time runs from the first.
+    fn begin(&mut self, lease: &Lease) {
+        let within = lease.settings().retry.within;
+        if self.tried.is_empty() && !within.is_zero() {
+            self.ends = rt::now_ms().saturating_add(millis(within));
+        }
+        self.tried.add(lease);
+    }
+
+    /// Milliseconds that are left for another attempt.
+    fn left(&self) -> u64 {
+        if self.ends == 0 {
+            return u64::MAX;
+        }
+        self.ends.saturating_sub(rt::now_ms())
+    }
+}
+
 /// A connect failure that another server may not have.
 fn blames(kind: ConnectErrorKind) -> bool {
     !matches!(kind, ConnectErrorKind::QueueTimeout)
 }
 
-/// May this request be sent once more?
-fn is_repeatable(failure: Failure, method: Method, raced: bool, on_reset: bool) -> bool {
+/// May this request be sent once more? `silent`: not a byte of an answer came.
+fn is_repeatable(
+    failure: Failure,
+    method: Method,
+    raced: bool,
+    silent: bool,
+    retry: &Retry,
+) -> bool {
     match failure {
         Failure::UpstreamClosed { sent: false } | Failure::UpstreamStatus(_) => true,
-        Failure::UpstreamClosed { sent: true } => method.is_idempotent() && (raced || on_reset),
-        _ => false,
+        Failure::UpstreamClosed { sent: true } => {
+            method.is_idempotent() && (raced || retry.on_reset)
+        }
+        _ => is_timeout(failure) && silent && method.is_idempotent() && retry.on_timeout,
     }
+}
+
+fn is_timeout(failure: Failure) -> bool {
+    matches!(failure, Failure::UpstreamTimeout | Failure::UpstreamStalled)
 }

@@ -27,10 +27,7 @@ impl Budget {
 
     /// May a request be retried? If so the retry is counted. `percent` of the requests, and `minimum` a second besides.
     pub fn try_retry(&mut self, now_ms: u64, percent: u8, minimum: u64) -> bool {
-        self.turn(now_ms / 1_000);
-        let allowed =
-            self.requests.saturating_mul(u64::from(percent)) / 100 + minimum.saturating_mul(WINDOW);
-        if self.retries >= allowed {
+        if !self.has_retry(now_ms, percent, minimum) {
             return false;
         }
         self.retries += 1;
@@ -39,6 +36,13 @@ impl Budget {
             second.1 = second.1.saturating_add(1);
         }
         true
+    }
+
+    /// Would [`Budget::try_retry`] allow one now?
+    pub fn has_retry(&mut self, now_ms: u64, percent: u8, minimum: u64) -> bool {
+        self.turn(now_ms / 1_000);
+        let share = self.requests.saturating_mul(u64::from(percent)) / 100;
+        self.retries < share + minimum.saturating_mul(WINDOW)
     }
 
     fn turn(&mut self, second: u64) {
@@ -76,8 +80,10 @@ mod tests {
         for _ in 0..1_000 {
             b.request(5_000);
         }
+        assert!(b.has_retry(5_000, 20, 3));
         assert_eq!(retries(&mut b, 5_000, 20, 3), 230);
         assert_eq!(retries(&mut b, 14_999, 20, 3), 0);
+        assert!(!b.has_retry(14_999, 20, 3));
         assert_eq!(retries(&mut b, 15_000, 20, 3), 30);
     }
 

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use crate::model::{Adaptive, Balance, HashBalance, Hedge, Order, Retry, Server, Upstream};
 use crate::problem::did_you_mean;
-use crate::raw::{Item, Val, not_built};
-use crate::schema::pending;
+use crate::raw::{Item, Val};
 use crate::source::Span;
 
 use super::context::{Context, set};
@@ -423,11 +422,31 @@ fn eject(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
 }
 
 fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
+    retry_bounds(item, retry);
+    reasons(ctx, item, retry);
+    if let Some(value) = item.prop("try-timeout")
+        && !retry.try_timeout.is_zero()
+        && !retry.on_timeout
+    {
+        ctx.warning(
+            "unused-key",
+            value.span,
+            "`try-timeout=` is for retries on `timeout`, which `on` does not name",
+            "write on=\"connect,reset,timeout\", or leave it out",
+        );
+    }
+}
+
+fn retry_bounds(item: &Item<'_>, retry: &mut Retry) {
     set(&mut retry.attempts, item.int("attempts"));
     set(&mut retry.budget, item.percent("budget"));
     set(&mut retry.body_max, item.bytes("body-max"));
     set(&mut retry.try_timeout, item.duration("try-timeout"));
     set(&mut retry.within, item.duration("within"));
+}
+
+/// What is tried again.
+fn reasons(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
     let Some((text, span)) = item.text("on") else {
         return;
     };
@@ -440,9 +459,6 @@ fn retry(ctx: &mut Context<'_>, item: &Item<'_>, retry: &mut Retry) {
         match (word, word.parse::<u16>()) {
             ("connect", _) => retry.on_connect = true,
             ("reset", _) => retry.on_reset = true,
-            ("timeout", _) if !ctx.problems.unbuilt && pending::word("retry", word) => {
-                not_built(span, "\"timeout\"", &mut ctx.problems);
-            }
             ("timeout", _) => retry.on_timeout = true,
             (_, Ok(status)) if (500..=599).contains(&status) => retry.on_status.push(status),
             _ => {

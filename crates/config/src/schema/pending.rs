@@ -32,21 +32,18 @@ pub(crate) static PROPS: &[(&str, &str)] = &[
     ("health-check", "port"),
     ("health-check", "recovery"),
     ("health-check", "reuse"),
-    ("retry", "try-timeout"),
-    ("retry", "within"),
     ("server", "priority"),
     ("server", "resolve"),
     ("server", "zone"),
     ("shutdown", "upgrade-grace"),
 ];
 
-/// Key and word of its first value. Of `retry on` as well.
+/// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[
     ("balance", "hash"),
     ("balance", "least-time"),
     ("balance", "random"),
     ("health-check", "tcp"),
-    ("retry", "timeout"),
 ];
 
 /// Is this key of this block not built yet?

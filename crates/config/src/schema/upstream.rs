@@ -413,13 +413,13 @@ static KEYS: [NodeSpec; 19] = [
                 "try-timeout",
                 DurationOrZero,
                 "\"0s\"",
-                "For one attempt, to its response head, while another may follow; `0s`: `timeout response`.",
+                "For one attempt, from its connection to its response head, while another may follow and `on` has `timeout`; `0s`: `timeout response`.",
             ),
             prop(
                 "within",
                 DurationOrZero,
                 "\"0s\"",
-                "For all attempts together, to the response head; `0s`: no bound.",
+                "For all attempts together, from the first to the response head, the time that the client takes for its body apart; `0s`: no bound.",
             ),
             prop(
                 "body-max",

@@ -134,6 +134,8 @@ pub(crate) struct Relay<'a, D> {
     replaced: bool,
     informational: u32,
     heard: bool,
+    /// When the final response's head came, in microseconds.
+    head_us: u64,
     /// The final response's head.
     pub(crate) facts: Option<ResponseFacts>,
     /// Bytes given to the client's socket, heads included.
@@ -198,6 +200,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             replaced: false,
             informational: 0,
             heard: false,
+            head_us: 0,
             facts: None,
             delivered: 0,
             body_bytes: 0,
@@ -245,6 +248,23 @@ impl<'a, D: Downstream> Relay<'a, D> {
     /// Has the client's whole request been taken?
     pub(crate) fn is_upload_done(&self) -> bool {
         matches!(self.source, Source::Done | Source::Spooled(_))
+    }
+
+    /// Has the server not said one byte?
+    pub(crate) fn is_silent(&self) -> bool {
+        !self.heard
+    }
+
+    /// How long the server took to its response's head, or was silent until it was given up, from `begun_us` or, if that is
+    /// later, from the request's end. Unknown of an answer that came before that, and of attempts that ended otherwise.
+    pub(crate) fn latency_us(&self, begun_us: u64, result: Result<Ended, Failure>) -> Option<u64> {
+        let end = match result {
+            _ if self.upload_ended == 0 => return None,
+            _ if self.facts.is_some() => self.head_us,
+            Err(Failure::UpstreamTimeout) => rt::now_us(),
+            _ => return None,
+        };
+        Some(end.saturating_sub(begun_us.max(self.upload_ended.saturating_mul(1_000))))
     }
 
     /// What waits for the client: the first byte of `work.down` that has not been sent, and the buffer.

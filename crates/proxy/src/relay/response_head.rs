@@ -192,6 +192,7 @@ impl<D: Downstream> Relay<'_, D> {
         self.framing = begun.framing;
         self.replaced = begun.replaced;
         self.facts = Some(facts);
+        self.head_us = rt::now_us();
         self.sink = match facts.body {
             Body::None | Body::Length(0) => Sink::Done,
             Body::Length(n) => Sink::Length(n),

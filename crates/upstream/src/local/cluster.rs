@@ -212,6 +212,14 @@ impl CoreCluster {
             .try_retry(rt::now_ms(), percent, self.minimum.get())
     }
 
+    /// Would [`CoreCluster::may_retry`] allow it now?
+    pub fn could_retry(&self) -> bool {
+        let percent = self.view.borrow().settings.retry.budget;
+        self.budget
+            .borrow_mut()
+            .has_retry(rt::now_ms(), percent, self.minimum.get())
+    }
+
     fn view(&self) -> Rc<View> {
         let view = self.view.borrow();
         if view.version == self.shared.version() {

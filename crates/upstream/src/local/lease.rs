@@ -130,6 +130,7 @@ pub struct Lease {
     /// The server was out when it was chosen.
     trial: bool,
     reported: Cell<bool>,
+    dialing: Cell<bool>,
 }
 
 impl Lease {
@@ -142,6 +143,7 @@ impl Lease {
             view,
             trial,
             reported: Cell::new(false),
+            dialing: Cell::new(false),
         }
     }
 
@@ -173,6 +175,16 @@ impl Lease {
     /// The server took so many microseconds to the head of its response, or was silent for so long.
     pub fn latency(&self, _us: u64) {}
 
+    /// The connection was a kept one, and it died before a byte of the answer: nobody's failure, but to be expected again.
+    pub fn raced(&self) {
+        self.endpoint.raced();
+    }
+
+    /// Does the server close kept connections just as they are used? A request that cannot be sent twice takes a new one.
+    pub fn is_racy(&self) -> bool {
+        self.endpoint.is_racy()
+    }
+
     /// An idle connection, the newest that is fit.
     pub fn try_idle(&self) -> Option<Connection> {
         self.endpoint.take_idle()
@@ -190,9 +202,15 @@ impl Lease {
         }
     }
 
+    /// A connection is being opened: the wait is for the server itself, not for a place at it.
+    pub fn is_dialing(&self) -> bool {
+        self.dialing.get()
+    }
+
     async fn dial(&self, permit: Permit) -> Result<Connection, ConnectError> {
         let settings = self.settings();
         CoreCounters::bump(&self.endpoint.counters().connects);
+        self.dialing.set(true);
         match rt::timeout_at(
             deadline(millis(settings.timeouts.connect)),
             dial(self.target(), &settings.dial),

@@ -22,6 +22,9 @@ struct Idle {
     until: u64,
 }
 
+/// After a kept connection died under a request, requests that cannot be sent twice get new ones for so long. Milliseconds.
+const RACY: u64 = 60_000;
+
 /// This core's side of a server.
 pub(super) struct CoreEndpoint {
     shared: Arc<Endpoint>,
@@ -33,6 +36,8 @@ pub(super) struct CoreEndpoint {
     handed: RefCell<HashMap<u64, Connection>>,
     /// Not in the set any more: nothing is kept.
     retired: Cell<bool>,
+    /// Until then the server is known to close connections just as they are used. Monotonic ms.
+    racy_until: Cell<u64>,
 }
 
 impl CoreEndpoint {
@@ -44,6 +49,7 @@ impl CoreEndpoint {
             idle: RefCell::default(),
             handed: RefCell::default(),
             retired: Cell::new(false),
+            racy_until: Cell::new(0),
         })
     }
 
@@ -61,6 +67,16 @@ impl CoreEndpoint {
 
     pub(super) fn counters(&self) -> &CoreCounters {
         self.shared.counters(self.core)
+    }
+
+    /// A kept connection died under a request.
+    pub(super) fn raced(&self) {
+        self.racy_until.set(rt::now_ms().saturating_add(RACY));
+    }
+
+    /// Has that happened lately?
+    pub(super) fn is_racy(&self) -> bool {
+        rt::now_ms() < self.racy_until.get()
     }
 
     /// The newest idle connection that is fit for use.
