@@ -217,6 +217,8 @@ fn add(
             };
             place(stop, format!("{before}{indent}{line}\n"))
         }
+        // It takes the place of one that goes.
+        None if goes(after) => place(after.span.start as usize, format!("{line}; ")),
         None => place(end, format!("; {line}")),
     })
 }
@@ -226,12 +228,14 @@ fn remove(sources: &Sources, node: &Node) -> Splice {
     let start = node.span.start as usize;
     let end = node_end(text, node);
     let (start, stop) = own_line(text, start, end).unwrap_or_else(|| {
+        let end = blank(text, end);
         let rest = text.get(end..).unwrap_or_default();
-        let blank = |text: &str| text.len() - text.trim_start_matches([' ', '\t']).len();
-        let spaces = blank(rest);
-        match rest.get(spaces..).and_then(|rest| rest.strip_prefix(';')) {
-            Some(rest) => (start, end + spaces + 1 + blank(rest)),
-            None => (start, end + spaces),
+        match rest.strip_prefix(';') {
+            Some(rest) => (
+                start,
+                end + 1 + rest.len() - rest.trim_start_matches([' ', '\t']).len(),
+            ),
+            None => (start, end),
         }
     });
     Splice {
@@ -275,12 +279,28 @@ fn node_end(text: &str, node: &Node) -> usize {
     close.map_or(inside, |at| inside + at + 1)
 }
 
+/// Where space and comments in `/* */` behind a node end, within its line.
+fn blank(text: &str, from: usize) -> usize {
+    let mut at = from;
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        let spaces = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        at += spaces;
+        let comment = rest.get(spaces..).and_then(|rest| rest.strip_prefix("/*"));
+        match comment.and_then(|comment| comment.split_once("*/")) {
+            Some((inside, _)) if !inside.contains("/*") => at += inside.len() + 4,
+            _ => return at,
+        }
+    }
+}
+
 /// The lines of `start..end`, if nothing but space and a comment shares them: where they begin, and where the next begins.
 fn own_line(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
     let first = text.get(..start)?.rfind('\n').map_or(0, |at| at + 1);
+    let end = blank(text, end);
     let rest = text.get(end..)?;
     let length = rest.find('\n').map_or(rest.len(), |at| at + 1);
-    let after = rest.get(..length)?.trim().trim_start_matches(';').trim();
+    let after = rest.get(..length)?.trim_start_matches(';').trim();
     let alone = text.get(first..start)?.trim().is_empty();
     (alone && (after.is_empty() || after.starts_with("//"))).then_some((first, end + length))
 }

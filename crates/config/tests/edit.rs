@@ -188,3 +188,85 @@ fn what_cannot_be_written_is_left_with_a_reason() {
         edited.left
     );
 }
+
+/// A server of a made-up file: its number, whether it has a weight, how it is set apart from the next.
+type Made = (u8, Option<u8>, u8);
+
+fn made(servers: &[Made]) -> String {
+    let mut out = String::from("version 1\nlisten \":80\"\nupstream \"u\" { balance \"random\"\n");
+    for (n, weight, layout) in servers {
+        let weight = weight.map_or_else(String::new, |w| format!(" weight={w}"));
+        let end = match layout {
+            0 => "\n",
+            1 => "; ",
+            2 => " // remark; server \"x\"\n",
+            3 => " /* remark } */;\n\n",
+            4 => " \\\n   backup=#true\n",
+            _ => "\n  /- server \"10.9.9.9:80\"\n\t",
+        };
+        out.extend(["  server \"10.0.0.", &n.to_string(), ":80\"", &weight, end]);
+    }
+    out.push_str("}\nsite \"*\" { proxy \"u\" }\n");
+    out
+}
+
+/// Name, weight and state of every server, sorted.
+fn servers(text: &str) -> Vec<(String, u32, String)> {
+    let files = MemoryFiles::default();
+    let var = |_: &str| None;
+    let env = narthex_config::Environment {
+        cores: 1,
+        var: &var,
+        files: &files,
+        unbuilt: true,
+    };
+    let loaded = narthex_config::load_text("narthex.kdl", text, &env);
+    let config = loaded
+        .config
+        .unwrap_or_else(|| panic!("{text}\n{:?}", loaded.problems));
+    let all = config.upstreams[0].servers.iter();
+    let mut out: Vec<_> = all
+        .map(|s| (s.name.clone(), s.weight, format!("{:?}", s.order)))
+        .collect();
+    out.sort();
+    out
+}
+
+proptest::proptest! {
+    /// Whatever the layout and the edits: the file then has the servers that were meant, and can be read.
+    #[test]
+    fn any_edits_of_any_layout(
+        file in proptest::collection::btree_map(0..8_u8, (proptest::option::of(1..9_u8), 0..6_u8), 1..6),
+        gone in proptest::collection::btree_set(0..8_u8, 0..3),
+        come in proptest::collection::btree_set(10..14_u8, 1..3),
+        weights in proptest::collection::btree_map(0..8_u8, 1..9_u32, 0..4),
+        drained in proptest::option::of(0..8_u8),
+    ) {
+        let list: Vec<Made> = file.iter().map(|(n, (weight, layout))| (*n, *weight, *layout)).collect();
+        let text = made(&list);
+        let before = servers(&text);
+        let name = |n: u8| format!("10.0.0.{n}:80");
+        let mut edits = Vec::new();
+        let mut expected = before.clone();
+        for n in come {
+            edits.push(add("u", &name(n), &[("weight", Prop::Int(3))]));
+            expected.push((name(n), 3, "Ready".to_owned()));
+        }
+        for (n, weight) in weights {
+            if let Some(server) = expected.iter_mut().find(|s| s.0 == name(n) && !gone.contains(&n)) {
+                edits.push(set("u", &name(n), ("weight", Prop::Int(weight))));
+                server.1 = weight;
+            }
+        }
+        if let Some(server) = drained.and_then(|n| expected.iter_mut().find(|s| s.0 == name(n) && !gone.contains(&n))) {
+            edits.push(set("u", &server.0, ("state", Prop::Text("drain".into()))));
+            server.2 = "Drain".to_owned();
+        }
+        for n in gone.iter().filter(|n| file.contains_key(n)) {
+            edits.push(remove("u", &name(*n)));
+            expected.retain(|s| s.0 != name(*n));
+        }
+        expected.sort();
+        proptest::prop_assert_eq!(servers(&edited(&text, &edits)), expected);
+    }
+}

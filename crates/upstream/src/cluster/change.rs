@@ -83,3 +83,108 @@ impl Cluster {
         (over, next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use narthex_config::model::{Order, Server, ServerAddress};
+
+    use super::*;
+    use crate::fleet::Fleet;
+    use crate::testkit::upstream;
+
+    fn address(n: u8) -> SocketAddr {
+        ([127, 0, 0, n], 80).into()
+    }
+
+    fn cluster(servers: &[u8]) -> (Arc<Fleet>, Arc<Cluster>) {
+        let fleet = Fleet::new(2);
+        let servers = servers.iter().map(|n| address(*n));
+        let cluster = fleet.reconcile(&[upstream("u", servers)]).remove(0);
+        (fleet, cluster)
+    }
+
+    fn drain(server: &str) -> Edit {
+        Edit::Set {
+            server: server.to_owned(),
+            weight: None,
+            order: Some(Order::Drain),
+            lasts: None,
+        }
+    }
+
+    fn named(name: &str, port: u16) -> Server {
+        let address = ServerAddress::Dns {
+            host: name.to_owned(),
+            port,
+        };
+        Server::new(format!("{name}:{port}"), address)
+    }
+
+    fn orders(cluster: &Cluster) -> Vec<Order> {
+        let set = cluster.set();
+        set.members.iter().map(|m| m.endpoint.order()).collect()
+    }
+
+    #[test]
+    fn a_change_moves_the_version_and_no_change_does_not() {
+        let (_fleet, cluster) = cluster(&[1, 2]);
+        let before = cluster.version();
+        let kept = Arc::clone(&cluster.set().members[0].endpoint);
+        let (_, version) = cluster
+            .change(Some(before), drain(&address(1).to_string()))
+            .unwrap();
+        assert_eq!((version, cluster.version()), (before + 1, before + 1));
+        assert_eq!(orders(&cluster), [Order::Drain, Order::Ready]);
+        assert!(Arc::ptr_eq(&kept, &cluster.set().members[0].endpoint));
+        let (edited, version) = cluster
+            .change(None, drain(&address(1).to_string()))
+            .unwrap();
+        assert_eq!((edited.before, version), (edited.after, before + 1));
+    }
+
+    #[test]
+    fn what_was_seen_too_long_ago_is_not_changed() {
+        let (_fleet, cluster) = cluster(&[1, 2]);
+        let before = cluster.version();
+        let name = address(1).to_string();
+        let edit = || Edit::Remove(name.clone());
+        assert_eq!(
+            cluster.change(Some(before + 1), edit()).unwrap_err(),
+            ChangeError::Stale(before)
+        );
+        assert_eq!(cluster.set().members.len(), 2);
+        cluster.change(Some(before), edit()).unwrap();
+        assert_eq!(cluster.set().members.len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_is_added_is_resolved_and_each_address_can_be_meant() {
+        let (_fleet, cluster) = cluster(&[1]);
+        cluster
+            .change(None, Edit::Add(named("api.test", 80)))
+            .unwrap();
+        assert_eq!(cluster.dns_names(), [("api.test".to_owned(), 80)]);
+        let found = [[10, 0, 0, 1], [10, 0, 0, 2]].map(std::net::IpAddr::from);
+        cluster.resolved("api.test", 80, found.to_vec());
+        cluster.change(None, drain("10.0.0.2:80")).unwrap();
+        assert_eq!(orders(&cluster), [Order::Ready, Order::Ready, Order::Drain]);
+        // Another answer of the name server: who is drained stays it.
+        cluster.resolved("api.test", 80, vec![found[1]]);
+        assert_eq!(orders(&cluster), [Order::Ready, Order::Drain]);
+    }
+
+    #[test]
+    fn another_process_takes_over_what_was_changed() {
+        let (_old_fleet, old) = cluster(&[1, 2]);
+        old.change(None, drain(&address(1).to_string())).unwrap();
+        old.change(None, Edit::Remove(address(2).to_string()))
+            .unwrap();
+        let (_new_fleet, new) = cluster(&[1, 2]);
+        new.restore_changes(&old.save_changes());
+        assert_eq!(new.drift(), old.drift());
+        assert_eq!(orders(&new), [Order::Drain]);
+    }
+}
