@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 pub use narthex_proxy::{BuildError, CoreProxy, Holding, Runtime, Shared, Stage};
-use narthex_upstream::{Cluster, Member, order_word, run_checks};
+use narthex_upstream::{Cluster, Member, order_word, run_checks, run_outliers};
 
 use crate::command::{MemoryStatus, ServerStatus, UpstreamStatus};
 
-/// Starts what runs beside the requests on the control core: health checks.
+/// Starts what runs beside the requests on the control core: health checks, and the judgement of a server by the others.
 pub(crate) fn background(shared: &Arc<Shared>) {
     narthex_net::rt::spawn(run_checks(Arc::clone(shared.fleet())));
+    narthex_net::rt::spawn(run_outliers(Arc::clone(shared.fleet())));
 }
 
 /// What the memory cap is about.

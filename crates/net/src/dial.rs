@@ -29,7 +29,7 @@ impl std::fmt::Display for Target {
 }
 
 /// Socket options of an upstream connection. Zero durations leave the kernel's.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct DialOptions {
     /// Local address; the port stays the kernel's choice (`IP_BIND_ADDRESS_NO_PORT`).
     pub source: Option<IpAddr>,

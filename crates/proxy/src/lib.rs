@@ -10,6 +10,7 @@ mod core;
 mod downstream;
 pub mod explain;
 mod fail;
+mod fleet_metrics;
 mod forward;
 mod handle;
 mod host_cache;

@@ -15,6 +15,7 @@ use narthex_route::Router;
 use narthex_upstream::{Cluster, Fleet};
 use narthex_wire::h1::scan::HeadLimits;
 
+use crate::fleet_metrics;
 use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
@@ -47,10 +48,12 @@ impl Shared {
         let registry = Registry::new(cores);
         let sinks: Arc<Mutex<HashMap<String, LogSink>>> = Arc::default();
         collect_log_figures(&registry, &sinks);
+        let fleet = Fleet::new(cores);
+        fleet_metrics::collect(&registry, &fleet);
         Arc::new(Self {
             cores,
             metrics: GlobalMetrics::new(&registry),
-            fleet: Fleet::new(cores),
+            fleet,
             clients: ClientCounts::new(CLIENTS_MAX),
             balance: Balance::new(cores),
             sinks,

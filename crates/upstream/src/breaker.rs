@@ -83,6 +83,11 @@ impl Breaker {
         (self.failures.len() == keep && soon && often).then(|| self.next_until(now, rule))
     }
 
+    /// The server is far worse than the others at `now`. Says until when it is to be out, as [`Breaker::failure`] does.
+    pub fn outlier(&self, now: u64, rule: Rule) -> Option<u64> {
+        (rule.errors > 0 && !self.open).then(|| self.next_until(now, rule))
+    }
+
     fn next_until(&self, now: u64, rule: Rule) -> u64 {
         let factor = if self.continues(now) {
             1u64.checked_shl(self.series)

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use narthex_config::model::{
-    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, Upstream,
+    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, SlowStart, Upstream,
     UpstreamConnections, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
@@ -34,6 +34,8 @@ pub struct Settings {
     pub health: Option<HealthCheck>,
     /// Passive marking.
     pub eject: Eject,
+    /// The way back to the whole share.
+    pub slow_start: SlowStart,
     /// Retries.
     pub retry: Retry,
     /// Time bounds.
@@ -55,6 +57,7 @@ impl Settings {
             zone: zone.cloned(),
             health: upstream.health.clone(),
             eject: upstream.eject.clone(),
+            slow_start: upstream.slow_start.clone(),
             retry: upstream.retry.clone(),
             timeouts: upstream.timeouts.clone(),
             connections: upstream.connections.clone(),
@@ -126,6 +129,14 @@ pub struct Cluster {
     source: Mutex<Source>,
     ejecting: Mutex<()>,
     changes: Arc<Changes>,
+    pub(crate) checks: CheckCounts,
+}
+
+/// Answers to health checks, by what they were. Written by the checker alone.
+#[derive(Debug, Default)]
+pub(crate) struct CheckCounts {
+    pub(crate) good: AtomicU64,
+    pub(crate) bad: AtomicU64,
 }
 
 impl Cluster {
@@ -142,6 +153,7 @@ impl Cluster {
             source: Mutex::default(),
             ejecting: Mutex::default(),
             changes,
+            checks: CheckCounts::default(),
         }
     }
 
@@ -178,6 +190,12 @@ impl Cluster {
     /// The standing of a server has changed. Nobody is told; the cores see it at their next choice.
     pub(crate) fn health_moved(&self) {
         self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// Health checks of its servers that went well, and those that did not.
+    pub fn checked(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.checks.good), read(&self.checks.bad))
     }
 
     /// No configuration names it any more.

@@ -2,12 +2,13 @@
 //! is in [`marks`], what there is to see of it in [`status`].
 
 mod marks;
+mod ramp;
 mod status;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use narthex_config::model::{Order, Server, ServerAddress};
+use narthex_config::model::{Order, Server, ServerAddress, SlowStart};
 use narthex_net::dial::Target;
 
 use crate::balance::FULL;
@@ -15,13 +16,10 @@ use crate::breaker::Breaker;
 use crate::clock::wall_ms;
 use crate::sockets::Sockets;
 
+use ramp::Ramp;
+
 pub use marks::Report;
 pub use status::{EndpointStatus, State};
-
-/// A server that comes back takes so long to get its full share, in milliseconds.
-const RETURN_MS: u64 = 10_000;
-/// Its share at the beginning, in percent.
-const RETURN_FROM: u64 = 10;
 
 /// What makes a server the same server after a reload or another DNS answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,6 +36,8 @@ pub(crate) struct CoreCounters {
     pub(crate) idle: AtomicU32,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Failures, and answers of 500 and more.
+    pub(crate) bad: AtomicU64,
     pub(crate) connects: AtomicU64,
 }
 
@@ -90,6 +90,9 @@ impl Active {
 struct Record {
     breaker: Breaker,
     since: u64,
+    /// Why it is what it is since then.
+    reason: String,
+    ejections: u64,
     last_error: Option<(String, u64)>,
 }
 
@@ -107,8 +110,9 @@ pub struct Endpoint {
     out_until: AtomicU64,
     /// A request tries the server although it is out.
     trial: AtomicU8,
-    /// When the server came back (monotonic ms); 0 is never.
+    /// When the server came back, or was added beside others (monotonic ms); 0 is never.
     returned: AtomicU64,
+    ramp: Ramp,
     cores: Box<[CoreCounters]>,
     record: Mutex<Record>,
 }
@@ -134,6 +138,7 @@ impl Endpoint {
             out_until: AtomicU64::new(0),
             trial: AtomicU8::new(0),
             returned: AtomicU64::new(0),
+            ramp: Ramp::default(),
             cores: (0..cores.max(1)).map(|_| CoreCounters::default()).collect(),
             record: Mutex::new(Record {
                 since: wall_ms(),
@@ -215,11 +220,46 @@ impl Endpoint {
             .map(|(core, _)| core)
     }
 
-    fn requests(&self) -> u64 {
+    fn sum(&self, counter: impl Fn(&CoreCounters) -> &AtomicU64) -> u64 {
         self.cores
             .iter()
-            .map(|c| c.requests.load(Ordering::Relaxed))
+            .map(|c| counter(c).load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// Requests given to it since the start.
+    pub fn requests(&self) -> u64 {
+        self.sum(|c| &c.requests)
+    }
+
+    /// Failed ones among them.
+    pub fn failures(&self) -> u64 {
+        self.sum(|c| &c.failures)
+    }
+
+    /// Connections opened.
+    pub fn connects(&self) -> u64 {
+        self.sum(|c| &c.connects)
+    }
+
+    /// Times that it was taken out for failures.
+    pub fn ejections(&self) -> u64 {
+        self.record().ejections
+    }
+
+    /// Sockets, idle or not.
+    pub fn connections(&self) -> u64 {
+        self.sockets.used() as u64
+    }
+
+    /// Requests that wait for a socket.
+    pub fn waiting(&self) -> u64 {
+        self.sockets.waiting() as u64
+    }
+
+    /// Requests that it was given, and those of them that ended badly.
+    pub(crate) fn tried_and_bad(&self) -> (u64, u64) {
+        (self.requests(), self.sum(|c| &c.bad))
     }
 
     pub(crate) fn active(&self) -> Active {
@@ -245,15 +285,28 @@ impl Endpoint {
         {
             return 0;
         }
-        let returned = self.returned.load(Ordering::Relaxed);
-        if returned != 0 {
-            let back = now.saturating_sub(returned);
-            if back < RETURN_MS {
-                let percent = RETURN_FROM + back * (100 - RETURN_FROM) / RETURN_MS;
-                return weight.saturating_mul((percent as u32 * FULL / 100).max(1));
-            }
+        match self.ramped(now) {
+            Some(percent) => weight.saturating_mul((u32::from(percent) * FULL / 100).max(1)),
+            None => weight.saturating_mul(FULL),
         }
-        weight.saturating_mul(FULL)
+    }
+
+    /// In its ramp: the part of its share that it has now, in percent.
+    pub(crate) fn ramped(&self, now: u64) -> Option<u8> {
+        match self.returned.load(Ordering::Relaxed) {
+            0 => None,
+            returned => self.ramp.percent(now.saturating_sub(returned)),
+        }
+    }
+
+    /// How it takes up its load.
+    pub(crate) fn set_ramp(&self, slow_start: &SlowStart) {
+        self.ramp.set(slow_start);
+    }
+
+    /// It was added beside servers that are at work.
+    pub(crate) fn begin_ramp(&self, now: u64) {
+        self.returned.store(now, Ordering::Relaxed);
     }
 
     /// The share when nothing is left: all but those that cannot be reached.

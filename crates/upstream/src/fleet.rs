@@ -119,10 +119,18 @@ struct Inner {
     cores: HashMap<usize, Arc<Remote>>,
 }
 
+/// What there is to see of the checker, all upstreams together.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    /// How far it is behind, in milliseconds.
+    pub(crate) late_ms: AtomicU64,
+}
+
 /// Every upstream, keyed by name. One per process; outlives every reload.
 pub struct Fleet {
     cores: usize,
     inner: Mutex<Inner>,
+    pub(crate) checks: Checks,
     pub(crate) changes: Arc<Changes>,
 }
 
@@ -132,6 +140,7 @@ impl Fleet {
         Arc::new(Self {
             cores: cores.max(1),
             inner: Mutex::default(),
+            checks: Checks::default(),
             changes: Arc::default(),
         })
     }
@@ -214,6 +223,11 @@ impl Fleet {
     /// The upstream of this number, while a configuration names it.
     pub(crate) fn cluster(&self, id: u64) -> Option<Arc<Cluster>> {
         self.inner().by_id.get(&id).and_then(Weak::upgrade)
+    }
+
+    /// How far the health checks are behind their calendar, in milliseconds.
+    pub fn checks_late_ms(&self) -> u64 {
+        self.checks.late_ms.load(Ordering::Relaxed)
     }
 
     /// All there is to see.

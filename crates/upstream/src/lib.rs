@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod fleet;
 pub mod health;
 pub mod local;
+pub mod outliers;
 pub mod sockets;
 #[cfg(test)]
 mod testkit;
@@ -33,7 +34,7 @@ pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
-pub use crate::health::run_checks;
+pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
     ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError,
     ServerHandle,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 /// An active check.
-#[derive(Debug, Clone, Serialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
@@ -26,7 +26,7 @@ pub struct HealthCheck {
 }
 
 /// What a check asks.
-#[derive(Debug, Clone, Serialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq, Hash)]
 pub enum Probe {
     /// A request.
     Http(HttpProbe),
@@ -35,7 +35,7 @@ pub enum Probe {
 }
 
 /// A request as a check.
-#[derive(Debug, Clone, Serialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
     /// `GET`.
     pub method: String,
@@ -52,7 +52,7 @@ pub struct HttpProbe {
 }
 
 /// What a body must have in it.
-#[derive(Debug, Clone, Serialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq, Hash)]
 pub enum BodyMatch {
     /// This text.
     Contains(String),
@@ -61,7 +61,7 @@ pub enum BodyMatch {
 }
 
 /// A connection as a check.
-#[derive(Debug, Clone, Default, Serialize, PartialEq)]
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq, Hash)]
 pub struct TcpProbe {
     /// Sent when the connection is open; at most 4 KiB.
     pub send: Option<String>,

@@ -13,13 +13,8 @@ pub(crate) static KEYS: &[(&str, &str)] = &[
     ("upstream", "panic-threshold"),
     ("upstream", "prefer-zone"),
     ("upstream", "requests"),
-    ("upstream", "slow-start"),
     ("upstream", "spill-over"),
     ("upstream", "sticky"),
-    ("health-check", "body"),
-    ("health-check", "expect"),
-    ("health-check", "header"),
-    ("health-check", "send"),
 ];
 
 /// Key and property.
@@ -27,11 +22,6 @@ pub(crate) static PROPS: &[(&str, &str)] = &[
     ("balance", "bound"),
     ("balance", "by"),
     ("connections", "total"),
-    ("eject", "outliers"),
-    ("health-check", "method"),
-    ("health-check", "port"),
-    ("health-check", "recovery"),
-    ("health-check", "reuse"),
     ("server", "priority"),
     ("server", "resolve"),
     ("server", "zone"),
@@ -43,7 +33,6 @@ pub(crate) static WORDS: &[(&str, &str)] = &[
     ("balance", "hash"),
     ("balance", "least-time"),
     ("balance", "random"),
-    ("health-check", "tcp"),
 ];
 
 /// Is this key of this block not built yet?

@@ -9,6 +9,7 @@ use narthex_config::model::{Server, ServerAddress};
 use narthex_net::dial::Target;
 
 use super::{Cluster, Member, ServerSet, Source};
+use crate::clock::monotonic_ms;
 use crate::endpoint::{Endpoint, Identity};
 use crate::sockets::Sockets;
 
@@ -17,6 +18,8 @@ impl Cluster {
     pub(super) fn rebuild(&self, source: &mut Source) {
         let settings = self.settings.load();
         let mut members: Vec<Member> = Vec::new();
+        // Beside servers that are at work, a new one begins slowly.
+        let beside = !source.endpoints.is_empty();
         for server in source.servers.iter().chain(source.overlay.added()) {
             for target in targets(server, &source.resolved) {
                 let identity = Identity {
@@ -34,14 +37,14 @@ impl Cluster {
                     let sockets =
                         Sockets::new(settings.connections.max, settings.connections.queue);
                     let id = self.changes.next_id();
-                    Arc::new(Endpoint::new(
-                        id,
-                        server,
-                        identity.target.clone(),
-                        self.cores,
-                        sockets,
-                    ))
+                    let endpoint =
+                        Endpoint::new(id, server, identity.target.clone(), self.cores, sockets);
+                    if beside {
+                        endpoint.begin_ramp(monotonic_ms());
+                    }
+                    Arc::new(endpoint)
                 });
+                endpoint.set_ramp(&settings.slow_start);
                 endpoint
                     .sockets
                     .set_limits(settings.connections.max, settings.connections.queue);

@@ -41,6 +41,13 @@ impl Report {
     }
 }
 
+impl Record {
+    fn changed(&mut self, reason: String) {
+        self.since = wall_ms();
+        self.reason = reason;
+    }
+}
+
 impl Endpoint {
     /// Call when the server was chosen: is it out, so that this request is its trial? `Err` if another request is.
     pub(crate) fn enter(&self, now: u64) -> Result<bool, ()> {
@@ -75,7 +82,7 @@ impl Endpoint {
     pub(crate) fn recovered(&self, cluster: &Cluster) {
         let mut record = self.record();
         if record.breaker.success() || self.is_out() {
-            self.come_back(&mut record);
+            self.come_back(&mut record, "a trial request succeeded".to_owned());
             drop(record);
             cluster.health_moved();
             tracing::info!(
@@ -86,11 +93,11 @@ impl Endpoint {
         }
     }
 
-    fn come_back(&self, record: &mut Record) {
+    fn come_back(&self, record: &mut Record, reason: String) {
         self.returned.store(monotonic_ms(), Ordering::Relaxed);
         self.trial.store(0, Ordering::Relaxed);
         self.out_until.store(0, Ordering::Release);
-        record.since = wall_ms();
+        record.changed(reason);
     }
 
     /// A failure that the server is to blame for.
@@ -109,6 +116,38 @@ impl Endpoint {
         else {
             return;
         };
+        let reason = format!("it keeps failing: {}", report.word());
+        if !self.take_out(cluster, &mut record, reason, now, until) && trial {
+            // It stays in, for want of others; the next request is a trial again.
+            self.out_until.store(now, Ordering::Release);
+            self.trial.store(0, Ordering::Relaxed);
+            cluster.health_moved();
+        }
+    }
+
+    /// Its rate of success is far below the group's. Says whether it was taken out.
+    pub(crate) fn is_outlier(&self, cluster: &Cluster, percent: u64, now: u64) -> bool {
+        let settings = cluster.settings();
+        let mut record = self.record();
+        let Some(until) = record.breaker.outlier(now, Rule::from(&settings.eject)) else {
+            return false;
+        };
+        let reason = format!(
+            "{percent}% of its requests ended well in the last {} s, far fewer than elsewhere",
+            settings.eject.within.as_secs().max(1)
+        );
+        self.take_out(cluster, &mut record, reason, now, until)
+    }
+
+    /// Takes it out, unless too many are.
+    fn take_out(
+        &self,
+        cluster: &Cluster,
+        record: &mut Record,
+        reason: String,
+        now: u64,
+        until: u64,
+    ) -> bool {
         let turn = cluster.ejecting();
         let set = cluster.set();
         let others = set
@@ -116,34 +155,39 @@ impl Endpoint {
             .iter()
             .filter(|m| m.endpoint.id != self.id && m.endpoint.is_ejected(now))
             .count();
-        if others >= most_out(set.members.len(), settings.eject.at_most) {
-            if trial {
-                // It stays in, for want of others; the next request is a trial again.
-                self.out_until.store(now, Ordering::Release);
-                self.trial.store(0, Ordering::Relaxed);
-            }
-            return;
+        if others >= most_out(set.members.len(), cluster.settings().eject.at_most) {
+            return false;
         }
         record.breaker.eject(now, until);
-        record.since = wall_ms();
+        record.ejections = record.ejections.saturating_add(1);
         self.trial.store(0, Ordering::Relaxed);
         self.out_until.store(until, Ordering::Release);
         drop(turn);
-        drop(record);
-        cluster.health_moved();
         let seconds = until.saturating_sub(now).div_ceil(1_000);
         tracing::warn!(
             upstream = cluster.name(),
             server = self.name,
-            reason = report.word(),
+            reason,
             seconds,
-            "server is taken out: it keeps failing"
+            "server is taken out"
         );
+        record.changed(reason);
+        cluster.health_moved();
+        true
     }
 
     /// The active check came to a verdict, or has ended. Says whether anything changed.
-    pub(crate) fn set_active(&self, active: Active, error: Option<&str>) -> bool {
-        let old = Active::from_bits(self.active.swap(active as u8, Ordering::Relaxed));
+    pub(crate) fn set_active(
+        &self,
+        cluster: &Cluster,
+        active: Active,
+        error: Option<&str>,
+    ) -> bool {
+        let old = self.active();
+        if old == active && error.is_none() {
+            return false;
+        }
+        self.active.store(active as u8, Ordering::Relaxed);
         let mut record = self.record();
         if let Some(error) = error {
             record.last_error = Some((format!("health check: {error}"), wall_ms()));
@@ -151,11 +195,18 @@ impl Endpoint {
         if old == active {
             return false;
         }
-        record.since = wall_ms();
         if active == Active::Up && matches!(old, Active::Unwell | Active::Gone) {
             record.breaker.reset();
-            self.come_back(&mut record);
+            self.come_back(&mut record, "health check: succeeds again".to_owned());
+        } else {
+            record.changed(match (active, error) {
+                (_, Some(error)) => format!("health check: {error}"),
+                (Active::Up, None) => "health check: succeeds".to_owned(),
+                (_, None) => String::new(),
+            });
         }
+        drop(record);
+        cluster.health_moved();
         true
     }
 }

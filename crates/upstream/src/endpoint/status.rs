@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use narthex_config::model::Order;
 
-use super::{Active, Endpoint, RETURN_MS};
+use super::{Active, Endpoint};
 use crate::clock::monotonic_ms;
 
 /// A server's state in one word.
@@ -55,6 +55,8 @@ pub struct EndpointStatus {
     pub state: State,
     /// Unix time in milliseconds of the last change of state.
     pub since: u64,
+    /// Why it changed then; empty if it never did.
+    pub reason: String,
     /// Requests under way.
     pub in_flight: u64,
     /// Idle connections.
@@ -69,6 +71,8 @@ pub struct EndpointStatus {
     pub failures: u64,
     /// Connections opened.
     pub connects: u64,
+    /// Times that it was taken out for failures.
+    pub ejections: u64,
     /// The last failure, what and when (Unix milliseconds).
     pub last_error: Option<(String, u64)>,
 }
@@ -87,9 +91,8 @@ impl Endpoint {
             Active::Unknown if !self.is_out() => return State::Unknown,
             _ => {}
         }
-        let returned = self.returned.load(Ordering::Relaxed);
         match self.out_until.load(Ordering::Relaxed) {
-            0 if returned != 0 && now.saturating_sub(returned) < RETURN_MS => State::Returning,
+            0 if self.ramped(now).is_some() => State::Returning,
             0 => State::Up,
             _ if self.trial.load(Ordering::Relaxed) != 0 => State::Trial,
             until if until <= now => State::Trial,
@@ -105,21 +108,19 @@ impl Endpoint {
             address: self.identity.target.to_string(),
             state: self.state(),
             since: record.since,
+            reason: if self.order() == Order::Ready {
+                record.reason.clone()
+            } else {
+                "by order".to_owned()
+            },
             in_flight: self.in_flight(),
             idle: self.idle(),
-            sockets: self.sockets.used() as u64,
-            waiting: self.sockets.waiting() as u64,
+            sockets: self.connections(),
+            waiting: self.waiting(),
             requests: self.requests(),
-            failures: self
-                .cores
-                .iter()
-                .map(|c| c.failures.load(Ordering::Relaxed))
-                .sum(),
-            connects: self
-                .cores
-                .iter()
-                .map(|c| c.connects.load(Ordering::Relaxed))
-                .sum(),
+            failures: self.failures(),
+            connects: self.connects(),
+            ejections: record.ejections,
             last_error: record.last_error.clone(),
         }
     }

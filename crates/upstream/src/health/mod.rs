@@ -1,9 +1,14 @@
 //! Active health: asking each server how it is.
 
-mod active;
+mod group;
+mod judge;
 mod probe;
+mod run;
+mod schedule;
+mod subjects;
 mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use active::run_checks;
+pub use group::run_outliers;
+pub use run::run_checks;

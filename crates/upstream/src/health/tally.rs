@@ -28,12 +28,21 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    /// `known`: what an earlier check has found, which holds until there is another verdict.
+    pub(super) fn new(known: Active) -> Self {
         Self {
             successes: 0,
             failures: 0,
-            verdict: Active::Unknown,
+            verdict: match known {
+                Active::Unchecked => Active::Unknown,
+                known => known,
+            },
         }
+    }
+
+    /// Good answers in a row.
+    pub(super) fn successes(&self) -> u32 {
+        self.successes
     }
 
     /// Notes an answer. The first success is believed at once, so that a start is quick; a server is given up only after
@@ -72,7 +81,7 @@ mod tests {
     use super::*;
 
     fn run(answers: &str) -> Vec<Active> {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(Active::Unchecked);
         let note = |answer| match answer {
             '+' => tally.note(Ok(()), 2, 3),
             '-' => tally.note(Err(&Failure::Unwell(String::new())), 2, 3),
@@ -103,5 +112,15 @@ mod tests {
         assert_eq!(run("---+").last(), Some(&Active::Unwell));
         assert_eq!(run("---+-+").last(), Some(&Active::Unwell));
         assert_eq!(run("---++").last(), Some(&Active::Up));
+    }
+
+    #[test]
+    fn what_was_known_holds() {
+        let mut tally = Tally::new(Active::Gone);
+        assert_eq!(tally.note(Ok(()), 2, 3), Active::Gone);
+        assert_eq!(tally.note(Ok(()), 2, 3), Active::Up);
+        let mut tally = Tally::new(Active::Up);
+        let failure = Failure::Unwell(String::new());
+        assert_eq!(tally.note(Err(&failure), 2, 3), Active::Up);
     }
 }

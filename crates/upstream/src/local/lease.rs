@@ -307,6 +307,9 @@ impl Lease {
             Report::Status(status) => self.settings().retry.on_status.contains(&status),
             Report::ConnectFailed | Report::Reset | Report::Timeout | Report::Invalid => true,
         };
+        if failed || matches!(report, Report::Status(500..)) {
+            CoreCounters::bump(&self.endpoint.counters().bad);
+        }
         if failed {
             CoreCounters::bump(&self.endpoint.counters().failures);
             self.endpoint

@@ -70,8 +70,11 @@ fn no_server_and_no_server_left() {
         );
         let (_fleet, _core, cluster) = core_of(upstream("u", addresses(2)));
         let set = cluster.shared().set();
-        let set_active =
-            |i: usize, active| set.members[i].endpoint.set_active(active, Some("test"));
+        let set_active = |i: usize, active| {
+            set.members[i]
+                .endpoint
+                .set_active(cluster.shared(), active, Some("test"))
+        };
         set_active(0, Active::Gone);
         assert_eq!(shares(&cluster, 10), [0, 10]);
         set_active(1, Active::Unwell);
