@@ -54,7 +54,7 @@ impl Exchange<'_> {
                 return self.fail(Failure::NoServer).await;
             };
             tries.begin(&lease);
-            self.chosen(&lease, &affinity);
+            self.chosen(&cluster, &lease, &affinity);
             self.story.attempts += 1;
             self.story.attempt_us = rt::now_us();
             self.story.attempt_ended_us = 0;

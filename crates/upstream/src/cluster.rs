@@ -12,14 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use narthex_config::model::{
-    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, SlowStart, Upstream,
+    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, SlowStart, Sticky, Upstream,
     UpstreamConnections, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
 
+use crate::balance::ring::Ring;
 use crate::cluster::overlay::Overlay;
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
+use crate::tag::Keys;
 
 /// What the configuration says about an upstream, but for its servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,8 @@ pub struct Settings {
     pub ranks: Ranks,
     /// Where we are, to be compared with [`Member::zone`].
     pub zone: Option<Arc<str>>,
+    /// Cookies that keep clients with their server.
+    pub sticky: Option<Sticky>,
     /// Active check.
     pub health: Option<HealthCheck>,
     /// Passive marking.
@@ -55,6 +59,7 @@ impl Settings {
             balance: upstream.balance.clone(),
             ranks: upstream.ranks.clone(),
             zone: zone.cloned(),
+            sticky: upstream.sticky.clone(),
             health: upstream.health.clone(),
             eject: upstream.eject.clone(),
             slow_start: upstream.slow_start.clone(),
@@ -87,11 +92,27 @@ pub struct Member {
     pub zone: Option<Arc<str>>,
 }
 
+impl Member {
+    /// In which order servers are used: by priority and, within it, our own zone first; backups after all others.
+    pub fn rank(&self, settings: &Settings) -> u8 {
+        let own = settings.zone.is_none() || settings.zone == self.zone;
+        let away = settings.ranks.prefer_zone && !own;
+        let priority = if self.backup {
+            16
+        } else {
+            self.priority.min(15)
+        };
+        2 * priority + u8::from(away)
+    }
+}
+
 /// The servers of an upstream at one moment.
 #[derive(Debug, Default)]
 pub struct ServerSet {
     /// In written order; the addresses of a DNS name in the order of their numbers.
     pub members: Vec<Member>,
+    /// Their places, if the policy is a hash.
+    pub ring: Option<Arc<Ring>>,
 }
 
 /// What there is to see of an upstream.
@@ -206,6 +227,16 @@ impl Cluster {
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.changes.announce(self.id);
+    }
+
+    /// What cookies are made with, if there are any.
+    pub(crate) fn sticky_keys(&self) -> Option<Keys> {
+        let settings = self.settings.load();
+        let secret = &settings.sticky.as_ref()?.secret;
+        Some(match secret {
+            Some(secret) => Keys::new(secret.expose().as_bytes(), &self.name),
+            None => Keys::new(&self.changes.drawn_key(), &self.name),
+        })
     }
 
     /// One at a time decides whether another server may be taken out.

@@ -3,6 +3,7 @@
 
 mod marks;
 mod ramp;
+mod standing;
 mod status;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use narthex_config::model::{Order, Server, ServerAddress, SlowStart};
 use narthex_net::dial::Target;
 
-use crate::balance::FULL;
 use crate::breaker::Breaker;
 use crate::clock::wall_ms;
 use crate::sockets::Sockets;
@@ -271,26 +271,6 @@ impl Endpoint {
         self.out_until.load(Ordering::Relaxed) > now
     }
 
-    /// Out, and the time has come to try it?
-    pub(crate) fn is_due(&self, now: u64) -> bool {
-        let until = self.out_until.load(Ordering::Relaxed);
-        until != 0 && until <= now
-    }
-
-    /// The share this server takes part with, for a configured `weight`; 0 if it is out.
-    pub(crate) fn share(&self, weight: u32, now: u64) -> u32 {
-        if matches!(self.active(), Active::Unwell | Active::Gone)
-            || self.is_ejected(now)
-            || self.order() != Order::Ready
-        {
-            return 0;
-        }
-        match self.ramped(now) {
-            Some(percent) => weight.saturating_mul((u32::from(percent) * FULL / 100).max(1)),
-            None => weight.saturating_mul(FULL),
-        }
-    }
-
     /// In its ramp: the part of its share that it has now, in percent.
     pub(crate) fn ramped(&self, now: u64) -> Option<u8> {
         match self.returned.load(Ordering::Relaxed) {
@@ -309,13 +289,9 @@ impl Endpoint {
         self.returned.store(now, Ordering::Relaxed);
     }
 
-    /// The share when nothing is left: all but those that cannot be reached.
-    pub(crate) fn share_of_last_resort(&self, weight: u32) -> u32 {
-        if self.active() == Active::Gone || self.order() != Order::Ready {
-            0
-        } else {
-            weight.saturating_mul(FULL)
-        }
+    /// Would another request have to wait?
+    pub(crate) fn is_full(&self) -> bool {
+        self.sockets.is_full() && self.idle() == 0
     }
 
     /// Is a good result worth telling [`Endpoint::recovered`]?

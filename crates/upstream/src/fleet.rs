@@ -1,8 +1,9 @@
 //! Every upstream of the process.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use narthex_config::model::Upstream;
@@ -17,6 +18,8 @@ const NOTED: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     ids: AtomicU64,
+    /// What cookies are made with where no secret is written; drawn once.
+    key: OnceLock<[u8; 16]>,
     followers: Mutex<Vec<Weak<Notes>>>,
 }
 
@@ -47,6 +50,15 @@ pub(crate) struct Follower(Arc<Notes>);
 impl Changes {
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The secret of cookies where none is written: of this process, and of those that take over from it.
+    pub(crate) fn drawn_key(&self) -> [u8; 16] {
+        *self.key.get_or_init(|| {
+            // Each has keys of its own, from the system's random numbers.
+            let half = || RandomState::new().hash_one(self.ids.load(Ordering::Relaxed));
+            (u128::from(half()) << 64 | u128::from(half())).to_le_bytes()
+        })
     }
 
     /// The first look is at everything.

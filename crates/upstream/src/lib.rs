@@ -21,6 +21,7 @@ pub mod health;
 pub mod local;
 pub mod outliers;
 pub mod sockets;
+pub mod tag;
 #[cfg(test)]
 mod testkit;
 pub mod wish;

@@ -102,6 +102,12 @@ impl Sockets {
         self.max.load(Ordering::Relaxed) != 0
     }
 
+    /// Would a newcomer have to wait?
+    pub fn is_full(&self) -> bool {
+        let max = self.max.load(Ordering::Relaxed);
+        max != 0 && (self.used() >= max || self.waiting() > 0)
+    }
+
     /// A permit, if one is free and nobody waits for it.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let free = self.waiting.load(Ordering::SeqCst) == 0 && self.take();

@@ -5,35 +5,22 @@
 pub(crate) static KEYS: &[(&str, &str)] = &[
     ("", "resolver"),
     ("", "shed"),
-    ("", "zone"),
     ("*", "priority"),
     ("upstream", "adaptive-concurrency"),
     ("upstream", "discover"),
     ("upstream", "hedge"),
-    ("upstream", "panic-threshold"),
-    ("upstream", "prefer-zone"),
     ("upstream", "requests"),
-    ("upstream", "spill-over"),
-    ("upstream", "sticky"),
 ];
 
 /// Key and property.
 pub(crate) static PROPS: &[(&str, &str)] = &[
-    ("balance", "bound"),
-    ("balance", "by"),
     ("connections", "total"),
-    ("server", "priority"),
     ("server", "resolve"),
-    ("server", "zone"),
     ("shutdown", "upgrade-grace"),
 ];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[
-    ("balance", "hash"),
-    ("balance", "least-time"),
-    ("balance", "random"),
-];
+pub(crate) static WORDS: &[(&str, &str)] = &[];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

@@ -1,4 +1,5 @@
-//! Least requests: the server with the fewest requests in flight, in proportion to its weight.
+//! Least requests: the server with the fewest requests in flight, in proportion to its weight. Also [`super::least_time`],
+//! which has another load.
 //!
 //! Loads are sums over all cores, so asking for one touches as many cache lines as there are cores, lines that the other
 //! cores write. Up to a bound (see [`scans`]) all servers are asked and the best is taken; equals take turns by weight, so
@@ -6,6 +7,7 @@
 //! weight and the less loaded one is taken: nearly as even, and it does not send every core to the same server at once.
 
 use super::round_robin;
+use super::shares::Shares;
 
 /// Servers up to which all are asked.
 const SCAN_SERVERS: usize = 8;
@@ -41,40 +43,18 @@ pub fn pick_best(
     })
 }
 
-/// Chooses the better of two that are drawn by weight from `random`.
-pub fn pick_of_two(weights: &[u32], load: impl Fn(usize) -> u64, random: u64) -> Option<usize> {
-    let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
-    let first = draw(weights, total, random >> 32, None)?;
-    let rest = total - u64::from(weights.get(first).copied().unwrap_or(0));
-    let Some(second) = draw(weights, rest, random & 0xffff_ffff, Some(first)) else {
+/// Chooses the better of two that are drawn by share from `random`.
+pub fn pick_of_two(shares: &Shares, load: impl Fn(usize) -> u64, random: u64) -> Option<usize> {
+    let first = shares.draw(random >> 32)?;
+    let Some(second) = shares.draw_but(first, random) else {
         return Some(first);
     };
-    let of = |i: usize| (load(i), weights.get(i).copied().unwrap_or(1));
+    let of = |i: usize| (load(i), shares.get(i));
     Some(if less(of(second), of(first)) {
         second
     } else {
         first
     })
-}
-
-/// Draws by weight, without `except`; `random` has 32 bits.
-fn draw(weights: &[u32], total: u64, random: u64, except: Option<usize>) -> Option<usize> {
-    if total == 0 {
-        return None;
-    }
-    // A multiplication instead of a remainder: no division, and the bias is below total / 2^32.
-    let mut at = ((u128::from(random) * u128::from(total)) >> 32) as u64;
-    for (i, weight) in weights.iter().enumerate() {
-        if except == Some(i) {
-            continue;
-        }
-        let weight = u64::from(*weight);
-        if at < weight {
-            return Some(i);
-        }
-        at -= weight;
-    }
-    None
 }
 
 /// Is `a` (load, weight) less loaded than `b`?
@@ -119,7 +99,8 @@ mod tests {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            counts[pick_of_two(&weights, |_| 0, random ^ (random >> 29)).unwrap()] += 1;
+            counts[pick_of_two(&Shares::of(&weights), |_| 0, random ^ (random >> 29)).unwrap()] +=
+                1;
         }
         assert!((4_500..5_500).contains(&counts[0]), "{counts:?}");
         assert!(
@@ -131,7 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn two_choices_never_take_the_unavailable(weights in prop::collection::vec(prop_oneof![Just(0u32), 1..1000u32], 0..40), random: u64) {
-            match pick_of_two(&weights, |_| 1, random) {
+            match pick_of_two(&Shares::of(&weights), |_| 1, random) {
                 Some(i) => prop_assert!(weights[i] > 0),
                 None => prop_assert!(weights.iter().all(|w| *w == 0)),
             }
@@ -140,7 +121,7 @@ mod tests {
         #[test]
         fn two_choices_never_take_the_worst(random: u64) {
             let loads = [5, 9, 5, 5, 5, 5, 5, 5, 5, 5];
-            prop_assert_ne!(pick_of_two(&[100; 10], |i| loads[i], random), Some(1));
+            prop_assert_ne!(pick_of_two(&Shares::of(&[100; 10]), |i| loads[i], random), Some(1));
         }
 
         #[test]

@@ -40,6 +40,18 @@ pub fn advance(credit: &mut [i64], weights: &[u32], steps: usize) {
     }
 }
 
+/// Brings a memory to another sum of weights, so that nobody is owed a burst when the scale of weights changes.
+pub fn rescale(credit: &mut [i64], weights: &[u32], old_total: u64, new_total: u64) {
+    for (credit, weight) in credit.iter_mut().zip(weights) {
+        let scaled = i128::from(*credit) * i128::from(new_total) / i128::from(old_total.max(1));
+        let most = i128::from(new_total);
+        *credit = match weight {
+            0 => 0,
+            _ => scaled.clamp(-most, most) as i64,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -88,6 +100,25 @@ mod tests {
                 counts[i] += 1;
             }
             prop_assert_eq!(counts, weights);
+        }
+
+        /// However the scale of the weights changes, nobody is owed a burst.
+        #[test]
+        fn another_scale_owes_nobody_a_burst(changes in prop::collection::vec((prop::collection::vec(0u32..=1000, 6), 1u32..=10_000, 1usize..50), 1..20)) {
+            let mut credit = vec![0i64; 6];
+            let mut old = 0u64;
+            for (weights, scale, picks) in &changes {
+                let weights: Vec<u32> = weights.iter().map(|w| w * scale).collect();
+                let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+                rescale(&mut credit, &weights, old, total);
+                old = total;
+                for _ in 0..*picks {
+                    pick(&mut credit, &weights);
+                }
+                for c in &credit {
+                    prop_assert!(c.unsigned_abs() <= 2 * total.max(1));
+                }
+            }
         }
 
         /// Whatever comes and goes, no server's credit runs away: after an absence nobody is owed a burst.

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use narthex_config::model::{Server, ServerAddress};
+use narthex_config::model::{Balance, Server, ServerAddress};
 use narthex_net::dial::Target;
 
 use super::{Cluster, Member, ServerSet, Source};
+use crate::balance::ring::Ring;
 use crate::clock::monotonic_ms;
 use crate::endpoint::{Endpoint, Identity};
 use crate::sockets::Sockets;
@@ -62,7 +63,11 @@ impl Cluster {
             .iter()
             .map(|m| (m.endpoint.identity().clone(), Arc::clone(&m.endpoint)))
             .collect();
-        self.set.store(Arc::new(ServerSet { members }));
+        let ring = matches!(settings.balance, Balance::Hash(_)).then(|| {
+            let servers = members.iter().map(|m| (m.endpoint.name(), m.weight));
+            Arc::new(Ring::new(servers))
+        });
+        self.set.store(Arc::new(ServerSet { members, ring }));
         self.version.fetch_add(1, Ordering::Release);
         self.changes.announce(self.id);
     }

@@ -4,16 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use narthex_config::model::Balance;
 use narthex_net::rt;
 
 use super::CoreFleet;
 use super::lease::Lease;
-use super::pool::CoreEndpoint;
-use crate::balance::{FULL, least_requests, round_robin};
+use super::view::View;
 use crate::budget::Budget;
 use crate::cluster::{Cluster, Settings};
-use crate::wish::{Tried, Wish};
+use crate::tag::Opened;
+use crate::wish::{Tag, Wish};
 
 /// Retries per second that every upstream may make besides its share, in the whole process.
 const RETRIES_PER_SECOND: usize = 3;
@@ -27,41 +26,6 @@ pub enum PickError {
     /// The active check says of each that it cannot be reached.
     #[error("every server of the upstream is down")]
     AllDown,
-}
-
-pub(super) struct CoreMember {
-    pub(super) endpoint: Rc<CoreEndpoint>,
-    weight: u32,
-    backup: bool,
-}
-
-/// What this core last saw of the cluster.
-pub(super) struct View {
-    version: u64,
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) settings: Rc<Settings>,
-    members: Vec<CoreMember>,
-    /// Memory of the policy.
-    credit: RefCell<Vec<i64>>,
-    /// Room for the shares of one choice.
-    shares: RefCell<Vec<u32>>,
-    scans: bool,
-}
-
-/// Whom a choice is among, in this order.
-#[derive(Debug, Clone, Copy)]
-enum Round {
-    /// Available, untried, not a backup.
-    Primary,
-    /// Available, untried, a backup.
-    Backup,
-    /// Available, tried.
-    Again,
-    /// All but those that cannot be reached; untried. Passive marks and failing checks are weaker evidence than an error
-    /// page is a certainty.
-    LastResort,
-    /// The same, tried.
-    LastResortAgain,
 }
 
 /// This core's side of a cluster.
@@ -78,16 +42,7 @@ pub struct CoreCluster {
 impl CoreCluster {
     pub(super) fn new(shared: Arc<Cluster>, fleet: &Rc<CoreFleet>) -> Rc<Self> {
         let cores = fleet.fleet.cores();
-        let empty = View {
-            // Not any version that the cluster can have: the first look builds the view.
-            version: u64::MAX,
-            cluster: Arc::clone(&shared),
-            settings: Rc::new((*shared.settings()).clone()),
-            members: Vec::new(),
-            credit: RefCell::default(),
-            shares: RefCell::default(),
-            scans: true,
-        };
+        let empty = View::none(&shared);
         Rc::new(Self {
             shared,
             fleet: Rc::downgrade(fleet),
@@ -116,92 +71,40 @@ impl CoreCluster {
 
     /// Chooses a server for an attempt and counts the request there.
     pub fn pick(&self, wish: &Wish<'_>) -> Result<Lease, PickError> {
-        let (tried, random) = (wish.tried, wish.random);
         let now = rt::now_ms();
         let view = self.view();
-        if tried.is_empty() {
+        if wish.tried.is_empty() {
             self.budget.borrow_mut().request(now);
         }
         if view.members.is_empty() {
             return Err(PickError::NoServer);
         }
-        for round in [
-            Round::Primary,
-            Round::Backup,
-            Round::Again,
-            Round::LastResort,
-            Round::LastResortAgain,
-        ] {
-            if let Some((index, trial)) = self.choose(&view, round, tried, random, now)
-                && let Some(member) = view.members.get(index)
-            {
-                let endpoint = Rc::clone(&member.endpoint);
-                return Ok(Lease::new(endpoint, view, trial));
-            }
-        }
-        Err(PickError::AllDown)
+        let (index, trial) = view.choose(wish, now).ok_or(PickError::AllDown)?;
+        let endpoint = view.members.get(index).map(|m| Rc::clone(&m.endpoint));
+        let endpoint = endpoint.ok_or(PickError::AllDown)?;
+        Ok(Lease::new(endpoint, view, trial))
     }
 
-    fn choose(
-        &self,
-        view: &View,
-        round: Round,
-        tried: &Tried,
-        random: u64,
-        now: u64,
-    ) -> Option<(usize, bool)> {
-        // One server, and nothing to weigh.
-        if let ([only], Round::Primary) = (view.members.as_slice(), round)
-            && let endpoint = only.endpoint.shared()
-            && only.share(round, tried, now) > 0
-            && let Ok(trial) = endpoint.enter(now)
-        {
-            return Some((0, trial));
-        }
-        let mut shares = view.shares.borrow_mut();
-        shares.clear();
-        let mut due = None;
-        for (i, member) in view.members.iter().enumerate() {
-            let share = member.share(round, tried, now);
-            shares.push(share);
-            if share > 0 && due.is_none() && member.endpoint.shared().is_due(now) {
-                due = Some(i);
-            }
-        }
-        loop {
-            // A trial that is due comes first: requests that hang at the server must not keep it from being tried.
-            let index = match due.take() {
-                Some(due) => due,
-                None => self.decide(view, &shares, random)?,
-            };
-            let endpoint = view.members.get(index)?.endpoint.shared();
-            if matches!(round, Round::LastResort | Round::LastResortAgain) {
-                return Some((index, endpoint.is_out()));
-            }
-            if let Ok(trial) = endpoint.enter(now) {
-                return Some((index, trial));
-            }
-            // Another core has just taken the trial of this server.
-            *shares.get_mut(index)? = 0;
-        }
+    /// Is every server as good as any other for whatever a request brings with it?
+    pub fn is_plain(&self) -> bool {
+        let view = self.view.borrow();
+        view.version == self.shared.version() && view.is_plain()
     }
 
-    fn decide(&self, view: &View, shares: &[u32], random: u64) -> Option<usize> {
-        if let [only] = shares {
-            return (*only > 0).then_some(0);
-        }
-        let mut credit = view.credit.borrow_mut();
-        let load = |i: usize| {
-            view.members
-                .get(i)
-                .map_or(0, |m| m.endpoint.shared().in_flight())
-        };
-        match &view.settings.balance {
-            Balance::RoundRobin => round_robin::pick(&mut credit, shares),
-            // The policies that the language does not take yet are served as the default.
-            _ if view.scans => least_requests::pick_best(&mut credit, shares, load),
-            _ => least_requests::pick_of_two(shares, load, random),
-        }
+    /// Reads a cookie that was made by [`CoreCluster::seal`]; `now` in minutes since 1970.
+    pub fn open(&self, cookie: &[u8], now: u32) -> Option<Opened> {
+        let view = self.view();
+        let sticky = view.settings.sticky.as_ref()?;
+        let ttl = u32::try_from(sticky.ttl.as_secs() / 60).unwrap_or(u32::MAX);
+        view.sticky.as_ref()?.keys.open(cookie, now, ttl)
+    }
+
+    /// What a cookie says to name this server, and its tag; `None` if there are no cookies.
+    pub fn seal(&self, lease: &Lease, now: u32) -> Option<(Tag, String)> {
+        let view = self.view();
+        let keys = &view.sticky.as_ref()?.keys;
+        let tag = keys.tag(lease.name());
+        Some((tag, keys.seal(tag, now)))
     }
 
     /// May another request be retried? Counts the retry if so.
@@ -229,64 +132,11 @@ impl CoreCluster {
         self.rebuild()
     }
 
+    #[cold]
     fn rebuild(&self) -> Rc<View> {
-        // Read before the rest: if the cluster moves on meanwhile the next look builds again.
-        let version = self.shared.version();
-        // A copy per core: no reference count that cores share.
-        let settings = Rc::new((*self.shared.settings()).clone());
-        let set = self.shared.set();
-        let old = self.view.replace_with(|old| Rc::clone(old));
-        let known = |id: u64| {
-            old.members
-                .iter()
-                .position(|m| m.endpoint.shared().id() == id)
-        };
-        let mut members = Vec::with_capacity(set.members.len());
-        let mut credit = Vec::with_capacity(set.members.len());
-        for member in &set.members {
-            let at = known(member.endpoint.id());
-            let endpoint = match at.and_then(|at| old.members.get(at)) {
-                Some(member) => Rc::clone(&member.endpoint),
-                None => CoreEndpoint::new(
-                    Arc::clone(&member.endpoint),
-                    self.core,
-                    Weak::clone(&self.fleet),
-                ),
-            };
-            credit.push(
-                at.and_then(|at| old.credit.borrow().get(at).copied())
-                    .unwrap_or(0),
-            );
-            members.push(CoreMember {
-                endpoint,
-                weight: member.weight,
-                backup: member.backup,
-            });
-        }
-        if old.members.is_empty() {
-            let weights: Vec<u32> = members
-                .iter()
-                .map(|m| if m.backup { 0 } else { m.weight * FULL })
-                .collect();
-            round_robin::advance(&mut credit, &weights, self.core);
-        }
-        for gone in &old.members {
-            if !members
-                .iter()
-                .any(|m| Rc::ptr_eq(&m.endpoint, &gone.endpoint))
-            {
-                gone.endpoint.retire();
-            }
-        }
-        let view = Rc::new(View {
-            version,
-            cluster: Arc::clone(&self.shared),
-            settings,
-            scans: least_requests::scans(members.len(), self.cores),
-            shares: RefCell::new(Vec::with_capacity(members.len())),
-            credit: RefCell::new(credit),
-            members,
-        });
+        let old = Rc::clone(&self.view.borrow());
+        let view = View::of(&self.shared, &old, self.core, self.cores, &self.fleet);
+        let view = Rc::new(view);
         self.view.replace(Rc::clone(&view));
         view
     }
@@ -319,23 +169,6 @@ impl Drop for CoreCluster {
     fn drop(&mut self) {
         for member in &self.view.borrow().members {
             member.endpoint.retire();
-        }
-    }
-}
-
-impl CoreMember {
-    fn share(&self, round: Round, tried: &Tried, now: u64) -> u32 {
-        let endpoint = self.endpoint.shared();
-        let tried = tried.contains(endpoint.id());
-        match round {
-            Round::Primary if tried || self.backup => 0,
-            Round::Backup if tried || !self.backup => 0,
-            Round::Again if !tried => 0,
-            Round::LastResort if tried => 0,
-            Round::Primary | Round::Backup | Round::Again => endpoint.share(self.weight, now),
-            Round::LastResort | Round::LastResortAgain => {
-                endpoint.share_of_last_resort(self.weight)
-            }
         }
     }
 }

@@ -5,13 +5,14 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use narthex_config::model::Balance;
 use narthex_net::dial::{Target, dial};
 use narthex_net::rt;
 use narthex_net::stream::Stream;
 
 use super::ask_to_give_up;
-use super::cluster::View;
 use super::pool::CoreEndpoint;
+use super::view::View;
 use crate::clock::millis;
 use crate::cluster::Settings;
 use crate::endpoint::{CoreCounters, Endpoint, Report};
@@ -173,7 +174,11 @@ impl Lease {
     }
 
     /// The server took so many microseconds to the head of its response, or was silent for so long.
-    pub fn latency(&self, _us: u64) {}
+    pub fn latency(&self, us: u64) {
+        if self.settings().balance == Balance::LeastTime {
+            self.endpoint.observe(us);
+        }
+    }
 
     /// The connection was a kept one, and it died before a byte of the answer: nobody's failure, but to be expected again.
     pub fn raced(&self) {
@@ -326,6 +331,7 @@ impl Drop for Lease {
         CoreCounters::shift(&self.endpoint.counters().in_flight, -1);
         if self.trial && !self.reported.get() {
             self.endpoint.shared().trial_abandoned(rt::now_ms());
+            self.view.cluster.health_moved();
         }
     }
 }

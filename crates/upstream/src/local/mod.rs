@@ -6,6 +6,7 @@ mod pool;
 mod reaper;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -5,12 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use narthex_net::rt::{self, Interest, TaskKey};
 use narthex_net::stream::Stream;
 
 use super::CoreFleet;
 use super::lease::Connection;
+use crate::balance::least_time::Recent;
 use crate::clock::millis;
 use crate::cluster::Settings;
 use crate::endpoint::{CoreCounters, Endpoint};
@@ -34,6 +36,8 @@ pub(super) struct CoreEndpoint {
     idle: RefCell<VecDeque<Idle>>,
     /// Connections for requests of this core that wait for one, by ticket.
     handed: RefCell<HashMap<u64, Connection>>,
+    /// How long it took lately, as this core saw it.
+    pub(super) recent: Cell<Recent>,
     /// Not in the set any more: nothing is kept.
     retired: Cell<bool>,
     /// Until then the server is known to close connections just as they are used. Monotonic ms.
@@ -48,6 +52,7 @@ impl CoreEndpoint {
             fleet,
             idle: RefCell::default(),
             handed: RefCell::default(),
+            recent: Cell::default(),
             retired: Cell::new(false),
             racy_until: Cell::new(0),
         })
@@ -77,6 +82,16 @@ impl CoreEndpoint {
     /// Has that happened lately?
     pub(super) fn is_racy(&self) -> bool {
         rt::now_ms() < self.racy_until.get()
+    }
+
+    /// Requests under way of this core.
+    pub(super) fn in_flight(&self) -> u64 {
+        u64::from(self.counters().in_flight.load(Ordering::Relaxed))
+    }
+
+    /// A response's head came after so many microseconds, or was waited for in vain for so long.
+    pub(super) fn observe(&self, us: u64) {
+        self.recent.set(self.recent.get().with(us, rt::now_ms()));
     }
 
     /// The newest idle connection that is fit for use.
