@@ -24,6 +24,8 @@ mod request_head;
 mod runtime;
 mod shed;
 mod spool;
+#[cfg(test)]
+mod testkit;
 mod trailer;
 mod tunnel;
 mod work;

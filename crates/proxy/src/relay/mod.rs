@@ -365,3 +365,6 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,11 @@ impl<D: Downstream> Relay<'_, D> {
         }
         let mut progress = false;
         if self.up_at < self.work.up.len() {
-            // Head and what there is of the body leave together.
+            // Head and what there is of the body leave together: if anything leaves. A server that takes not a byte (a used
+            // connection may be full from before) must not have us read on.
             if self.sent == 0
                 && self.up_at == 0
+                && self.upstream.registration().is_writable()
                 && !matches!(self.source, Source::Done | Source::Spooled(_))
             {
                 if self.work.taken < self.work.input.len() {

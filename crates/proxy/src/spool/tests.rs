@@ -5,51 +5,17 @@ mod model;
 mod queue;
 
 use std::fs::File;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
-use narthex_net::rt::{Core, current_core, spawn};
 use tempfile::TempDir;
 
 use super::disk::{Directory, Place, SpoolFile};
 use super::*;
-
-/// A test that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-struct StopOnDrop;
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        current_core().stop();
-    }
-}
-
-/// Runs what `make` makes on a new core; gives its result, or fails the test if it panics or hangs.
-fn on_core<T, F>(make: impl FnOnce() -> F + Send + 'static) -> T
-where
-    T: Send + 'static,
-    F: Future<Output = T> + 'static,
-{
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let (tell, told) = mpsc::channel();
-    let id = 128 + NEXT.fetch_add(1, Ordering::Relaxed) % 128;
-    std::thread::spawn(move || {
-        let core = Core::enter(id).unwrap();
-        spawn(async move {
-            // A panic drops the sender, which the test hears of.
-            let _stop = StopOnDrop;
-            tell.send(make().await).unwrap();
-        });
-        core.run().unwrap();
-    });
-    told.recv_timeout(PATIENCE)
-        .expect("the core hangs, or its task has panicked (see above)")
-}
+use crate::testkit::on_core;
 
 /// A disk with little space, which writes and reads in pieces.
 #[derive(Clone)]
