@@ -98,7 +98,12 @@ pub(crate) fn start(
     };
     rt::spawn(async move {
         let on_accept = |accepted| receiver.take(accepted);
+        let mut quiet_until = 0;
         let result = accept_loop(acceptor, control, on_accept, |error| {
+            if rt::now_ms() < quiet_until {
+                return;
+            }
+            quiet_until = rt::now_ms().saturating_add(SAID_EVERY_MS);
             tracing::warn!(%error, "accepting pauses: out of descriptors or memory; raise LimitNOFILE or lower the connection limits");
         });
         if let Err(error) = result.await {
@@ -109,6 +114,9 @@ pub(crate) fn start(
     });
     Ok(())
 }
+
+/// A want of descriptors shows ten times a second; it is said once in this time, by each core. Milliseconds.
+const SAID_EVERY_MS: u64 = 10_000;
 
 struct Receiver {
     worker: Rc<Worker>,

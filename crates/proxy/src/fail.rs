@@ -46,6 +46,8 @@ pub(crate) enum Failure {
     Spool,
     /// Memory ran short, and this exchange held much of it.
     Shed,
+    /// The core is late, and the request is not important enough.
+    Overload,
 }
 
 impl Failure {
@@ -56,10 +58,12 @@ impl Failure {
             Self::NoSite | Self::NoRoute => 404,
             Self::Denied => 403,
             Self::Rewrite | Self::Spool => 500,
-            Self::NoServer | Self::Shed => 503,
+            Self::NoServer | Self::Shed | Self::Overload => 503,
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Timeout => 504,
-                ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => 503,
+                ConnectErrorKind::Limit
+                | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Exhausted => 503,
                 _ => 502,
             },
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated | Self::UpstreamInvalid(_) => 502,
@@ -85,7 +89,9 @@ impl Failure {
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Refused => "upstream-refused",
                 ConnectErrorKind::Timeout => "upstream-timeout",
-                ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout => "limited",
+                ConnectErrorKind::Limit
+                | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Exhausted => "limited",
                 _ => "upstream-unreachable",
             },
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated => "upstream-reset",
@@ -93,7 +99,7 @@ impl Failure {
             Self::UpstreamInvalid(_) => "upstream-invalid",
             Self::UpstreamStatus(_) => "upstream-status",
             Self::ClientGone => "client-abort",
-            Self::Shed => "shed",
+            Self::Shed | Self::Overload => "shed",
         }
     }
 
@@ -108,8 +114,12 @@ impl Failure {
             | Self::ClientGone
             | Self::ClientSlowBody
             | Self::ClientSlowRead => "client",
-            Self::Rewrite | Self::Spool | Self::Shed => "proxy",
-            Self::Connect(ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout) => "proxy",
+            Self::Rewrite | Self::Spool | Self::Shed | Self::Overload => "proxy",
+            Self::Connect(
+                ConnectErrorKind::Limit
+                | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Exhausted,
+            ) => "proxy",
             _ => "origin",
         }
     }
@@ -129,6 +139,7 @@ impl Failure {
                 ConnectErrorKind::Unreachable => "connect-unreachable",
                 ConnectErrorKind::Limit => "queue-full",
                 ConnectErrorKind::QueueTimeout => "queue-timeout",
+                ConnectErrorKind::Exhausted => "out-of-sockets",
                 ConnectErrorKind::Other => "connect-failed",
             },
             Self::UpstreamClosed { .. } => "origin-closed",
@@ -143,6 +154,7 @@ impl Failure {
             Self::BodyTooLarge => "body-too-large",
             Self::Spool => "spool",
             Self::Shed => "memory",
+            Self::Overload => "overload",
         }
     }
 

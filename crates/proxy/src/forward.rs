@@ -6,10 +6,12 @@
 use std::rc::Rc;
 use std::task::Poll;
 
-use narthex_config::model::Retry;
+use narthex_config::model::{Priority, Retry};
 use narthex_message::Method;
 use narthex_net::rt;
-use narthex_upstream::{ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried, Wish};
+use narthex_upstream::{
+    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried, Wish,
+};
 
 use crate::attempt::{Attempt, Limit};
 use crate::connection::Next;
@@ -41,6 +43,10 @@ impl Exchange<'_> {
             self.upload = Upload::Whole;
         }
         let mut attempt = Attempt::of(Source::of(facts.body, extension));
+        let admission = match self.admit(&cluster).await {
+            Ok(admission) => admission,
+            Err(failure) => return self.fail(failure).await,
+        };
         let affinity = self.affinity(&cluster);
         let mut tries = Tries::default();
         loop {
@@ -51,6 +57,7 @@ impl Exchange<'_> {
                 server: affinity.tag,
             };
             let Ok(lease) = cluster.pick(&wish) else {
+                drop(admission);
                 return self.fail(Failure::NoServer).await;
             };
             tries.begin(&lease);
@@ -67,7 +74,7 @@ impl Exchange<'_> {
                     if retry && self.may_retry(&lease, &cluster, &tries) {
                         continue;
                     }
-                    drop(lease);
+                    drop((lease, admission));
                     return self.fail(failure).await;
                 }
             };
@@ -91,7 +98,7 @@ impl Exchange<'_> {
                 Ok(Ended::Complete | Ended::Buffered) => {
                     if let Some(unfed) = attempt.unfed.take() {
                         // However slow the client is, it is no load of the server's any more.
-                        drop(lease);
+                        drop((lease, admission));
                         let before = self.story.sent;
                         if let Err(failure) = self.feed_client(unfed).await {
                             let answered = attempt.answered || self.story.sent > before;
@@ -129,7 +136,7 @@ impl Exchange<'_> {
                         continue;
                     }
                     // A client that takes its time with our answer is no load of the server's.
-                    drop(lease);
+                    drop((lease, admission));
                     return self.give_up(failure, attempt.answered).await;
                 }
             }
@@ -190,45 +197,76 @@ impl Exchange<'_> {
         Next::Reset
     }
 
+    /// Who waits less, by the route.
+    fn priority(&self) -> Priority {
+        self.route_config()
+            .map_or_else(Priority::default, |r| r.settings.priority)
+    }
+
+    /// A place among the upstream's requests.
+    async fn admit(&mut self, cluster: &CoreCluster) -> Result<Admission, Failure> {
+        match cluster.try_admit() {
+            Some(admission) => Ok(admission),
+            None => self.while_wanted(0, cluster.admit(self.priority())).await,
+        }
+    }
+
     async fn connect(&mut self, lease: &Lease, tries: &Tries) -> Result<Connection, Failure> {
+        let entered = lease.try_enter();
         let once = self.facts.is_some_and(|f| !f.method.is_idempotent());
-        if !tries.fresh_only
-            && !(once && lease.is_racy())
-            && let Some(connection) = lease.try_idle()
-        {
+        let new_only = tries.fresh_only || once && lease.is_racy();
+        let idle = || if new_only { None } else { lease.try_idle() };
+        if entered && let Some(connection) = idle() {
             return Ok(connection);
         }
-        let mut connecting = std::pin::pin!(lease.connect());
-        // A client that goes away meanwhile leaves the queue, and its request is not sent.
-        let connected = std::future::poll_fn(|cx| {
+        let priority = self.priority();
+        let connecting = async {
+            if !entered {
+                lease.enter(priority).await?;
+                if let Some(connection) = idle() {
+                    return Ok(connection);
+                }
+            }
+            lease.connect(priority).await
+        };
+        let connected = self.while_wanted(tries.ends, connecting).await;
+        let failed = match connected {
+            Err(Failure::Connect(kind)) => kind.blames_server(),
+            // A server that lets us wait for its first word; not one that others keep busy.
+            Err(Failure::UpstreamTimeout) => lease.is_dialing(),
+            _ => false,
+        };
+        if failed {
+            lease.report(Report::ConnectFailed);
+        }
+        connected
+    }
+
+    /// What may take its time, until `ends` (milliseconds; 0: for ever). A client that goes away meanwhile leaves the queue,
+    /// and its request is not sent.
+    async fn while_wanted<T>(
+        &self,
+        ends: u64,
+        work: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, Failure> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
             if self.client.stream.poll_dead().is_ready() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             if self.account.is_condemned() {
                 return Poll::Ready(Err(Failure::Shed));
             }
-            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(Ok(connected));
+            let worked = work.as_mut().poll(cx).map_err(|error| {
+                tracing::debug!(%error, "no connection");
+                Failure::Connect(error.kind)
+            });
+            if worked.is_ready() {
+                return worked;
             }
-            rt::poll_deadline(tries.ends).map(|()| Err(Failure::UpstreamTimeout))
-        });
-        match connected.await {
-            Err(failure) => {
-                // A server that lets us wait for its first word; not one that others keep busy.
-                if failure == Failure::UpstreamTimeout && lease.is_dialing() {
-                    lease.report(Report::ConnectFailed);
-                }
-                Err(failure)
-            }
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
-                if error.blames_server() {
-                    lease.report(Report::ConnectFailed);
-                }
-                tracing::debug!(server = lease.name(), %error, "connect failed");
-                Err(Failure::Connect(error.kind))
-            }
-        }
+            rt::poll_deadline(ends).map(|()| Err(Failure::UpstreamTimeout))
+        })
+        .await
     }
 }
 
@@ -263,7 +301,10 @@ impl Tries {
 
 /// A connect failure that another server may not have.
 fn blames(kind: ConnectErrorKind) -> bool {
-    !matches!(kind, ConnectErrorKind::QueueTimeout)
+    !matches!(
+        kind,
+        ConnectErrorKind::QueueTimeout | ConnectErrorKind::Exhausted
+    )
 }
 
 /// May this request be sent once more? `silent`: not a byte of an answer came.

@@ -25,6 +25,7 @@ use crate::core::{CoreProxy, CoreRuntime};
 use crate::fail::Failure;
 use crate::host_cache::Known;
 use crate::identity::{self, Identity};
+use crate::late;
 use crate::max_forwards;
 use crate::record::Story;
 use crate::runtime::{ListenerPlan, RoutePlan};
@@ -351,6 +352,9 @@ impl Exchange<'_> {
             .get(site)
             .and_then(|s| s.routes.get(self.route?))
             .ok_or(Failure::NoRoute)?;
+        if late::refuses(&rt.runtime.config, route.settings.priority) {
+            return Err(Failure::Overload);
+        }
         if let (Some(max), validate::Body::Length(length)) = (route.settings.body_max, facts.body)
             && length > max
         {

@@ -15,6 +15,7 @@ mod forward;
 mod handle;
 mod host_cache;
 mod identity;
+mod late;
 mod logging;
 mod max_forwards;
 mod metrics;

@@ -1,7 +1,8 @@
 //! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from. How
-//! the set is made is in [`set`].
+//! the set is made is in [`set`], what bounds all its servers together in [`limits`].
 
 pub(crate) mod change;
+mod limits;
 pub(crate) mod overlay;
 mod set;
 
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use narthex_config::model::{
     Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, SlowStart, Sticky, Upstream,
-    UpstreamConnections, UpstreamTimeouts,
+    UpstreamConnections, UpstreamRequests, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
 
@@ -21,6 +22,7 @@ use crate::balance::ring::Ring;
 use crate::cluster::overlay::Overlay;
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
+use crate::gate::Gate;
 use crate::tag::Keys;
 
 /// What the configuration says about an upstream, but for its servers.
@@ -46,6 +48,8 @@ pub struct Settings {
     pub timeouts: UpstreamTimeouts,
     /// Connections.
     pub connections: UpstreamConnections,
+    /// Requests under way.
+    pub requests: UpstreamRequests,
     /// Version of the PROXY header that a new connection begins with.
     pub proxy_protocol: Option<u8>,
     /// Socket options.
@@ -66,6 +70,7 @@ impl Settings {
             retry: upstream.retry.clone(),
             timeouts: upstream.timeouts.clone(),
             connections: upstream.connections.clone(),
+            requests: upstream.requests.clone(),
             proxy_protocol: upstream.proxy_protocol,
             dial: DialOptions {
                 source: upstream.source,
@@ -146,6 +151,10 @@ pub struct Cluster {
     version: AtomicU64,
     /// Moves when the health or the order of a server does.
     epoch: AtomicU64,
+    /// Sockets to all its servers.
+    sockets: Arc<Gate>,
+    /// Requests at all its servers, where they are limited.
+    places: Arc<Gate>,
     retired: AtomicBool,
     source: Mutex<Source>,
     ejecting: Mutex<()>,
@@ -170,6 +179,8 @@ impl Cluster {
             set: ArcSwap::default(),
             version: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
+            sockets: Gate::new(0, 0),
+            places: Gate::new(0, 0),
             retired: AtomicBool::new(false),
             source: Mutex::default(),
             ejecting: Mutex::default(),

@@ -14,7 +14,7 @@ use narthex_net::dial::Target;
 
 use crate::breaker::Breaker;
 use crate::clock::wall_ms;
-use crate::sockets::Sockets;
+use crate::gate::Gate;
 
 use ramp::Ramp;
 
@@ -102,7 +102,10 @@ pub struct Endpoint {
     id: u64,
     name: String,
     identity: Identity,
-    pub(crate) sockets: Arc<Sockets>,
+    /// Sockets to it.
+    pub(crate) sockets: Arc<Gate>,
+    /// Requests at it, where they are limited.
+    pub(crate) places: Arc<Gate>,
     /// [`Order`] as a number.
     order: AtomicU8,
     active: AtomicU8,
@@ -123,7 +126,7 @@ impl Endpoint {
         server: &Server,
         target: Target,
         cores: usize,
-        sockets: Arc<Sockets>,
+        sockets: Arc<Gate>,
     ) -> Self {
         Self {
             id,
@@ -134,6 +137,7 @@ impl Endpoint {
             },
             sockets,
             order: AtomicU8::new(server.order as u8),
+            places: Gate::new(0, 0),
             active: AtomicU8::new(Active::Unchecked as u8),
             out_until: AtomicU64::new(0),
             trial: AtomicU8::new(0),
@@ -206,6 +210,11 @@ impl Endpoint {
             .iter()
             .map(|c| u64::from(c.idle.load(Ordering::Relaxed)))
             .sum()
+    }
+
+    /// Idle connections of one core.
+    pub(crate) fn idle_on(&self, core: usize) -> u64 {
+        u64::from(self.counters(core).idle.load(Ordering::Relaxed))
     }
 
     /// The core, other than `but`, with most idle connections, if there is any.
@@ -291,7 +300,7 @@ impl Endpoint {
 
     /// Would another request have to wait?
     pub(crate) fn is_full(&self) -> bool {
-        self.sockets.is_full() && self.idle() == 0
+        self.places.is_full() || self.sockets.is_full() && self.idle() == 0
     }
 
     /// Is a good result worth telling [`Endpoint::recovered`]?

@@ -17,10 +17,10 @@ pub mod cluster;
 pub mod discover;
 pub mod endpoint;
 pub mod fleet;
+pub mod gate;
 pub mod health;
 pub mod local;
 pub mod outliers;
-pub mod sockets;
 pub mod tag;
 #[cfg(test)]
 mod testkit;
@@ -37,7 +37,7 @@ pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
 pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
-    ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, PickError,
-    ServerHandle,
+    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease,
+    PickError, ServerHandle,
 };
 pub use crate::wish::{Tag, Tried, Wish};

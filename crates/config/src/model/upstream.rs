@@ -342,6 +342,13 @@ impl Default for Ranks {
     }
 }
 
+impl UpstreamRequests {
+    /// Are the requests of all servers together limited?
+    pub fn is_limited(&self) -> bool {
+        self.total != 0 || self.adaptive.is_some()
+    }
+}
+
 impl Default for Adaptive {
     fn default() -> Self {
         Self {

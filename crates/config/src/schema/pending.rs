@@ -4,20 +4,13 @@
 /// Block (`*` is any) and key.
 pub(crate) static KEYS: &[(&str, &str)] = &[
     ("", "resolver"),
-    ("", "shed"),
-    ("*", "priority"),
     ("upstream", "adaptive-concurrency"),
     ("upstream", "discover"),
     ("upstream", "hedge"),
-    ("upstream", "requests"),
 ];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[
-    ("connections", "total"),
-    ("server", "resolve"),
-    ("shutdown", "upgrade-grace"),
-];
+pub(crate) static PROPS: &[(&str, &str)] = &[("server", "resolve"), ("shutdown", "upgrade-grace")];
 
 /// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[];

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::lateness::Lateness;
 use super::reactor::Reactor;
 use super::remote::{Job, Remote};
 use super::timer::{Timers, monotonic_us};
@@ -66,6 +67,7 @@ pub struct Core {
     stopping: Cell<bool>,
     pub(super) reactor: Reactor,
     pub(super) timers: Timers,
+    lateness: Lateness,
     remote: Arc<Remote>,
 }
 
@@ -100,6 +102,14 @@ pub fn spawn_count() -> usize {
     current_core().live.get()
 }
 
+/// How late this core is, in milliseconds: the longest that a task had to wait for its turn in this second and the one
+/// before. Who has just connected waits as long.
+#[inline]
+pub fn lateness_ms() -> u64 {
+    let core = current_core();
+    core.lateness.recent_ms(core.timers.now_us.get())
+}
+
 /// Lets every other ready task run once.
 pub async fn yield_now() {
     let mut yielded = false;
@@ -130,6 +140,7 @@ impl Core {
             stopping: Cell::new(false),
             reactor,
             timers: Timers::new(),
+            lateness: Lateness::default(),
             remote,
         }));
         CORE.with(|c| c.set(Some(core)));
@@ -172,7 +183,8 @@ impl Core {
     }
 
     fn turn(&self) -> io::Result<()> {
-        self.poll_ready();
+        let polled = self.poll_ready();
+        self.lateness.polled(polled, monotonic_us);
         let busy = self.stopping.get() || !self.queue.borrow().is_empty();
         let timeout = if busy { 0 } else { self.timers.until_next_ms() };
         let woken = self.reactor.wait(timeout, |task| self.wake(task))?;
@@ -183,6 +195,8 @@ impl Core {
             self.remote
                 .drain(|job| self.run_job(job), |task| self.wake(task));
         }
+        let queued = self.queue.borrow().len();
+        self.lateness.mark(queued, self.timers.now_us.get());
         Ok(())
     }
 
@@ -193,13 +207,15 @@ impl Core {
         }
     }
 
-    fn poll_ready(&self) {
-        for _ in 0..POLLS_PER_TURN {
+    /// Polls those that are ready, not more than a turn allows; says how many.
+    fn poll_ready(&self) -> usize {
+        for polled in 0..POLLS_PER_TURN {
             let Some(key) = self.queue.borrow_mut().pop_front() else {
-                return;
+                return polled;
             };
             self.poll_task(key);
         }
+        POLLS_PER_TURN
     }
 
     fn poll_task(&self, key: TaskKey) {

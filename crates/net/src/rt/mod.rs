@@ -12,13 +12,14 @@
 //! - the clock is read once per turn.
 
 mod core;
+mod lateness;
 mod reactor;
 mod recycled;
 mod remote;
 mod timer;
 mod waker;
 
-pub use self::core::{Core, TaskKey, current_core, spawn, spawn_count, yield_now};
+pub use self::core::{Core, TaskKey, current_core, lateness_ms, spawn, spawn_count, yield_now};
 pub use reactor::{Interest, Registration};
 pub use recycled::Recycled;
 pub use remote::Remote;

@@ -118,7 +118,7 @@ pub(super) struct Entry {
 }
 
 pub(super) struct Timers {
-    now_us: Cell<u64>,
+    pub(super) now_us: Cell<u64>,
     /// Wall clock minus monotonic clock; taken anew about once a second, so that a stepped clock is followed.
     wall_offset_us: Cell<u64>,
     wall_taken_us: Cell<u64>,

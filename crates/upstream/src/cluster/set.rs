@@ -12,12 +12,13 @@ use super::{Cluster, Member, ServerSet, Source};
 use crate::balance::ring::Ring;
 use crate::clock::monotonic_ms;
 use crate::endpoint::{Endpoint, Identity};
-use crate::sockets::Sockets;
+use crate::gate::Gate;
 
 impl Cluster {
     /// Makes the set anew, and tells.
     pub(super) fn rebuild(&self, source: &mut Source) {
         let settings = self.settings.load();
+        self.apply_limits(&settings);
         let mut members: Vec<Member> = Vec::new();
         // Beside servers that are at work, a new one begins slowly.
         let beside = !source.endpoints.is_empty();
@@ -35,8 +36,7 @@ impl Cluster {
                 }
                 let (weight, order) = source.overlay.lay(server, &name);
                 let endpoint = source.endpoints.get(&identity).cloned().unwrap_or_else(|| {
-                    let sockets =
-                        Sockets::new(settings.connections.max, settings.connections.queue);
+                    let sockets = Gate::new(settings.connections.max, settings.connections.queue);
                     let id = self.changes.next_id();
                     let endpoint =
                         Endpoint::new(id, server, identity.target.clone(), self.cores, sockets);
@@ -46,9 +46,9 @@ impl Cluster {
                     Arc::new(endpoint)
                 });
                 endpoint.set_ramp(&settings.slow_start);
-                endpoint
-                    .sockets
-                    .set_limits(settings.connections.max, settings.connections.queue);
+                let queue = settings.connections.queue;
+                endpoint.sockets.set_limits(settings.connections.max, queue);
+                endpoint.places.set_limits(settings.requests.max, queue);
                 endpoint.set_order(order);
                 members.push(Member {
                     endpoint,

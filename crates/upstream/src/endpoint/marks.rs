@@ -17,7 +17,7 @@ pub enum Report {
     Ok,
     /// With this status; a failure if the upstream retries on it.
     Status(u16),
-    /// The connect failed by the server's fault: see [`crate::ConnectError::blames_server`].
+    /// The connect failed by the server's fault: see [`crate::ConnectErrorKind::blames_server`].
     ConnectFailed,
     /// The connection died before the response was complete. Not for a reused connection that died before any byte of
     /// a response: that is the race of keep-alive, nobody's fault.

@@ -32,9 +32,9 @@ pub enum PickError {
 pub struct CoreCluster {
     shared: Arc<Cluster>,
     fleet: Weak<CoreFleet>,
-    core: usize,
+    pub(super) core: usize,
     cores: usize,
-    view: RefCell<Rc<View>>,
+    pub(super) view: RefCell<Rc<View>>,
     budget: RefCell<Budget>,
     minimum: Cell<u64>,
 }
@@ -151,6 +151,11 @@ impl CoreCluster {
                     .sweep(now, view.settings.connections.idle, self.cores)
             })
             .sum()
+    }
+
+    /// Closes an idle connection to any of its servers.
+    pub(super) fn give_up_any(&self) -> bool {
+        self.view().give_up_any()
     }
 
     pub(super) fn give_up_one(&self, endpoint: u64) {

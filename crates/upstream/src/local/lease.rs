@@ -5,18 +5,18 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use narthex_config::model::Balance;
+use narthex_config::model::{Balance, Priority};
 use narthex_net::dial::{Target, dial};
 use narthex_net::rt;
 use narthex_net::stream::Stream;
 
-use super::ask_to_give_up;
 use super::pool::CoreEndpoint;
+use super::queue;
 use super::view::View;
 use crate::clock::millis;
 use crate::cluster::Settings;
 use crate::endpoint::{CoreCounters, Endpoint, Report};
-use crate::sockets::{Permit, Turn, Wait};
+use crate::gate::Permit;
 
 /// A connection to a server. Dropping closes it and gives its place back.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct Connection {
     pub reused: bool,
     /// Requests that it has carried to a clean end.
     pub requests: u64,
-    // After the stream: the socket is closed before its place is free.
-    _permit: Permit,
+    // After the stream: the socket is closed before its place is free. At the server, and at the upstream.
+    _permits: [Permit; 2],
 }
 
 impl Connection {
@@ -47,10 +47,12 @@ pub enum ConnectErrorKind {
     Timeout,
     /// No way there.
     Unreachable,
-    /// The server's sockets are all in use and the queue is full, or this machine has no more sockets or ports.
+    /// A limit is reached, and the queue has no place for this one.
     Limit,
-    /// The server's sockets were in use for longer than the queue timeout.
+    /// A limit was reached for longer than the queue timeout.
     QueueTimeout,
+    /// This machine has no more sockets, ports or memory for them.
+    Exhausted,
     /// Something else.
     Other,
 }
@@ -71,15 +73,21 @@ impl ConnectErrorKind {
             Self::Refused => "the server refuses connections",
             Self::Timeout => "the server did not accept in time",
             Self::Unreachable => "the server cannot be reached",
-            Self::Limit => "no connection is free",
-            Self::QueueTimeout => "no connection came free in time",
+            Self::Limit => "a limit is reached and the queue is full",
+            Self::QueueTimeout => "a limit was reached for longer than the queue timeout",
+            Self::Exhausted => "this machine has no more sockets or ports",
             Self::Other => "the connection could not be made",
         }
+    }
+
+    /// Is it the server's fault (then report [`Report::ConnectFailed`]), or a limit of ours?
+    pub fn blames_server(self) -> bool {
+        !matches!(self, Self::Limit | Self::QueueTimeout | Self::Exhausted)
     }
 }
 
 impl ConnectError {
-    fn new(kind: ConnectErrorKind, error: impl Into<io::Error>) -> Self {
+    pub(super) fn new(kind: ConnectErrorKind, error: impl Into<io::Error>) -> Self {
         Self {
             kind,
             io: error.into(),
@@ -109,29 +117,23 @@ impl ConnectError {
                 | rustix::io::Errno::NFILE
                 | rustix::io::Errno::NOBUFS
                 | rustix::io::Errno::NOMEM,
-            ) => ConnectErrorKind::Limit,
+            ) => ConnectErrorKind::Exhausted,
             _ => ConnectErrorKind::Other,
         };
         Self { kind, io: error }
-    }
-
-    /// Is it the server's fault (then report [`Report::ConnectFailed`]), or a limit of ours?
-    pub fn blames_server(&self) -> bool {
-        !matches!(
-            self.kind,
-            ConnectErrorKind::Limit | ConnectErrorKind::QueueTimeout
-        )
     }
 }
 
 /// An attempt at a server; counts as a request under way there until it is dropped.
 pub struct Lease {
-    endpoint: Rc<CoreEndpoint>,
-    view: Rc<View>,
+    pub(super) endpoint: Rc<CoreEndpoint>,
+    pub(super) view: Rc<View>,
     /// The server was out when it was chosen.
     trial: bool,
     reported: Cell<bool>,
     dialing: Cell<bool>,
+    /// Its place at the server, where requests are limited.
+    place: Cell<Option<Permit>>,
 }
 
 impl Lease {
@@ -145,6 +147,7 @@ impl Lease {
             trial,
             reported: Cell::new(false),
             dialing: Cell::new(false),
+            place: Cell::new(None),
         }
     }
 
@@ -195,16 +198,15 @@ impl Lease {
         self.endpoint.take_idle()
     }
 
-    /// A new connection; or, if the server's sockets are all in use, the first that comes free, which may be a reused one.
-    /// Dropping the future gives everything back.
-    pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        match self.endpoint.shared().sockets.try_acquire() {
-            Some(permit) => self.dial(permit).await,
-            None => match self.wait().await? {
-                Ok(connection) => Ok(connection),
-                Err(permit) => self.dial(permit).await,
-            },
+    /// Takes a place among the server's requests, if they are not limited or one is free.
+    pub fn try_enter(&self) -> bool {
+        if self.settings().requests.max == 0 {
+            return true;
         }
+        let place = self.endpoint.shared().places.try_acquire();
+        let entered = place.is_some();
+        self.place.set(place);
+        entered
     }
 
     /// A connection is being opened: the wait is for the server itself, not for a place at it.
@@ -212,7 +214,38 @@ impl Lease {
         self.dialing.get()
     }
 
-    async fn dial(&self, permit: Permit) -> Result<Connection, ConnectError> {
+    /// Waits for a place among the server's requests. Dropping the future gives everything back.
+    pub async fn enter(&self, priority: Priority) -> Result<(), ConnectError> {
+        if !self.try_enter() {
+            let wait = self
+                .endpoint
+                .shared()
+                .places
+                .wait(self.endpoint.core(), priority);
+            self.place
+                .set(Some(queue::place(wait, self.settings()).await?));
+        }
+        Ok(())
+    }
+
+    /// A new connection; or, if the server's sockets are all in use, the first that comes free, which may be a reused one.
+    /// Dropping the future gives everything back.
+    pub async fn connect(&self, priority: Priority) -> Result<Connection, ConnectError> {
+        let here = match self.endpoint.shared().sockets.try_acquire() {
+            Some(permit) => permit,
+            None => match queue::connection(self, priority).await? {
+                Ok(connection) => return Ok(connection),
+                Err(permit) => permit,
+            },
+        };
+        let of_all = match self.view.cluster.sockets().try_acquire() {
+            Some(permit) => permit,
+            None => queue::socket_of_all(self, priority).await?,
+        };
+        self.dial([here, of_all]).await
+    }
+
+    async fn dial(&self, permits: [Permit; 2]) -> Result<Connection, ConnectError> {
         let settings = self.settings();
         CoreCounters::bump(&self.endpoint.counters().connects);
         self.dialing.set(true);
@@ -226,7 +259,7 @@ impl Lease {
                 stream,
                 reused: false,
                 requests: 0,
-                _permit: permit,
+                _permits: permits,
             }),
             Ok(Err(error)) => Err(ConnectError::from_io(error)),
             Err(rt::Elapsed) => Err(ConnectError::new(
@@ -236,72 +269,16 @@ impl Lease {
         }
     }
 
-    /// Waits for a connection of this core, or for the right to open one.
-    async fn wait(&self) -> Result<Result<Connection, Permit>, ConnectError> {
-        let endpoint = self.endpoint.shared();
-        let limit = millis(self.settings().connections.queue_timeout);
-        if limit == 0 {
-            return Err(ConnectError::new(
-                ConnectErrorKind::Limit,
-                io::ErrorKind::QuotaExceeded,
-            ));
-        }
-        let mut place = Place {
-            wait: endpoint.sockets.wait(self.endpoint.core()),
-            lease: self,
-        };
-        let mut asked = false;
-        let turn = std::future::poll_fn(|cx| {
-            let polled = std::pin::Pin::new(&mut place.wait).poll(cx);
-            if polled.is_pending() && !asked {
-                // Only now is the place in the queue visible to those who release.
-                asked = true;
-                self.call_for_one();
-            }
-            polled
-        });
-        match rt::timeout_at(deadline(limit), turn).await {
-            Ok(Ok(Turn::Permit(permit))) => Ok(Err(permit)),
-            // Handed over and died since: what it held has been given back, which may serve us or another.
-            Ok(Ok(Turn::Handed(ticket))) => match self.endpoint.take_handed(ticket) {
-                Some(connection) => Ok(Ok(connection)),
-                None => Err(ConnectError::new(
-                    ConnectErrorKind::Other,
-                    io::ErrorKind::ConnectionAborted,
-                )),
-            },
-            Ok(Err(_full)) => Err(ConnectError::new(
-                ConnectErrorKind::Limit,
-                io::ErrorKind::QuotaExceeded,
-            )),
-            Err(rt::Elapsed) => Err(ConnectError::new(
-                ConnectErrorKind::QueueTimeout,
-                io::ErrorKind::TimedOut,
-            )),
-        }
-    }
-
-    /// Has an idle connection closed for us, on the core that has most.
-    fn call_for_one(&self) {
-        let endpoint = self.endpoint.shared();
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-        if self.endpoint.give_up_oldest() {
-            return;
-        }
-        if let (Some(core), Some(fleet)) = (
-            endpoint.most_idle(self.endpoint.core()),
-            self.endpoint.fleet(),
-        ) {
-            ask_to_give_up(&fleet.fleet, core, self.view.cluster.id(), endpoint.id());
-        }
-    }
-
     /// Gives back a connection on which both directions ended exactly on a message boundary; any other must be dropped.
     /// `keep_alive_hint_ms` is what the server said it keeps an idle connection for.
     pub fn release(&self, mut connection: Connection, keep_alive_hint_ms: Option<u64>) {
         connection.requests = connection.requests.saturating_add(1);
-        self.endpoint
-            .put_idle(connection, self.settings(), keep_alive_hint_ms);
+        self.endpoint.put_idle(
+            connection,
+            &self.view.cluster,
+            self.settings(),
+            keep_alive_hint_ms,
+        );
     }
 
     /// Says how the attempt ended. At most once per attempt; an attempt that the client gave up is not reported.
@@ -367,26 +344,8 @@ impl std::fmt::Debug for ServerHandle {
     }
 }
 
-/// A place in the queue that, when left, passes on what was handed over in the meantime.
-struct Place<'a> {
-    wait: Wait,
-    lease: &'a Lease,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.wait.abandoned()
-            && let Some(connection) = self.lease.endpoint.take_handed(ticket)
-        {
-            self.lease
-                .endpoint
-                .put_idle(connection, self.lease.settings(), None);
-        }
-    }
-}
-
 /// A time from now as a deadline; none stays none.
-fn deadline(after_ms: u64) -> u64 {
+pub(super) fn deadline(after_ms: u64) -> u64 {
     if after_ms == 0 {
         0
     } else {

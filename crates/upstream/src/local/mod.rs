@@ -1,8 +1,10 @@
 //! The core half: everything here belongs to one core and never leaves it.
 
+mod admit;
 mod cluster;
 mod lease;
 mod pool;
+mod queue;
 mod reaper;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use narthex_net::rt::{self, TaskKey};
 
+pub use admit::Admission;
 pub use cluster::{CoreCluster, PickError};
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 
@@ -88,6 +91,22 @@ impl CoreFleet {
 
 /// Asks `core` to close one idle connection to a server, for a request elsewhere that waits for the socket.
 fn ask_to_give_up(fleet: &Fleet, core: usize, cluster: u64, endpoint: u64) {
+    on_cluster(fleet, core, cluster, move |c| c.give_up_one(endpoint));
+}
+
+/// Asks `core` to close one idle connection to any server of an upstream, for a request elsewhere.
+fn ask_for_any(fleet: &Fleet, core: usize, cluster: u64) {
+    on_cluster(fleet, core, cluster, |c| {
+        c.give_up_any();
+    });
+}
+
+fn on_cluster(
+    fleet: &Fleet,
+    core: usize,
+    cluster: u64,
+    work: impl FnOnce(&CoreCluster) + Send + 'static,
+) {
     let Some(remote) = fleet.remote(core) else {
         return;
     };
@@ -96,7 +115,7 @@ fn ask_to_give_up(fleet: &Fleet, core: usize, cluster: u64, endpoint: u64) {
         let Some(fleet) = fleet else { return };
         let cluster = fleet.clusters.borrow().get(&cluster).cloned();
         if let Some(cluster) = cluster {
-            cluster.give_up_one(endpoint);
+            work(&cluster);
         }
     });
 }

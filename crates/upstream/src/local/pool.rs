@@ -14,9 +14,9 @@ use super::CoreFleet;
 use super::lease::Connection;
 use crate::balance::least_time::Recent;
 use crate::clock::millis;
-use crate::cluster::Settings;
+use crate::cluster::{Cluster, Settings};
 use crate::endpoint::{CoreCounters, Endpoint};
-use crate::sockets::Next;
+use crate::gate::Next;
 
 struct Idle {
     connection: Connection,
@@ -110,6 +110,7 @@ impl CoreEndpoint {
     pub(super) fn put_idle(
         &self,
         connection: Connection,
+        cluster: &Cluster,
         settings: &Settings,
         hint_ms: Option<u64>,
     ) {
@@ -129,9 +130,17 @@ impl CoreEndpoint {
         let until = rt::now_ms().saturating_add(lifetime);
         self.idle.borrow_mut().push_back(Idle { connection, until });
         self.count(1);
-        if !limited {
-            return;
+        if limited {
+            self.pass_on(keep);
         }
+        // Whoever waits for any socket of the upstream may have counted on finding this one idle.
+        if cluster.sockets().is_limited() && cluster.sockets().is_awaited() {
+            self.drop_newest();
+        }
+    }
+
+    /// What has just become idle goes to the first who waits for a socket to this server, here or elsewhere.
+    fn pass_on(&self, keep: bool) {
         match self.shared.sockets.next(self.core) {
             Next::Nobody if keep => {}
             Next::Nobody | Next::Elsewhere => self.drop_newest(),

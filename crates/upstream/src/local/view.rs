@@ -82,6 +82,11 @@ enum Round {
 }
 
 impl View {
+    /// Closes an idle connection to any of the servers.
+    pub(super) fn give_up_any(&self) -> bool {
+        self.members.iter().any(|m| m.endpoint.give_up_oldest())
+    }
+
     /// Before the first look: not any version that the cluster can have.
     pub(super) fn none(cluster: &Arc<Cluster>) -> Self {
         Self {
@@ -155,7 +160,7 @@ impl View {
             ring: set.ring.clone(),
             core,
             cores,
-            limited: settings.connections.max != 0 && members.len() > 1,
+            limited: (settings.connections.max | settings.requests.max) != 0 && members.len() > 1,
             scans: least_requests::scans(members.len(), cores),
             summed: Cell::default(),
             settings,

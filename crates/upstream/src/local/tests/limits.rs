@@ -12,20 +12,28 @@ fn at_the_limit_requests_queue_and_the_queue_is_bounded() {
         config.connections.queue_timeout = Duration::from_millis(50);
         let (_fleet, _core, cluster) = core_of(config);
         let lease = Rc::new(pick(&cluster));
-        let held = lease.connect().await.unwrap();
+        let held = lease.connect(Priority::Normal).await.unwrap();
         let waiting = Rc::clone(&lease);
         let ended = Rc::new(Cell::new(None));
         let result = Rc::clone(&ended);
-        rt::spawn(async move { result.set(waiting.connect().await.err().map(|e| e.kind)) });
+        rt::spawn(async move {
+            result.set(
+                waiting
+                    .connect(Priority::Normal)
+                    .await
+                    .err()
+                    .map(|e| e.kind),
+            )
+        });
         until("one waits", || lease.endpoint().status().waiting == 1).await;
         assert_eq!(
-            lease.connect().await.unwrap_err().kind,
+            lease.connect(Priority::Normal).await.unwrap_err().kind,
             ConnectErrorKind::Limit
         );
         until("the wait ends", || ended.get().is_some()).await;
         assert_eq!(ended.get(), Some(ConnectErrorKind::QueueTimeout));
         drop(held);
-        assert!(lease.connect().await.is_ok());
+        assert!(lease.connect(Priority::Normal).await.is_ok());
         assert_eq!(lease.endpoint().status().sockets, 0);
     });
 }
@@ -36,11 +44,13 @@ fn a_released_connection_goes_to_the_one_who_waits_on_this_core() {
         let origin = Origin::start();
         let (_fleet, core, cluster) = core_of(limited(origin.address, 1));
         let lease = Rc::new(pick(&cluster));
-        let held = lease.connect().await.unwrap();
+        let held = lease.connect(Priority::Normal).await.unwrap();
         let _peer = origin.accept();
         let got = Rc::new(RefCell::new(None));
         let (waiting, result) = (Rc::clone(&lease), Rc::clone(&got));
-        rt::spawn(async move { *result.borrow_mut() = waiting.connect().await.ok() });
+        rt::spawn(
+            async move { *result.borrow_mut() = waiting.connect(Priority::Normal).await.ok() },
+        );
         until("one waits", || lease.endpoint().status().waiting == 1).await;
         lease.release(held, None);
         until("it has a connection", || got.borrow().is_some()).await;
@@ -55,8 +65,8 @@ fn one_who_leaves_the_queue_passes_on_what_was_handed_over() {
         let origin = Origin::start();
         let (_fleet, core, cluster) = core_of(limited(origin.address, 1));
         let lease = Rc::new(pick(&cluster));
-        let held = lease.connect().await.unwrap();
-        let mut waiting = Box::pin(lease.connect());
+        let held = lease.connect(Priority::Normal).await.unwrap();
+        let mut waiting = Box::pin(lease.connect(Priority::Normal));
         std::future::poll_fn(|cx| {
             assert!(waiting.as_mut().poll(cx).is_pending());
             std::task::Poll::Ready(())
@@ -80,7 +90,7 @@ fn an_idle_connection_of_another_core_makes_room() {
         let core = CoreFleet::new(0, fleet_of_first);
         let cluster = core.adopt(&cluster_of_first);
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         lease.release(connection, None);
         ready.send(core.idle()).unwrap();
         until("the other core is through", || is_done.try_recv().is_ok()).await;
@@ -91,7 +101,11 @@ fn an_idle_connection_of_another_core_makes_room() {
     let fresh = on_core(move || async move {
         let core = CoreFleet::new(1, fleet);
         let cluster = core.adopt(&cluster);
-        pick(&cluster).connect().await.unwrap().fresh()
+        pick(&cluster)
+            .connect(Priority::Normal)
+            .await
+            .unwrap()
+            .fresh()
     });
     assert!(fresh);
     done.send(()).unwrap();
@@ -126,7 +140,7 @@ fn many_workers_on_many_cores_share_few_sockets() {
                             let lease = pick(&cluster);
                             let connection = match lease.try_idle() {
                                 Some(connection) => connection,
-                                None => lease.connect().await.unwrap(),
+                                None => lease.connect(Priority::Normal).await.unwrap(),
                             };
                             peak.fetch_max(lease.endpoint().sockets.used(), Ordering::Relaxed);
                             rt::yield_now().await;
@@ -165,4 +179,74 @@ fn many_workers_on_many_cores_share_few_sockets() {
         (0, 0, 0, 0)
     );
     assert_eq!(status.requests, (CORES * WORKERS * ROUNDS) as u64);
+}
+
+/// One core takes every connection that comes free, as fast as it can; the others still get theirs.
+#[test]
+fn nobody_starves_beside_a_busy_core() {
+    const MAX: usize = 4;
+    const ROUNDS: usize = 20;
+    for cores in [1, 2, 8, 16] {
+        let origin = Origin::start();
+        let (fleet, clusters) = fleet_of(&[limited(origin.address, MAX)], cores);
+        let others_left = Arc::new(AtomicUsize::new(cores - 1));
+        let peak = Arc::new(AtomicUsize::new(0));
+        let working: Vec<_> = (0..cores)
+            .map(|number| {
+                let (fleet, cluster) = (Arc::clone(&fleet), Arc::clone(&clusters[0]));
+                let (others_left, peak) = (Arc::clone(&others_left), Arc::clone(&peak));
+                start_core(move || async move {
+                    let core = CoreFleet::new(number, fleet);
+                    let cluster = core.adopt(&cluster);
+                    if number == 0 {
+                        hammer(&cluster, &others_left, &peak).await;
+                    } else {
+                        for _ in 0..ROUNDS {
+                            one_request(&cluster, &peak).await;
+                        }
+                        others_left.fetch_sub(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for core in working {
+            core.wait();
+        }
+        let peak = peak.load(Ordering::Relaxed);
+        assert!((1..=MAX).contains(&peak), "{peak} sockets on {cores} cores");
+    }
+}
+
+async fn one_request(cluster: &Rc<CoreCluster>, peak: &AtomicUsize) {
+    let lease = pick(cluster);
+    let connection = match lease.try_idle() {
+        Some(connection) => connection,
+        None => lease.connect(Priority::Normal).await.unwrap(),
+    };
+    peak.fetch_max(lease.endpoint().sockets.used(), Ordering::Relaxed);
+    rt::yield_now().await;
+    lease.release(connection, None);
+}
+
+/// More tasks than connections, without a pause, until the others are through.
+async fn hammer(
+    cluster: &Rc<CoreCluster>,
+    others_left: &Arc<AtomicUsize>,
+    peak: &Arc<AtomicUsize>,
+) {
+    let finished = Rc::new(Cell::new(0));
+    for _ in 0..8 {
+        let (cluster, finished) = (Rc::clone(cluster), Rc::clone(&finished));
+        let (others_left, peak) = (Arc::clone(others_left), Arc::clone(peak));
+        rt::spawn(async move {
+            for round in 0.. {
+                one_request(&cluster, &peak).await;
+                if others_left.load(Ordering::SeqCst) == 0 && round > 100 {
+                    break;
+                }
+            }
+            finished.set(finished.get() + 1);
+        });
+    }
+    until("all are through", || finished.get() == 8).await;
 }

@@ -3,6 +3,7 @@
 mod choice;
 mod limits;
 mod pool;
+mod totals;
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use narthex_config::model::{Balance, Server, ServerAddress, Upstream};
+use narthex_config::model::{Balance, Priority, Server, ServerAddress, Upstream};
 use narthex_net::rt;
 
 use super::*;

@@ -9,7 +9,7 @@ fn a_connection_is_used_again() {
         let (_fleet, core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
         assert!(lease.try_idle().is_none());
-        let first = lease.connect().await.unwrap();
+        let first = lease.connect(Priority::Normal).await.unwrap();
         assert!(first.fresh());
         let mut peer = origin.accept();
         lease.release(first, None);
@@ -54,8 +54,8 @@ fn the_newest_idle_connection_comes_first() {
         let (_fleet, _core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
         let (old, new) = (
-            lease.connect().await.unwrap(),
-            lease.connect().await.unwrap(),
+            lease.connect(Priority::Normal).await.unwrap(),
+            lease.connect(Priority::Normal).await.unwrap(),
         );
         let _peers = (origin.accept(), origin.accept());
         lease.release(old, None);
@@ -77,7 +77,7 @@ fn op_04_an_idle_connection_that_the_server_closes_is_dropped_when_it_happens() 
             let mut open = Vec::new();
             let mut peers = Vec::new();
             for _ in 0..5 {
-                open.push(lease.connect().await.unwrap());
+                open.push(lease.connect(Priority::Normal).await.unwrap());
                 peers.push(origin.accept());
             }
             for connection in open {
@@ -99,7 +99,7 @@ fn h1_34_bytes_on_an_idle_connection_end_it() {
         let origin = Origin::start();
         let (_fleet, core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         let mut peer = origin.accept();
         lease.release(connection, None);
         peer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -117,7 +117,7 @@ fn h1_34_surplus_bytes_before_the_release_end_it() {
         let origin = Origin::start();
         let (_fleet, core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         let mut peer = origin.accept();
         peer.write_all(b"response|surplus").unwrap();
         let mut response = [0; 8];
@@ -134,7 +134,7 @@ fn a_response_that_filled_the_buffer_exactly_is_no_surplus() {
         let origin = Origin::start();
         let (_fleet, core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         let mut peer = origin.accept();
         peer.write_all(b"response").unwrap();
         let mut response = [0; 8];
@@ -157,12 +157,12 @@ fn idle_connections_have_an_age_limit() {
         config.timeouts.idle = Duration::from_millis(200);
         let (_fleet, core, cluster) = core_of(config);
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         let _peer = origin.accept();
         lease.release(connection, None);
         assert_eq!(core.idle(), 1);
         until("it is too old", || core.idle() == 0).await;
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         lease.release(connection, Some(0));
         assert!(
             lease.try_idle().is_none(),
@@ -181,7 +181,7 @@ fn idle_connections_are_capped() {
         let lease = pick(&cluster);
         let mut open = Vec::new();
         for _ in 0..4 {
-            open.push(lease.connect().await.unwrap());
+            open.push(lease.connect(Priority::Normal).await.unwrap());
         }
         for connection in open {
             lease.release(connection, None);
@@ -195,16 +195,16 @@ fn idle_connections_are_capped() {
 fn failures_to_connect_have_their_names() {
     on_core(|| async {
         let (_fleet, _core, cluster) = core_of(upstream("u", [nobody()]));
-        let error = pick(&cluster).connect().await.unwrap_err();
+        let error = pick(&cluster).connect(Priority::Normal).await.unwrap_err();
         assert_eq!(error.kind, ConnectErrorKind::Refused);
-        assert!(error.blames_server());
+        assert!(error.kind.blames_server());
         let mut config = Upstream::new("unix");
         let address = ServerAddress::Unix("/nonexistent/narthex.sock".into());
         config.servers = vec![Server::new("s", address)];
         let (_fleet, _core, cluster) = core_of(config);
         let lease = pick(&cluster);
         assert_eq!(
-            lease.connect().await.unwrap_err().kind,
+            lease.connect(Priority::Normal).await.unwrap_err().kind,
             ConnectErrorKind::Refused
         );
         assert_eq!(
@@ -227,14 +227,14 @@ fn op_02_a_server_that_does_not_accept_is_given_up_in_time() {
         // What the backlog holds is connected; the next handshake is not answered.
         let mut held = Vec::new();
         let error = loop {
-            match lease.connect().await {
+            match lease.connect(Priority::Normal).await {
                 Ok(connection) => held.push(connection),
                 Err(error) => break error,
             }
             assert!(held.len() < 10, "the backlog has no end");
         };
         assert_eq!(error.kind, ConnectErrorKind::Timeout);
-        assert!(error.blames_server());
+        assert!(error.kind.blames_server());
         assert_eq!(lease.endpoint().status().sockets, held.len() as u64);
     });
 }
@@ -251,7 +251,7 @@ fn servers_on_unix_sockets() {
         config.servers = vec![Server::new("s", address)];
         let (_fleet, core, cluster) = core_of(config);
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         connection.stream.send_all(b"hello").await.unwrap();
         let mut said = [0; 5];
@@ -271,7 +271,7 @@ fn reload_keeps_pools_and_counters() {
         let config = upstream("u", [origin.address]);
         let (fleet, core, cluster) = core_of(config.clone());
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         lease.release(connection, None);
         drop(lease);
         let mut changed = config.clone();
@@ -301,7 +301,7 @@ fn a_forgotten_upstream_closes_its_connections_when_nobody_uses_it() {
         let origin = Origin::start();
         let (fleet, core, cluster) = core_of(upstream("u", [origin.address]));
         let lease = pick(&cluster);
-        let connection = lease.connect().await.unwrap();
+        let connection = lease.connect(Priority::Normal).await.unwrap();
         lease.release(connection, None);
         fleet.reconcile(&[]);
         fleet.forget_unused();

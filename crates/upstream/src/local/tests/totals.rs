@@ -1,0 +1,163 @@
+//! Limits over all servers of an upstream, and limits of requests.
+
+use super::*;
+
+fn totals(servers: &[SocketAddr], total: usize) -> Upstream {
+    let mut config = upstream("u", servers.iter().copied());
+    config.balance = Balance::RoundRobin;
+    config.connections.total = total;
+    config.connections.queue_timeout = LONGEST;
+    config
+}
+
+/// Leases at two different servers.
+fn two(cluster: &CoreCluster) -> (Lease, Lease) {
+    let first = pick(cluster);
+    let second = pick(cluster);
+    assert_ne!(first.endpoint().id(), second.endpoint().id());
+    (first, second)
+}
+
+async fn connect(lease: &Lease) -> Connection {
+    lease.connect(Priority::Normal).await.unwrap()
+}
+
+#[test]
+fn an_idle_connection_to_one_server_makes_room_for_another_server() {
+    on_core(|| async {
+        let origins = [Origin::start(), Origin::start()];
+        let config = totals(&[origins[0].address, origins[1].address], 1);
+        let (_fleet, core, cluster) = core_of(config);
+        let (first, second) = two(&cluster);
+        let connection = connect(&first).await;
+        first.release(connection, None);
+        assert_eq!(core.idle(), 1);
+        let connection = connect(&second).await;
+        assert_eq!((core.idle(), cluster.shared().sockets().used()), (0, 1));
+        drop(connection);
+        assert_eq!(cluster.shared().sockets().used(), 0);
+    });
+}
+
+#[test]
+fn who_waits_for_any_socket_gets_the_one_that_becomes_idle() {
+    on_core(|| async {
+        let origins = [Origin::start(), Origin::start()];
+        let config = totals(&[origins[0].address, origins[1].address], 1);
+        let (_fleet, core, cluster) = core_of(config);
+        let (first, second) = two(&cluster);
+        let held = connect(&first).await;
+        let connected = Rc::new(Cell::new(false));
+        let result = Rc::clone(&connected);
+        rt::spawn(async move {
+            let _connection = connect(&second).await;
+            result.set(true);
+        });
+        let sockets = Arc::clone(cluster.shared().sockets());
+        until("one waits", || sockets.waiting() == 1).await;
+        first.release(held, None);
+        until("it is connected", || connected.get()).await;
+        until("it is closed", || sockets.used() == 0).await;
+        assert_eq!(core.idle(), 0);
+    });
+}
+
+#[test]
+fn an_idle_connection_of_another_core_to_another_server_makes_room() {
+    let origins = [Origin::start(), Origin::start()];
+    let config = totals(&[origins[0].address, origins[1].address], 1);
+    let (fleet, clusters) = fleet_of(&[config], 2);
+    let (ready, is_ready) = channel();
+    let (done, is_done) = channel::<()>();
+    let (fleet_of_first, cluster_of_first) = (Arc::clone(&fleet), Arc::clone(&clusters[0]));
+    let first = start_core(move || async move {
+        let core = CoreFleet::new(0, fleet_of_first);
+        let cluster = core.adopt(&cluster_of_first);
+        let lease = pick(&cluster);
+        let connection = connect(&lease).await;
+        lease.release(connection, None);
+        ready.send(lease.endpoint().id()).unwrap();
+        until("the other core is through", || is_done.try_recv().is_ok()).await;
+        core.idle()
+    });
+    let idle_at = is_ready.recv_timeout(LONGEST).unwrap();
+    let cluster = Arc::clone(&clusters[0]);
+    on_core(move || async move {
+        let core = CoreFleet::new(1, fleet);
+        let cluster = core.adopt(&cluster);
+        let (a, b) = two(&cluster);
+        let other = if a.endpoint().id() == idle_at { b } else { a };
+        connect(&other).await;
+    });
+    done.send(()).unwrap();
+    assert_eq!(first.wait(), 0);
+}
+
+#[test]
+fn requests_at_a_server_wait_for_a_place_and_the_highest_class_is_first() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let mut config = limited(origin.address, 0);
+        config.requests.max = 1;
+        let (_fleet, _core, cluster) = core_of(config);
+        let first = pick(&cluster);
+        assert!(first.try_enter());
+        assert!(first.endpoint().is_full());
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for (n, priority) in [Priority::Low, Priority::High].into_iter().enumerate() {
+            let (lease, order) = (pick(&cluster), Rc::clone(&order));
+            rt::spawn(async move {
+                lease.enter(priority).await.unwrap();
+                order.borrow_mut().push(priority);
+            });
+            let places = Arc::clone(&first.endpoint().places);
+            until("it waits", || places.waiting() == n + 1).await;
+        }
+        let endpoint = Arc::clone(first.endpoint());
+        drop(first);
+        until("both were served", || order.borrow().len() == 2).await;
+        assert_eq!(*order.borrow(), [Priority::High, Priority::Low]);
+        until("all have left", || endpoint.places.used() == 0).await;
+        assert!(!endpoint.is_full());
+    });
+}
+
+#[test]
+fn requests_at_an_upstream_have_a_bound_and_a_queue_with_an_end() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let mut config = upstream("u", [origin.address]);
+        config.requests.total = 2;
+        config.connections.queue = 1;
+        config.connections.queue_timeout = Duration::from_millis(50);
+        let (_fleet, _core, cluster) = core_of(config);
+        let held = [cluster.try_admit().unwrap(), cluster.try_admit().unwrap()];
+        assert!(cluster.try_admit().is_none());
+        let ended = Rc::new(Cell::new(None));
+        let (result, waiting) = (Rc::clone(&ended), Rc::clone(&cluster));
+        rt::spawn(async move {
+            result.set(waiting.admit(Priority::Normal).await.err().map(|e| e.kind));
+        });
+        let places = Arc::clone(cluster.shared().places());
+        until("one waits", || places.waiting() == 1).await;
+        let full = cluster.admit(Priority::Normal).await.unwrap_err();
+        assert_eq!(full.kind, ConnectErrorKind::Limit);
+        until("the wait ends", || ended.get().is_some()).await;
+        assert_eq!(ended.get(), Some(ConnectErrorKind::QueueTimeout));
+        drop(held);
+        assert!(cluster.admit(Priority::Normal).await.is_ok());
+        assert_eq!(places.used(), 0);
+    });
+}
+
+#[test]
+fn what_is_not_limited_is_not_counted() {
+    on_core(|| async {
+        let (_fleet, _core, cluster) = core_of(upstream("u", [nobody()]));
+        let lease = pick(&cluster);
+        let _admission = cluster.try_admit().unwrap();
+        assert!(lease.try_enter());
+        assert_eq!(cluster.shared().places().used(), 0);
+        assert_eq!(lease.endpoint().places.used(), 0);
+    });
+}
