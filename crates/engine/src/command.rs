@@ -248,6 +248,8 @@ pub struct ServerStatus {
     pub weight: u32,
     /// Used only when no other is available.
     pub backup: bool,
+    /// Why it is in this state; empty if there was never another.
+    pub reason: String,
     /// Seconds since 1970 of the last change of state.
     pub since: u64,
     /// Requests in flight.

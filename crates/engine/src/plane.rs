@@ -55,6 +55,7 @@ fn server(member: &Member) -> ServerStatus {
         name: endpoint.name,
         address: endpoint.address,
         state: endpoint.state.word().to_owned(),
+        reason: endpoint.reason,
         since: endpoint.since / 1000,
         in_flight: endpoint.in_flight,
         waiting: endpoint.waiting,
