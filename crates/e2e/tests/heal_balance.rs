@@ -221,8 +221,7 @@ fn ranks_are_used_in_order() {
     }
 }
 
-/// A client stays with its server, over other connections, reloads and (with a secret) restarts; while the server drains,
-/// too; not when it is down.
+/// A client stays with its server, over other connections and reloads; while the server drains, too; not when it is down.
 #[test]
 fn clients_stay() {
     for workers in WORKERS {

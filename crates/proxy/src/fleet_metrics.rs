@@ -94,6 +94,18 @@ pub(crate) fn collect(registry: &Registry, fleet: &Arc<Fleet>) {
     );
     let all = Arc::clone(fleet);
     registry.collect(
+        "narthex_upstream_panic",
+        "1 while so little of an upstream is available that servers which look ill are used, too.",
+        Kind::Gauge,
+        move |emit| {
+            for cluster in all.clusters() {
+                let panic = f64::from(u8::from(cluster.is_in_panic()));
+                emit(&[("upstream", cluster.name())], panic);
+            }
+        },
+    );
+    let all = Arc::clone(fleet);
+    registry.collect(
         "narthex_health_late_seconds",
         "How far the health checks are behind their calendar.",
         Kind::Gauge,

@@ -19,6 +19,8 @@ use narthex_config::model::{
 use narthex_net::dial::DialOptions;
 
 use crate::balance::ring::Ring;
+use crate::balance::roster::{self, Candidate, Roster, Rules};
+use crate::clock::monotonic_ms;
 use crate::cluster::overlay::Overlay;
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
@@ -57,6 +59,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            spill_over: self.ranks.spill_over,
+            panic: self.ranks.panic,
+        }
+    }
+
     /// Takes what concerns us.
     pub fn new(upstream: &Upstream, zone: Option<&Arc<str>>) -> Self {
         Self {
@@ -98,6 +107,17 @@ pub struct Member {
 }
 
 impl Member {
+    /// As one to choose from, and until when (monotonic ms) this holds if nothing happens.
+    pub(crate) fn candidate(&self, settings: &Settings, now: u64) -> (Candidate, u64) {
+        let (standing, until) = self.endpoint.standing(now);
+        let candidate = Candidate {
+            weight: self.weight,
+            standing,
+            rank: self.rank(settings),
+        };
+        (candidate, until)
+    }
+
     /// In which order servers are used: by priority and, within it, our own zone first; backups after all others.
     pub fn rank(&self, settings: &Settings) -> u8 {
         let own = settings.zone.is_none() || settings.zone == self.zone;
@@ -305,6 +325,21 @@ impl Cluster {
         );
         source.resolved.insert(key, addresses);
         self.rebuild(&mut source);
+    }
+
+    /// So little is available that servers which look ill are used, too.
+    pub fn is_in_panic(&self) -> bool {
+        let settings = self.settings.load();
+        let now = monotonic_ms();
+        let set = self.set.load();
+        let candidates: Vec<Candidate> = set
+            .members
+            .iter()
+            .map(|m| m.candidate(&settings, now).0)
+            .collect();
+        let mut roster = Roster::default();
+        roster::make(&candidates, settings.rules(), &mut roster);
+        roster.panic
     }
 
     /// All there is to see.

@@ -167,6 +167,16 @@ impl Fleet {
         self.inner().zone = zone.map(Arc::from);
     }
 
+    /// The secret of cookies where none is written: whoever takes over from this process goes on with it.
+    pub fn sticky_key(&self) -> [u8; 16] {
+        self.changes.drawn_key()
+    }
+
+    /// Goes on with another process's secret. False if our own was used already.
+    pub fn adopt_sticky_key(&self, key: [u8; 16]) -> bool {
+        self.changes.key.set(key).is_ok()
+    }
+
     /// Brings the fleet to what a configuration says; the result has the configuration's order. An upstream with the
     /// same name stays the same cluster, a server with the same address in it the same endpoint: health, counters and
     /// connections are kept. Upstreams that are no longer named stay until [`Fleet::forget_unused`].

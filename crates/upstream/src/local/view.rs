@@ -10,7 +10,7 @@ use narthex_config::model::Balance;
 use super::CoreFleet;
 use super::pool::CoreEndpoint;
 use crate::balance::ring::{self, Ring};
-use crate::balance::roster::{self, Candidate, Roster, Rules, Standing};
+use crate::balance::roster::{self, Candidate, Roster, Standing};
 use crate::balance::shares::Shares;
 use crate::balance::{least_requests, least_time, round_robin};
 use crate::cluster::{Cluster, Settings};
@@ -216,7 +216,11 @@ impl View {
                 rank: member.rank,
             });
         }
-        roster::make(&choice.candidates, self.rules(), &mut choice.roster);
+        roster::make(
+            &choice.candidates,
+            self.settings.rules(),
+            &mut choice.roster,
+        );
         let shares = &choice.roster.shares;
         let (old, new) = (choice.credit_total, shares.total());
         if new != 0 && old != new {
@@ -226,13 +230,6 @@ impl View {
         if new != 0 && old == 0 {
             // Cores that start together do not choose the same server together.
             round_robin::advance(&mut choice.credit, shares.list(), self.core);
-        }
-    }
-
-    fn rules(&self) -> Rules {
-        Rules {
-            spill_over: self.settings.ranks.spill_over,
-            panic: self.settings.ranks.panic,
         }
     }
 

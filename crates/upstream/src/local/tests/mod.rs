@@ -1,5 +1,6 @@
 //! The core half on real cores, with real sockets on loopback.
 
+mod affinity;
 mod choice;
 mod limits;
 mod pool;
@@ -19,7 +20,7 @@ use narthex_net::rt;
 use super::*;
 use crate::endpoint::{Active, Report, State};
 use crate::testkit::{LONGEST, Origin, nobody, on_core, start_core, until, upstream};
-use crate::wish::{Tried, Wish};
+use crate::wish::{Tag, Tried, Wish};
 
 fn fleet_of(upstreams: &[Upstream], cores: usize) -> (Arc<Fleet>, Vec<Arc<Cluster>>) {
     let fleet = Fleet::new(cores);
