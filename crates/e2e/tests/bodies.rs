@@ -12,10 +12,12 @@
 
 use std::time::Duration;
 
-use narthex_e2e::kit::attack::Framing;
+use narthex_e2e::kit::attack::{Client, Framing};
 use narthex_e2e::kit::craft::{get, request, sized};
 use narthex_e2e::kit::origin::{Ended, Origin, Step, answer};
+use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
+use narthex_e2e::kit::sock::Place;
 use narthex_e2e::kit::{Fnv, PATIENCE, full};
 
 /// Size of the large transfers.
@@ -247,6 +249,80 @@ fn request_buffering_waits_for_the_whole_body() {
     c.reset();
     rig.alive();
     assert_eq!(rig.origin.seen().len(), heads + 1);
+}
+
+/// A body that fills the buffer to its last byte fits; the end of a chunked one needs no room.
+#[test]
+fn request_buffering_takes_exactly_what_it_promises() {
+    let rig = Rig::of("", "buffer request=\"64KiB\"\nproxy \"u\"");
+    let full = 64 << 10;
+    for (size, more, status) in [
+        (full, "", 200),
+        (full, "1\r\nx\r\n", 413),
+        (full - 1, "1\r\nx\r\n", 200),
+        (full + 1, "", 413),
+    ] {
+        let body = "b".repeat(size);
+        for end in ["0\r\n\r\n", "0\r\nX-T: v\r\n\r\n"] {
+            let mut c = rig.connect();
+            c.send(request("POST", "/b", "Transfer-Encoding: chunked\r\n", ""));
+            c.send(format!("{size:x}\r\n{body}\r\n"));
+            // The buffer is full before the end comes.
+            rig.alive();
+            c.send(format!("{more}{end}"));
+            let r = c.read_response("POST").unwrap();
+            assert_eq!(r.status, status, "{size} {more:?} {end:?}");
+        }
+    }
+    let mut c = rig.connect();
+    c.send(request(
+        "POST",
+        "/b",
+        &format!("Content-Length: {full}\r\n"),
+        &"b".repeat(full),
+    ));
+    assert_eq!(c.read_response("POST").unwrap().status, 200);
+    let mut c = rig.connect();
+    c.send(request(
+        "POST",
+        "/b",
+        &format!("Content-Length: {}\r\n", full + 1),
+        "",
+    ));
+    c.send("b".repeat(full + 1));
+    assert_eq!(c.read_response("POST").unwrap().status, 413);
+}
+
+/// Trailers larger than what is left of a buffer that is in use arrive whole.
+#[test]
+fn response_buffering_has_room_for_the_trailers() {
+    let origin = Origin::start();
+    let proxy = Proxy::start(&format!(
+        "version 1\nworkers 1\nlisten \"127.0.0.1:@PORT@\"\nlisten \"unix:@DIR@/in.sock\" {{ limits trailers=\"64KiB\" }}\n\
+         upstream \"u\" {{ server \"{}\" }}\nsite \"*\" {{ buffer response=\"64KiB\"; proxy \"u\" }}\n",
+        origin.place()
+    ));
+    // A unix socket takes some 210 KiB of what is not read; the rest of the body is in the buffer when the trailers come.
+    let size = 250_000;
+    let trailer = "t".repeat(60_000);
+    origin.on(
+        "/t",
+        [
+            Step::ReadBody,
+            Step::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            Step::Send(format!("{size:x}\r\n{}\r\n", "b".repeat(size)).into_bytes()),
+            Step::Send(format!("0\r\nX-T: {trailer}\r\n\r\n").into_bytes()),
+        ],
+    );
+    let mut c = Client::to(&Place::from(proxy.dir().join("in.sock").as_path()));
+    c.send(get("/t", "TE: trailers\r\nConnection: TE\r\n"));
+    assert!(origin.wait_heads(1));
+    for _ in 0..5 {
+        assert_eq!(proxy.connect().ask(get("/", "")).status, 200);
+    }
+    let r = c.read_response("GET").unwrap();
+    assert_eq!((r.status, r.body_len), (200, size as u64));
+    assert_eq!(r.trailers.get("x-t"), Some(trailer));
 }
 
 /// Trailers to the origin and to a client that asks for them; never to one that doesn't.

@@ -139,17 +139,8 @@ fn all_attempts_together_have_an_end() {
 #[test]
 fn all_attempts_together_end_in_a_connect() {
     let mut fleet = Fleet::of(1);
-    let proxy = fleet.proxy("retry within=\"300ms\"");
-    assert_eq!(
-        proxy
-            .connect()
-            .ask(get("/", "Connection: close\r\n"))
-            .status,
-        200
-    );
-    fleet.tell(0, Order::CloseAfter(Duration::ZERO, Duration::ZERO));
-    proxy.connect().ask(get("/", ""));
     fleet.tell(0, Order::BlackHole(true));
+    let proxy = fleet.proxy("retry within=\"300ms\"");
     let r = proxy.connect().ask(get("/", ""));
     assert_eq!(
         (r.status, r.fields.get("narthex-reason").as_deref()),

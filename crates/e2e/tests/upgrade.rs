@@ -11,11 +11,12 @@
 )]
 
 use narthex_e2e::kit::PATIENCE;
-use narthex_e2e::kit::attack::{End, Why};
+use narthex_e2e::kit::attack::{Client, End, Why};
 use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::origin::{Ended, Origin, Step};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
+use narthex_e2e::kit::sock::Place;
 
 const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
@@ -264,4 +265,33 @@ fn a_half_closed_tunnel_whose_side_dies_is_over() {
     assert_eq!(c.rest(), (Vec::new(), End::Eof));
     origin.open("die");
     assert_eq!(proxy.access_log_of(3).len(), 3, "the origin is gone");
+}
+
+/// A server that has said its last and is gone: what it said is delivered, though nothing can be sent to it any more.
+#[test]
+fn last_words_reach_a_slow_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = Origin::unix(&dir.path().join("o.sock"), "unix");
+    // More than the client's socket takes, less than all buffers on the way. Unix sockets have fixed ones.
+    let words: Vec<u8> = (0..400_000_usize).map(|i| (i * 7) as u8).collect();
+    origin.on(
+        "/ws",
+        [switch("websocket"), Step::Send(words.clone()), Step::Close],
+    );
+    let text = format!(
+        "version 1\nworkers 2\nlisten \"127.0.0.1:@PORT@\"\nlisten \"unix:@DIR@/in.sock\"\n\
+         upstream \"u\" {{ server \"{}\" }}\nsite \"*\" {{ proxy \"u\" }}\n",
+        origin.place()
+    );
+    let proxy = Proxy::start(&text);
+    let place = Place::from(proxy.dir().join("in.sock").as_path());
+    let mut c = Client::to(&place);
+    c.send(get("/ws", HANDSHAKE));
+    assert_eq!(c.read_response("GET").unwrap().status, 101);
+    assert!(origin.wait_end(0).is_some());
+    // Nobody takes this any more.
+    c.send("late");
+    assert_eq!(proxy.connect().ask(get("/", "")).status, 200);
+    let got = c.read_exactly(words.len());
+    assert!(got == words, "{} bytes", got.len());
 }

@@ -11,7 +11,7 @@ use crate::buffer::{self, Waiting};
 use crate::downstream::ToClient;
 use crate::fail::Failure;
 use crate::handle::Exchange;
-use crate::relay::{AttemptBounds, Ended, Relay, Source};
+use crate::relay::{AttemptBounds, Ended, Relay, Source, spool_reserve};
 use crate::runtime::millis;
 use crate::spool::Spool;
 use crate::tunnel;
@@ -140,7 +140,7 @@ impl Exchange<'_> {
         relay.spool = self
             .route_config()
             .and_then(|r| r.settings.buffer_response.as_ref())
-            .map(buffer::response_spool);
+            .map(|rule| buffer::response_spool(rule, spool_reserve(&plan.bounds)));
         let result = relay.run(&self.account).await;
 
         let clean = relay.is_upstream_clean();

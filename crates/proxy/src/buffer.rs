@@ -19,6 +19,9 @@ use crate::spool::{BodyBuilder, Spool, SpooledBody};
 use crate::trailer;
 use crate::work::Work;
 
+/// Bytes read at a time when the buffer is full and only the end of the body may still come.
+const FRAMING: usize = 4 * 1024;
+
 /// How much of a body is still to come, in the client's framing.
 enum Left {
     Length(u64),
@@ -134,11 +137,12 @@ impl Taking<'_> {
             .last
             .saturating_add(self.bounds.client_body_idle)
             .max(1);
-        if slow || (self.builder.room() > 0 && rt::poll_deadline(deadline).is_ready()) {
+        let takes = self.builder.room() > 0 || self.builder.is_full();
+        if slow || (takes && rt::poll_deadline(deadline).is_ready()) {
             return Poll::Ready(Err(Failure::ClientSlowBody));
         }
         let _ = rt::poll_deadline(now.saturating_add(1_000));
-        if self.builder.room() > 0 {
+        if takes {
             let _ = self.client.registration().poll_ready(Interest::Read);
         }
         Poll::Pending
@@ -146,13 +150,16 @@ impl Taking<'_> {
 
     /// Takes what is there; false if nothing can be taken now.
     fn step(&mut self) -> Result<bool, Failure> {
-        let room = self.builder.room();
+        let mut room = self.builder.room();
         if room == 0 {
-            return if self.builder.is_full() {
-                Err(Failure::BodyTooLarge)
-            } else {
-                Ok(false)
-            };
+            if !self.builder.is_full() {
+                return Ok(false);
+            }
+            if matches!(self.left, Left::Length(_)) {
+                return Err(Failure::BodyTooLarge);
+            }
+            // What comes may be the end and its trailers, which need no room.
+            room = FRAMING;
         }
         if self.work.taken < self.work.input.len() {
             self.expects_continue = false;
@@ -239,7 +246,7 @@ impl Taking<'_> {
 
     fn push(&mut self, data: &[u8]) -> Result<(), Failure> {
         self.received = self.received.saturating_add(data.len() as u64);
-        if self.received > self.body_max {
+        if self.received > self.body_max || data.len() > self.builder.room() {
             return Err(Failure::BodyTooLarge);
         }
         self.builder.push(data);
@@ -252,9 +259,15 @@ fn spool_failed(error: &io::Error) -> Failure {
     Failure::Spool
 }
 
-/// A buffer for an answer, as the route asks.
-pub(crate) fn response_spool(rule: &Buffering) -> Box<Spool> {
-    Box::new(Spool::new(rule.memory, rule.disk, &rule.directory))
+/// A buffer for an answer, as the route asks; `reserve` bytes of it are kept for the answer's end, see
+/// [`crate::relay::spool_reserve`].
+pub(crate) fn response_spool(rule: &Buffering, reserve: usize) -> Box<Spool> {
+    let least = (reserve as u64).saturating_mul(2);
+    Box::new(Spool::new(
+        rule.memory.max(least),
+        rule.disk,
+        &rule.directory,
+    ))
 }
 
 /// What is left of an answer when the origin has been released.

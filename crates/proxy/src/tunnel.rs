@@ -45,7 +45,9 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Moves what can be moved; `Ok(true)` if anything was. An error ends the tunnel.
+    /// Moves what can be moved; `Ok(true)` if anything was. An error ends the tunnel: `from` is gone, and with it the other
+    /// direction's end. If it is `to` that takes nothing any more, only this direction is over: what `to` has said before
+    /// may still be on its way.
     fn step(&mut self) -> io::Result<bool> {
         let mut progress = false;
         loop {
@@ -63,7 +65,12 @@ impl<'a> Direction<'a> {
                         progress = true;
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(progress),
-                    Err(e) => return Err(e),
+                    Err(_) => {
+                        self.pending = Vec::new();
+                        self.at = 0;
+                        self.done = true;
+                        return Ok(true);
+                    }
                 }
                 if self.at < self.pending.len() {
                     return Ok(progress);

@@ -35,8 +35,11 @@ use response_body::Sink;
 /// Bytes moved before other connections of the core get their turn.
 pub(crate) const FAIR_SHARE: usize = 1024 * 1024;
 
-/// Room in a buffer that is kept for the end of a body: the last chunk and its trailers.
-const SPOOL_RESERVE: usize = 12 * 1024;
+/// Room in a buffer that is kept for the end of a body: the last chunk and its trailers, and what our framing is longer than
+/// the origin's.
+pub(crate) fn spool_reserve(bounds: &Bounds) -> usize {
+    bounds.trailer_limits.head.saturating_add(4 * 1024)
+}
 
 /// A listener's bounds. Times in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -359,7 +362,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn down_room(&self) -> usize {
         match &self.spool {
             // Our own framing is never longer than the origin's, but for the end of a chunked body and its trailers.
-            Some(spool) => spool.room().saturating_sub(SPOOL_RESERVE).min(BULK),
+            Some(spool) => spool
+                .room()
+                .saturating_sub(spool_reserve(self.bounds))
+                .min(BULK),
             None if self.down_at < self.work.down.len() => 0,
             None => BULK,
         }
