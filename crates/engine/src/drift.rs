@@ -103,7 +103,10 @@ impl Engine {
         let source = self.options.source.clone();
         let (active, shared) = (Arc::clone(&self.active.config), Arc::clone(&self.shared));
         let open_files = self.open_files;
+        let turn = Arc::clone(&self.reading);
         async move {
+            // One reads the files at a time, however many ask.
+            let _turn = turn.lock().await;
             let name = source.to_string();
             let file = match &source {
                 Source::File(path) => std::path::absolute(path).ok(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use narthex_config::model::Config;
 use narthex_net::inherited::Inherited;
 use narthex_upstream::Discovery;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::accepting::Cores;
@@ -65,6 +65,8 @@ pub struct Engine {
     pub(crate) audit: Audit,
     /// Tells that a drain has an end.
     pub(crate) drains: Arc<Notify>,
+    /// Held by who compares the files with what serves.
+    pub(crate) reading: Arc<Mutex<()>>,
     /// Removed with us.
     pub(crate) _pid_file: Option<PidFile>,
 }

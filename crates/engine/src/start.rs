@@ -144,6 +144,7 @@ impl Engine {
             supervisor: handle.supervisor.clone(),
             audit,
             drains: Arc::default(),
+            reading: Arc::default(),
             _pid_file: pid_file,
         };
         engine.phase.set(Phase::Starting);
