@@ -72,11 +72,15 @@ pub fn text(status: &Status) -> String {
         for server in &upstream.servers {
             let _ = writeln!(
                 out,
-                "  {:<28} {:<10} {} in flight, {} connections{}",
+                "  {:<28} {:<10} {} in flight, {} connections{}{}",
                 server.name,
                 server.state,
                 server.in_flight,
                 server.connections,
+                match server.reason.as_str() {
+                    "" => String::new(),
+                    reason => format!(", {reason}"),
+                },
                 server
                     .last_error
                     .as_ref()

@@ -24,7 +24,7 @@ const ENOUGH: usize = 100;
 
 fn config(lines: &str) -> String {
     let rest = format!(
-        "connections per-client=0\nupstream \"u\" {{\n{lines}\n}}\nsite \"*\" {{ proxy \"u\" }}"
+        "connections per-client=0\nupstream \"u\" {{\n{lines}\nslow-start \"0s\"\n}}\nsite \"*\" {{ proxy \"u\" }}"
     );
     Proxy::config("connections per-client=0", &rest)
 }
@@ -248,6 +248,13 @@ fn what_cannot_be_is_refused() {
             "nowhere",
         ),
         ("POST", "/upstreams/u/servers", &there, 409, "there already"),
+        (
+            "POST",
+            "/upstreams/u/servers",
+            r#"{"address":"127.0.0.1:9","priority":16}"#,
+            422,
+            "0 to 15",
+        ),
         ("PUT", &one, "{}", 405, "another method"),
         ("DELETE", "/upstreams/u/servers/", "", 404, ""),
     ] {
@@ -348,6 +355,26 @@ fn a_drain_for_a_time_ends_closed() {
     assert!(audit.contains("the clock  the drain is over"), "{audit}");
 }
 
+/// Who was away takes up its share slowly, whatever it was away for.
+#[test]
+fn a_server_returns_with_a_share_that_grows() {
+    let fleet = Fleet::of(2);
+    let file = config(&servers(&fleet, &[0, 1])).replace("slow-start \"0s\"", "slow-start \"1h\"");
+    let proxy = Proxy::start(&file);
+    let name = fleet.addr(0).to_string();
+    let states = || shown(&proxy).into_iter().map(|s| s.1).collect::<Vec<_>>();
+    assert_eq!(states(), ["up", "up"], "at the start nobody was away");
+    upstream(&proxy, &["down", "u", &name]);
+    assert_eq!(states(), ["closed", "up"]);
+    upstream(&proxy, &["up", "u", &name]);
+    assert_eq!(states(), ["returning", "up"]);
+    let load = Load::start(proxy.addr(), Plan::at(500).count(400));
+    let tally = load.finish();
+    assert!(tally.failed().is_empty(), "{}", tally.brief());
+    let share = tally.by_server().get("s0").copied().unwrap_or(0);
+    assert!(share < 120, "a tenth of the weight: {}", tally.brief());
+}
+
 /// `state=` of the file.
 #[test]
 fn a_server_of_the_file_may_be_out_of_use() {
@@ -366,6 +393,18 @@ fn a_server_of_the_file_may_be_out_of_use() {
     let tally = load.stop();
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 
+    upstream(&proxy, &["reset", "u"]);
+    // Who comes after the others is not used while one of them is.
+    proxy.reload_ok(&config(&servers(&fleet, &[0, 1])));
+    let spare = fleet.addr(2).to_string();
+    upstream(&proxy, &["add", "u", &spare, "--priority", "1"]);
+    let load = Load::start(proxy.addr(), Plan::at(300));
+    assert_eq!(answering(&load), ["s0", "s1"]);
+    upstream(&proxy, &["down", "u", &fleet.addr(0).to_string()]);
+    upstream(&proxy, &["down", "u", &fleet.addr(1).to_string()]);
+    assert_eq!(answering(&load), ["s2"]);
+    let tally = load.stop();
+    assert!(tally.failed().is_empty(), "{}", tally.brief());
     upstream(&proxy, &["reset", "u"]);
     proxy.reload_ok(&file(["down", "down", "down"]));
     let none = proxy.connect().ask(get("/", ""));

@@ -248,10 +248,14 @@ pub struct ServerStatus {
     pub weight: u32,
     /// Used only when no other is available.
     pub backup: bool,
-    /// Why it is in this state; empty if there was never another.
-    pub reason: String,
+    /// 0..=15; a lower one comes first.
+    pub priority: u8,
+    /// Where it is, if that is known.
+    pub zone: Option<String>,
     /// Seconds since 1970 of the last change of state.
     pub since: u64,
+    /// Why it changed then; empty if it never did.
+    pub reason: String,
     /// Requests in flight.
     pub in_flight: u64,
     /// Requests that wait for a connection.

@@ -13,7 +13,7 @@ use narthex_config::model::{Order, Server, ServerAddress, SlowStart};
 use narthex_net::dial::Target;
 
 use crate::breaker::Breaker;
-use crate::clock::wall_ms;
+use crate::clock::{monotonic_ms, wall_ms};
 use crate::gate::Gate;
 
 use ramp::Ramp;
@@ -168,8 +168,15 @@ impl Endpoint {
         }
     }
 
+    /// Whoever may be used again takes up its share slowly, as after any other absence.
     pub(crate) fn set_order(&self, order: Order) {
-        self.order.store(order as u8, Ordering::Relaxed);
+        if self.order.swap(order as u8, Ordering::Relaxed) == order as u8 {
+            return;
+        }
+        if order == Order::Ready {
+            self.begin_ramp(monotonic_ms());
+        }
+        self.record().changed("by order".to_owned());
     }
 
     /// Unique in the process, never reused.

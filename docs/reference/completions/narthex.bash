@@ -1165,13 +1165,21 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__upstream__subcmd__add)
-            opts="-c -h --weight --backup --state --admin --config --json --help"
+            opts="-c -h --weight --backup --priority --zone --state --admin --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --weight)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --priority)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --zone)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

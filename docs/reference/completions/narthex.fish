@@ -116,6 +116,8 @@ complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_see
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -l json -d 'The answer as JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l weight -d 'Its share of requests' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l priority -d '0 to 15; servers of a lower one come first' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l zone -d 'Where it is, to be compared with the `zone` of the file' -r
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from add" -l state -d 'What it may be used for' -r -f -a "ready\t'Everything'
 drain\t'Nobody new'
 down\t'Nothing'"

@@ -27,6 +27,10 @@ struct NewServer {
     #[serde(default)]
     backup: bool,
     #[serde(default)]
+    priority: u8,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
     state: Option<Wanted>,
 }
 
@@ -77,7 +81,7 @@ pub(crate) async fn add(
     let new: NewServer = match serde_json::from_slice(&body) {
         Ok(new) => new,
         Err(error) => {
-            let form = "{\"address\": \"10.0.0.9:8080\"}, with \"weight\", \"backup\" and \"state\" if you like";
+            let form = "{\"address\": \"10.0.0.9:8080\"}, with \"weight\", \"backup\", \"priority\", \"zone\" and \"state\" if you like";
             return unreadable(&error, form);
         }
     };
@@ -88,6 +92,8 @@ pub(crate) async fn add(
     let mut server = Server::new(new.address, address);
     server.weight = new.weight.unwrap_or(server.weight);
     server.backup = new.backup;
+    server.priority = new.priority;
+    server.zone = new.zone;
     server.order = new.state.map_or(server.order, Order::from);
     change(&handle, upstream, &headers, Edit::Add(server)).await
 }

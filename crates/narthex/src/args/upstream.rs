@@ -78,6 +78,12 @@ Exit codes: 0 shown, 1 no such upstream, 2 no process answers.")]
         /// Used only when no other is available
         #[arg(long)]
         backup: bool,
+        /// 0 to 15; servers of a lower one come first
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
+        priority: Option<u8>,
+        /// Where it is, to be compared with the `zone` of the file
+        #[arg(long, value_name = "NAME")]
+        zone: Option<String>,
         /// What it may be used for
         #[arg(long, value_name = "STATE")]
         state: Option<StateArg>,

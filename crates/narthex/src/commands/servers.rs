@@ -38,7 +38,7 @@ pub fn table(value: &Value) -> String {
             out.push_str("  no servers: names have not resolved, or to nothing\n");
             continue;
         }
-        let reasons = servers(upstream).map(|server| text(server, "last_error"));
+        let reasons = servers(upstream).map(reason);
         write_rows(&mut out, &rows, reasons);
     }
     if upstreams.is_empty() {
@@ -50,6 +50,16 @@ pub fn table(value: &Value) -> String {
 fn servers(upstream: &Value) -> impl Iterator<Item = &Value> {
     let list = upstream.get("servers").and_then(Value::as_array);
     list.into_iter().flatten()
+}
+
+/// Why it is as it is, and what went wrong last.
+fn reason(server: &Value) -> String {
+    let (reason, error) = (text(server, "reason"), text(server, "last_error"));
+    match (reason.is_empty(), error.is_empty()) {
+        (_, true) => reason,
+        (true, false) => format!("last error: {error}"),
+        (false, false) => format!("{reason}; last error: {error}"),
+    }
 }
 
 fn row(server: &Value, now: u64) -> Vec<String> {
@@ -205,7 +215,10 @@ mod tests {
         assert_eq!(lines[0], "api");
         let end = lines[1].find("FAILURES").unwrap() + "FAILURES".len();
         assert_eq!(lines[2].len(), end, "{text}");
-        assert!(lines[3].ends_with("  reset\u{fffd}[2J"), "{text}");
+        assert!(
+            lines[3].ends_with("  last error: reset\u{fffd}[2J"),
+            "{text}"
+        );
         assert_eq!(
             lines[2].find("12345").unwrap() + 5,
             lines[1].find("REQUESTS").unwrap() + 8

@@ -45,11 +45,19 @@ impl Asking {
                 address,
                 weight,
                 backup,
+                priority,
+                zone,
                 state,
             } => {
                 let mut body = json!({ "address": address, "backup": backup });
                 if let Some(weight) = weight {
                     body["weight"] = json!(weight);
+                }
+                if let Some(priority) = priority {
+                    body["priority"] = json!(priority);
+                }
+                if let Some(zone) = zone {
+                    body["zone"] = json!(zone);
                 }
                 if let Some(state) = state {
                     body["state"] = json!(state.word());

@@ -20,6 +20,10 @@ pub use saved::SavedChanges;
 pub const MAX_CHANGES: usize = 1_024;
 /// Largest weight.
 const MAX_WEIGHT: u32 = 1_000;
+/// Largest priority.
+const MAX_PRIORITY: u8 = 15;
+/// Longest name of a zone, in bytes.
+const MAX_ZONE: usize = 1_024;
 
 /// What the operator wants done.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,6 +190,7 @@ impl Overlay {
 
     fn add(&mut self, known: Known<'_>, server: Server) -> Result<Edited, Refusal> {
         check_weight(server.weight)?;
+        check_place(&server)?;
         let before = self.describe(known, &server.name);
         let there = self
             .servers(known)
@@ -463,6 +468,21 @@ fn check_weight(weight: u32) -> Result<(), Refusal> {
     Err(Refusal::Invalid(format!(
         "a weight is 1 to {MAX_WEIGHT}; to send nothing, use the state \"drain\" or \"down\""
     )))
+}
+
+fn check_place(server: &Server) -> Result<(), Refusal> {
+    if server.priority > MAX_PRIORITY {
+        return Err(Refusal::Invalid(format!(
+            "a priority is 0 to {MAX_PRIORITY}; a lower one comes first"
+        )));
+    }
+    let zone = server.zone.as_deref().unwrap_or_default();
+    if zone.len() > MAX_ZONE || zone.chars().any(char::is_control) {
+        return Err(Refusal::Invalid(
+            "this zone has control characters or is too long".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// The name of the server that a single address belongs to; of a server, its own.

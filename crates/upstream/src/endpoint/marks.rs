@@ -42,7 +42,7 @@ impl Report {
 }
 
 impl Record {
-    fn changed(&mut self, reason: String) {
+    pub(super) fn changed(&mut self, reason: String) {
         self.since = wall_ms();
         self.reason = reason;
     }
