@@ -2,6 +2,7 @@
 //! counts. Only counts pass or fail (failed requests, resets, duplicates, bytes); times are reported, against a quiet stretch
 //! of the same run.
 
+mod checks;
 mod duplicates;
 mod http;
 mod idle;
@@ -36,6 +37,10 @@ pub struct Size {
     pub idle: usize,
     /// Most bytes one of them may take.
     pub idle_bytes: f64,
+    /// Upstreams that are checked, of 20 servers each.
+    pub checked: usize,
+    /// Length of the look at it, s.
+    pub check_seconds: f64,
 }
 
 impl Size {
@@ -50,6 +55,8 @@ impl Size {
             kill_gap: 1_000,
             idle: 9_000,
             idle_bytes: 629.0,
+            checked: 1_000,
+            check_seconds: 20.0,
         }
     }
 
@@ -66,6 +73,8 @@ impl Size {
             idle: 1_000,
             // Resident memory comes in pages and in steps of the allocator: with few connections that weighs more.
             idle_bytes: 4_096.0,
+            checked: 20,
+            check_seconds: 3.0,
         }
     }
 }
@@ -111,6 +120,7 @@ const PARTS: &[(&str, Runner)] = &[
     ("reload soak", soak::run),
     ("no request twice", duplicates::run),
     ("idle connections", idle::run),
+    ("checks", checks::run),
 ];
 
 /// Does it.
@@ -118,6 +128,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let quick = args.flag("--quick");
     let profile = args.text("--profile").unwrap_or_else(|| "dist".into());
     let seconds = args.number("--seconds", 60.0)?;
+    let part = args.text("--part");
     args.end()?;
     let size = if quick {
         Size::quick()
@@ -127,6 +138,9 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let narthex = sh::narthex(&profile)?;
     let mut faults = 0;
     for (name, runner) in PARTS {
+        if part.as_deref().is_some_and(|part| part != *name) {
+            continue;
+        }
         let work = sh::fresh_dir(&format!("scorecard/{}", name.replace(' ', "-")))?;
         let part = runner(&narthex, &work, &size)?;
         faults += part.faults.len();
