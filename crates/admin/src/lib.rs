@@ -15,6 +15,7 @@
 //! | `GET /health/live`, `GET /health/ready` | 200, or 503 with the phase |
 //! | `GET /config` | the effective configuration; KDL, or JSON for `Accept: application/json`. Secrets by reference |
 //! | `POST /reload` | read the files again; 200 with what changed, 422 with every problem |
+//! | `POST /upgrade` | let the installed program take over; 200 with its process number, 409 with why it was rolled back |
 //! | `POST /reopen-logs` | open the access logs anew |
 //! | `POST /stop` | stop gracefully |
 //! | `POST /explain` | what would happen to a request |

@@ -29,6 +29,13 @@ pub fn text(status: &Status) -> String {
             "               the last one was refused; `narthex reload` says why"
         );
     }
+    if status.draining_before > 0 {
+        let _ = writeln!(
+            out,
+            "upgraded       {} before this one still finishing what is in flight",
+            count(status.draining_before, "process")
+        );
+    }
     let _ = writeln!(
         out,
         "serving        {}, {}",
@@ -124,7 +131,7 @@ pub fn render(status: &Status) -> String {
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          pre{{background:#8881;padding:1rem;overflow:auto}}</style>\
          <h1>Narthex</h1><pre>{}</pre><p>{links}</p>\
-         <p>Changing calls: <code>POST /reload</code>, <code>/reopen-logs</code>, <code>/stop</code>, and those of \
+         <p>Changing calls: <code>POST /reload</code>, <code>/upgrade</code>, <code>/reopen-logs</code>, <code>/stop</code>, and those of \
          <code>/upstreams/U/servers</code>; \
          asking: <code>POST /explain</code>.</p></html>\n",
         escape(&text(status))
@@ -199,6 +206,7 @@ mod tests {
             sites: 1,
             routes: 3,
             upstreams: Vec::new(),
+            draining_before: 0,
             tasks: Vec::new(),
         }
     }

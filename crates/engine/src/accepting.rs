@@ -24,7 +24,7 @@ pub(crate) struct Accepting {
 #[derive(Default)]
 pub(crate) struct Sockets {
     /// Loops of this core.
-    loops: RefCell<HashMap<SocketId, Accepting>>,
+    loops: RefCell<HashMap<SocketId, Vec<Accepting>>>,
     /// For every open socket, whether accepted here or elsewhere: its listener's index in the configuration that this
     /// core serves.
     indices: RefCell<HashMap<SocketId, usize>>,
@@ -58,16 +58,19 @@ impl Sockets {
 
     /// Ends a loop; the returned future completes when everybody in its queue has been let in.
     pub(crate) fn end(&self, id: SocketId, ours: bool) -> impl Future<Output = ()> + use<> {
-        let accepting = self.loops.borrow_mut().remove(&id);
+        let loops = self.loops.borrow_mut().remove(&id).unwrap_or_default();
         async move {
-            let Some(accepting) = accepting else { return };
-            if ours {
-                accepting.control.end();
-            } else {
-                accepting.control.leave();
+            for accepting in &loops {
+                if ours {
+                    accepting.control.end();
+                } else {
+                    accepting.control.leave();
+                }
             }
-            // A loop that is gone already has ended, too.
-            let _ = accepting.ended.await;
+            for accepting in loops {
+                // A loop that is gone already has ended, too.
+                let _ = accepting.ended.await;
+            }
         }
     }
 }
@@ -83,13 +86,13 @@ pub(crate) fn start(
     let acceptor = Acceptor::new(fd)?;
     let control = AcceptControl::new();
     let (done, ended) = oneshot::channel();
-    worker.sockets.loops.borrow_mut().insert(
-        id,
-        Accepting {
-            control: control.clone(),
-            ended,
-        },
-    );
+    let accepting = Accepting {
+        control: control.clone(),
+        ended,
+    };
+    let mut loops = worker.sockets.loops.borrow_mut();
+    loops.entry(id).or_default().push(accepting);
+    drop(loops);
     let receiver = Receiver {
         worker: Rc::clone(worker),
         id,

@@ -2,7 +2,7 @@
 //! served by the admin room.
 
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -81,6 +81,21 @@ impl AdminSocket {
         })
     }
 
+    /// Is it ours to pass on? What the service manager opened is passed on by its name.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.socket.bound.is_ours()
+    }
+
+    /// Leaves the file of a unix socket to a successor.
+    pub(crate) fn keep_path(&self) {
+        self.socket.bound.keep_path();
+    }
+
+    /// The process before us has left it to us.
+    pub(crate) fn own(&self) {
+        self.socket.bound.own();
+    }
+
     /// The same socket under other rules (another token, another mode).
     fn with(&self, config: &Admin) -> Self {
         if let Address::Unix(path) = &config.address
@@ -105,6 +120,15 @@ impl AdminSocket {
     /// Where it is, as a client writes it after `--admin`.
     pub fn describe(&self) -> String {
         describe(self.socket.bound.address())
+    }
+}
+
+impl AsFd for AdminSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket.listener {
+            AdminListener::Tcp(listener) => listener.as_fd(),
+            AdminListener::Unix(listener) => listener.as_fd(),
+        }
     }
 }
 

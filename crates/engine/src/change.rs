@@ -96,6 +96,11 @@ impl Engine {
         if self.phase.get() == Phase::Draining {
             return Err(ChangeError::Stopping);
         }
+        if self.upgrading.is_some() {
+            return Err(ChangeError::Conflict(
+                "an upgrade is under way; try again when it is over".to_owned(),
+            ));
+        }
         let ends = matches!(&change.edit, Edit::Set { lasts: Some(_), .. });
         let changed = apply(&self.shared, change)?;
         if ends {

@@ -11,6 +11,7 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::changes::Changes;
 use crate::drift::Drift;
 use crate::supervise::Entry;
+use crate::upgrade::UpgradeReport;
 
 /// Where an answer goes. Nobody waiting for it is fine.
 pub type Reply<T> = oneshot::Sender<T>;
@@ -32,6 +33,15 @@ pub enum Command {
         /// Instead of the configured grace.
         grace: Option<Duration>,
     },
+    /// Let a new program take over.
+    Upgrade {
+        /// Who asked, for the log.
+        why: &'static str,
+        /// How long it may take until it is ready.
+        timeout: Duration,
+        /// To whom we have handed over, or why not.
+        reply: Option<Reply<Result<UpgradeReport, String>>>,
+    },
     /// How are you?
     Status(Reply<Status>),
     /// What would happen to this request?
@@ -47,22 +57,6 @@ pub enum Command {
     Change(Change, Reply<Result<Changed, ChangeError>>),
     /// What differs between what serves and what is written?
     Drift(Reply<Drift>),
-    /// Let a new process take over.
-    Upgrade {
-        /// Longest wait until it is ready.
-        timeout: Duration,
-        /// What came of it, or why this process serves on.
-        reply: Reply<Result<UpgradeReport, String>>,
-    },
-}
-
-/// An upgrade that took effect.
-#[derive(Debug, Clone, Serialize)]
-pub struct UpgradeReport {
-    /// Number of the process that serves now.
-    pub pid: u32,
-    /// From the request to the moment it served.
-    pub milliseconds: u64,
 }
 
 /// A reload that took effect.
@@ -181,6 +175,8 @@ pub struct Status {
     pub routes: usize,
     /// Named groups of servers.
     pub upstreams: Vec<UpstreamStatus>,
+    /// Processes before this one that still drain after an upgrade.
+    pub draining_before: usize,
     /// Everything long-lived that runs.
     pub tasks: Vec<Entry>,
 }

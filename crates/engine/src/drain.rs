@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use crate::listeners::Closing;
@@ -13,6 +14,20 @@ use crate::workers::{Worker, Workers};
 const LOOK: Duration = Duration::from_millis(20);
 /// When nothing is in flight, idle clients have this long to send a last request and be told of the close.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// Whoever asked for an upgrade gets the answer within this time, before the process may end.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
+
+/// How to drain.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// The longest it takes.
+    pub(crate) grace: Duration,
+    /// Idle clients close when they like: a successor serves, so there is no hurry.
+    pub(crate) idle_may_stay: bool,
+    /// Hears that nobody new is accepted any more.
+    pub(crate) left: Option<oneshot::Sender<()>>,
+}
 
 /// How a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +46,8 @@ struct Left {
 }
 
 /// Drains and says how it ended.
-pub(crate) async fn drain(workers: Arc<Workers>, sockets: Closing, grace: Duration) -> Drained {
-    let deadline = Instant::now() + grace;
+pub(crate) async fn drain(workers: Arc<Workers>, sockets: Closing, how: Drain) -> Drained {
+    let deadline = Instant::now() + how.grace;
     let drained = async {
         // First, so that answers that leave from now on tell their clients.
         let told = workers.each(|_| |worker: &_| tell(worker)).await;
@@ -40,7 +55,12 @@ pub(crate) async fn drain(workers: Arc<Workers>, sockets: Closing, grace: Durati
             // The supervisor ends the process for it.
             return Drained::Done;
         }
-        until_quiet(&workers).await
+        if let Some(left) = how.left {
+            // Nobody need wait for it.
+            let _ = left.send(());
+            sleep(LAST_ANSWER).await;
+        }
+        until_quiet(&workers, how.idle_may_stay).await
     };
     match tokio::time::timeout_at(deadline, drained).await {
         Ok(drained) => drained,
@@ -52,7 +72,7 @@ fn tell(worker: &Rc<Worker>) {
     worker.proxy.drain();
 }
 
-async fn until_quiet(workers: &Workers) -> Drained {
+async fn until_quiet(workers: &Workers, idle_may_stay: bool) -> Drained {
     let mut quiet_since = None;
     loop {
         let left = left(workers).await;
@@ -60,7 +80,7 @@ async fn until_quiet(workers: &Workers) -> Drained {
             return Drained::Done;
         }
         let now = Instant::now();
-        quiet_since = if left.busy == 0 {
+        quiet_since = if left.busy == 0 && !idle_may_stay {
             quiet_since.or(Some(now))
         } else {
             None

@@ -16,10 +16,10 @@ use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
 use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
-use crate::drain::{Drained, drain};
+use crate::drain::{Drain, Drained, drain};
 use crate::explain;
 use crate::handle::PhaseCell;
-use crate::listeners::{Listeners, Prepared};
+use crate::listeners::{Closing, Listeners, Prepared};
 use crate::notify::Notifier;
 use crate::pid_file::PidFile;
 use crate::plane::{self, Runtime, Shared};
@@ -27,6 +27,7 @@ use crate::reload::ReloadMetrics;
 use crate::shed;
 use crate::start::Options;
 use crate::supervise::{Fatal, Policy, Supervisor};
+use crate::upgrade::{Generations, HandedOver, Message, Predecessor, Upgrading};
 use crate::workers::{CoreGone, Worker, Workers};
 
 /// Longest wait for the access logs to be written at the end.
@@ -60,7 +61,7 @@ pub struct Engine {
     pub(crate) draining: Option<JoinHandle<Drained>>,
     pub(crate) open_files: u64,
     /// Resolves names until the process ends, which does not wait for a look-up under way.
-    pub(crate) _discovery: ManuallyDrop<Discovery>,
+    pub(crate) discovery: Option<ManuallyDrop<Discovery>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: Audit,
     /// Tells that a drain has an end.
@@ -68,7 +69,19 @@ pub struct Engine {
     /// Held by who compares the files with what serves.
     pub(crate) reading: Arc<Mutex<()>>,
     /// Removed with us.
-    pub(crate) _pid_file: Option<PidFile>,
+    pub(crate) pid_file: Option<PidFile>,
+    /// From whom we shall take over.
+    pub(crate) predecessor: Option<Arc<Predecessor>>,
+    /// Admin sockets that the process before us still serves.
+    pub(crate) waiting_admin: Vec<Arc<AdminSocket>>,
+    /// The processes before us that drain.
+    pub(crate) generations: Generations,
+    /// Who shall take over from us.
+    pub(crate) upgrading: Option<Upgrading>,
+    /// Who has taken over from us.
+    pub(crate) handed_over: Option<HandedOver>,
+    /// Draining after an upgrade, and told to stop since.
+    pub(crate) hurried: bool,
 }
 
 /// How the process ended.
@@ -96,6 +109,11 @@ impl Exit {
 impl Engine {
     /// Serves until the process is told to stop. Runs on a current-thread tokio runtime.
     pub async fn run(mut self) -> Exit {
+        if let Some(predecessor) = self.predecessor.take()
+            && let Err(why) = self.succeed(predecessor).await
+        {
+            return Exit::Failed(why);
+        }
         if let Err(gone) = self.begin().await {
             return Exit::Failed(gone.to_string());
         }
@@ -105,6 +123,7 @@ impl Engine {
                 biased;
                 why = self.fatal.next() => return Exit::Failed(why),
                 drained = drained(self.draining.as_mut()) => return self.stopped(drained).await,
+                answer = successor(self.upgrading.as_mut()) => self.upgrade_goes_on(answer),
                 Some(command) = self.commands.recv() => {
                     if let Some(exit) = self.apply(command).await {
                         return exit;
@@ -164,6 +183,11 @@ impl Engine {
                 }
             }
             Command::Stop { why, grace } => return self.stop(why, grace),
+            Command::Upgrade {
+                why,
+                timeout,
+                reply,
+            } => self.begin_upgrade(why, timeout, reply),
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Explain(request, reply) => {
                 let told = explain::live(&self.active.runtime, &self.shared, &request);
@@ -174,11 +198,6 @@ impl Engine {
                 self.shared.reopen_logs();
             }
             Command::Config(reply) => drop(reply.send(Arc::clone(&self.active.config))),
-            Command::Upgrade { reply, .. } => {
-                drop(reply.send(Err(
-                    "this build cannot be replaced while it runs".to_owned(),
-                )));
-            }
             Command::Change(change, reply) => drop(reply.send(self.change(change))),
             Command::Drift(reply) => {
                 let drift = self.drift();
@@ -189,11 +208,15 @@ impl Engine {
     }
 
     fn stop(&mut self, why: &'static str, grace: Option<Duration>) -> Option<Exit> {
+        self.roll_back("the process is told to stop");
+        let grace = grace.unwrap_or(self.active.config.shutdown_grace);
+        if self.draining.is_some() && self.is_hurried(why, grace) {
+            return None;
+        }
         if self.draining.is_some() {
             tracing::warn!(why, "stopping at once; what was in flight is cut");
             return Some(Exit::Forced);
         }
-        let grace = grace.unwrap_or(self.active.config.shutdown_grace);
         tracing::info!(
             why,
             grace_seconds = grace.as_secs(),
@@ -203,12 +226,34 @@ impl Engine {
         self.shared.set_ready(false);
         self.notifier.stopping("finishing what is in flight");
         let sockets = self.listeners.closing();
-        self.draining = Some(tokio::spawn(drain(
-            Arc::clone(&self.workers),
-            sockets,
-            grace,
-        )));
+        self.drain_for(sockets, grace);
         None
+    }
+
+    fn drain_for(&mut self, sockets: Closing, grace: Duration) {
+        let how = Drain {
+            grace,
+            idle_may_stay: false,
+            left: None,
+        };
+        self.draining = Some(tokio::spawn(drain(Arc::clone(&self.workers), sockets, how)));
+    }
+
+    /// The first word to stop a process that drains after an upgrade gives it the grace of a stop. False if that was said.
+    fn is_hurried(&mut self, why: &'static str, grace: Duration) -> bool {
+        if self.handed_over.is_none() || std::mem::replace(&mut self.hurried, true) {
+            return false;
+        }
+        tracing::info!(
+            why,
+            grace_seconds = grace.as_secs(),
+            "stopping: another process serves already; finishing what is in flight"
+        );
+        if let Some(longer) = self.draining.take() {
+            longer.abort();
+        }
+        self.drain_for(Closing::default(), grace);
+        true
     }
 
     async fn stopped(&mut self, drained: Drained) -> Exit {
@@ -225,6 +270,7 @@ impl Engine {
             tracing::warn!("a core does not answer; its last access-log records are lost");
         }
         self.shared.flush_logs(LAST_LOGS);
+        self.tell_last_counts().await;
         Exit::Stopped
     }
 
@@ -277,6 +323,7 @@ impl Engine {
             sites: config.sites.len(),
             routes: config.sites.iter().map(|site| site.routes.len()).sum(),
             upstreams: plane::upstreams(&self.shared),
+            draining_before: self.generations.count(),
             tasks: self.supervisor.list(),
         }
     }
@@ -290,6 +337,13 @@ async fn drained(drain: Option<&mut JoinHandle<Drained>>) -> Drained {
     match drain {
         // A drain that panics is one that found nothing to wait for.
         Some(drain) => drain.await.unwrap_or(Drained::Done),
+        None => std::future::pending().await,
+    }
+}
+
+async fn successor(upgrading: Option<&mut Upgrading>) -> Result<Message, String> {
+    match upgrading {
+        Some(upgrading) => upgrading.answer().await,
         None => std::future::pending().await,
     }
 }

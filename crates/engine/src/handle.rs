@@ -16,6 +16,7 @@ use crate::command::{
 use crate::drift::Drift;
 use crate::plane::Shared;
 use crate::supervise::Supervisor;
+use crate::upgrade::{self, UpgradeReport};
 
 /// Commands that may wait.
 pub(crate) const COMMANDS: usize = 64;
@@ -88,6 +89,22 @@ impl Handle {
     /// Begins a graceful stop. The second time, the process ends at once.
     pub async fn stop(&self, why: &'static str, grace: Option<Duration>) -> Result<(), Stopped> {
         self.send(Command::Stop { why, grace }).await
+    }
+
+    /// Lets a new program take over; the inner error says why that was rolled back, or refused.
+    pub async fn upgrade(
+        &self,
+        why: &'static str,
+        timeout: Duration,
+    ) -> Result<Result<UpgradeReport, String>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Upgrade {
+            why,
+            timeout,
+            reply: Some(reply),
+        })
+        .await?;
+        answer.await.map_err(|_| Stopped)
     }
 
     /// How the process is.
@@ -183,6 +200,14 @@ impl Handle {
 
     pub(crate) fn request_stop(&self, why: &'static str) {
         self.request(Command::Stop { why, grace: None });
+    }
+
+    pub(crate) fn request_upgrade(&self, why: &'static str) {
+        self.request(Command::Upgrade {
+            why,
+            timeout: upgrade::TIMEOUT,
+            reply: None,
+        });
     }
 
     pub(crate) fn request_reopen_logs(&self, why: &'static str) {

@@ -27,6 +27,7 @@ pub mod signals;
 pub mod source;
 pub mod start;
 pub mod supervise;
+pub mod upgrade;
 mod workers;
 
 pub use command::Command;

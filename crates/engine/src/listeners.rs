@@ -1,6 +1,7 @@
 //! Listeners over reloads: what stays keeps the very same sockets, what is new is open before anything changes, what is
 //! gone lets in everybody who waits before it closes.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ struct Open {
     key: SocketKey,
     /// Removes a unix socket's file when dropped.
     bound: Bound,
+    /// The sockets once more, for a successor: the cores have theirs.
+    held: Vec<OwnedFd>,
 }
 
 /// The open sockets, in the order of the configuration's listeners.
@@ -114,7 +117,13 @@ impl Listeners {
             };
             let id = self.next;
             self.next += 1;
-            slots.push(Slot::New(Box::new(Open { id, key, bound })));
+            let held = hold(&bound).map_err(|error| ListenError::held(&listener.name, error))?;
+            slots.push(Slot::New(Box::new(Open {
+                id,
+                key,
+                bound,
+                held,
+            })));
         }
         Ok(Prepared { slots })
     }
@@ -144,6 +153,7 @@ impl Listeners {
             }
         }
         end(&old, workers).await?;
+        drop(old);
         let mut fresh = deal(fresh, workers.count());
         let indices: Arc<[(SocketId, usize)]> = (0..)
             .zip(&self.open)
@@ -174,7 +184,28 @@ impl Listeners {
 
     /// Hands all sockets over to be closed.
     pub(crate) fn closing(&mut self) -> Closing {
-        Closing(std::mem::take(&mut self.open))
+        let open = std::mem::take(&mut self.open);
+        Closing(open, Vec::new())
+    }
+
+    /// As [`Listeners::closing`], when a successor goes on with all of them but those of the addresses `unused`.
+    pub(crate) fn leaving(&mut self, unused: &[String]) -> Closing {
+        let open = std::mem::take(&mut self.open);
+        let left: Vec<&Open> = open
+            .iter()
+            .filter(|open| !unused.contains(&listen::written(&open.key.address)))
+            .collect();
+        for open in &left {
+            open.bound.keep_path();
+        }
+        let left = left.iter().map(|open| open.id).collect();
+        Closing(open, left)
+    }
+
+    /// Every open socket with the address that the configuration has for it, but for those that a service manager opened.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (&Address, &[OwnedFd])> {
+        let ours = self.open.iter().filter(|open| open.bound.is_ours());
+        ours.map(|open| (&open.key.address, open.held.as_slice()))
     }
 
     /// Where each listener is bound, in the order of the configuration's listeners.
@@ -185,13 +216,31 @@ impl Listeners {
     }
 }
 
-/// Sockets that shall end.
-pub(crate) struct Closing(Vec<Open>);
+impl Prepared {
+    /// The process before us has left its sockets to us; they become what the configuration says now.
+    pub(crate) fn own(&mut self, listeners: &[Listener]) {
+        for (slot, listener) in self.slots.iter().zip(listeners) {
+            let Slot::New(open) = slot else { continue };
+            if !open.bound.is_adopted() {
+                continue;
+            }
+            open.bound.own();
+            set_mode(listener);
+            if let Err(error) = open.bound.refresh(listener) {
+                tracing::warn!(listener = listener.name, %error, "a socket keeps the options of the process before us");
+            }
+        }
+    }
+}
+
+/// Sockets that shall end; those of the second list a successor goes on with.
+#[derive(Default)]
+pub(crate) struct Closing(Vec<Open>, Vec<SocketId>);
 
 impl Closing {
     /// Accepts nobody any more: lets in everybody who waits, then closes the sockets.
     pub(crate) async fn close(self, workers: &Workers) -> Result<(), CoreGone> {
-        end(&self.0, workers).await
+        end_or_leave(&self.0, &self.1, workers).await
     }
 }
 
@@ -209,28 +258,41 @@ fn set_mode(listener: &Listener) {
 /// One core's part of the new sockets.
 type CoreSockets = Vec<(SocketId, OwnedFd, Spread)>;
 
-/// Gives each core its own socket of a group; a single socket goes to one core, another one each time.
+/// The sockets of a listener a second time.
+fn hold(bound: &Bound) -> io::Result<Vec<OwnedFd>> {
+    bound.sockets().iter().map(|fd| fd.try_clone()).collect()
+}
+
+/// Gives each core its own socket of a group. Of fewer sockets than cores (one for all, or a predecessor had fewer cores)
+/// the connections are dealt out; they begin at another core each time. Of more, cores have several.
 fn deal(fresh: Vec<(SocketId, Vec<OwnedFd>)>, cores: usize) -> Vec<CoreSockets> {
     let mut dealt: Vec<CoreSockets> = (0..cores).map(|_| Vec::new()).collect();
     for (id, sockets) in fresh {
-        let (spread, first) = match sockets.len() {
-            1 => (Spread::OneQueue, id as usize % cores.max(1)),
-            _ => (Spread::OwnQueues, 0),
+        let (spread, first) = if sockets.len() == 1 || sockets.len() < cores {
+            (Spread::OneQueue, id as usize % cores.max(1))
+        } else {
+            (Spread::OwnQueues, 0)
         };
-        for (core, fd) in dealt.iter_mut().skip(first).zip(sockets) {
-            core.push((id, fd, spread));
+        for (number, fd) in sockets.into_iter().enumerate() {
+            if let Some(core) = dealt.get_mut((first + number) % cores.max(1)) {
+                core.push((id, fd, spread));
+            }
         }
     }
     dealt
 }
 
 async fn end(gone: &[Open], workers: &Workers) -> Result<(), CoreGone> {
+    end_or_leave(gone, &[], workers).await
+}
+
+async fn end_or_leave(gone: &[Open], left: &[SocketId], workers: &Workers) -> Result<(), CoreGone> {
     if gone.is_empty() {
         return Ok(());
     }
     let ids: Arc<[(SocketId, bool)]> = gone
         .iter()
-        .map(|open| (open.id, open.bound.is_ours()))
+        .map(|open| (open.id, open.bound.is_ours() && !left.contains(&open.id)))
         .collect();
     workers
         .each_task(|_| {
@@ -307,5 +369,22 @@ mod tests {
             [(0, Spread::OwnQueues), (1, Spread::OneQueue)]
         );
         assert_eq!(deal(vec![(5, vec![fd()])], 1)[0].len(), 1);
+    }
+
+    #[test]
+    fn a_predecessor_may_have_had_more_cores_or_fewer() {
+        let fds = |n: usize| -> Vec<OwnedFd> {
+            let fd = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+            (0..n).map(|_| fd()).collect()
+        };
+        let counts = |sockets, cores| -> Vec<usize> {
+            let dealt = deal(vec![(0, fds(sockets))], cores);
+            dealt.iter().map(Vec::len).collect()
+        };
+        assert_eq!(counts(5, 2), [3, 2]);
+        assert_eq!(counts(2, 4), [1, 1, 0, 0]);
+        let spread = |sockets, cores| deal(vec![(0, fds(sockets))], cores)[0][0].2;
+        assert_eq!(spread(2, 4), Spread::OneQueue);
+        assert_eq!(spread(4, 2), Spread::OwnQueues);
     }
 }

@@ -19,6 +19,14 @@ impl Notifier {
         Self::new(|name| std::env::var(name).ok(), std::process::id())
     }
 
+    /// Tells nobody: another process speaks for the service now.
+    pub fn none() -> Self {
+        Self {
+            socket: None,
+            watchdog: None,
+        }
+    }
+
     fn new(env: impl Fn(&str) -> Option<String>, pid: u32) -> Self {
         let socket = env("NOTIFY_SOCKET").and_then(|path| {
             let address = address(&path)?;
@@ -47,6 +55,11 @@ impl Notifier {
         let mut text = String::from("RELOADING=1\n");
         let _ = writeln!(text, "MONOTONIC_USEC={}", monotonic_us());
         self.send(&text);
+    }
+
+    /// Another process is the service's main process from now on.
+    pub fn main_process(&self, pid: u32) {
+        self.send(&format!("MAINPID={pid}\n"));
     }
 
     /// Stopping.

@@ -42,6 +42,11 @@ impl PidFile {
                 pid,
             });
         }
+        Self::take_over(path)
+    }
+
+    /// Writes our process number to `path`, whoever it names: we take over from that process.
+    pub fn take_over(path: &Path) -> Result<Self, PidFileError> {
         std::fs::write(path, format!("{}\n", std::process::id())).map_err(|error| {
             PidFileError::Write {
                 path: path.to_owned(),
@@ -51,6 +56,13 @@ impl PidFile {
         Ok(Self {
             path: path.to_owned(),
         })
+    }
+}
+
+impl PidFile {
+    /// Leaves the file as it is: a successor writes its own number.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
     }
 }
 
@@ -86,6 +98,17 @@ mod tests {
         assert_eq!(owner(&path), Some(std::process::id()));
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_successor_takes_it_over_and_the_one_before_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("narthex.pid");
+        std::fs::write(&path, "1\n").unwrap();
+        let file = PidFile::take_over(&path).unwrap();
+        assert_eq!(owner(&path), Some(std::process::id()));
+        file.leave();
+        assert!(path.exists());
     }
 
     #[test]

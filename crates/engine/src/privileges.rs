@@ -163,16 +163,21 @@ pub fn drop_to(identity: &Identity) -> Result<(), IdentityError> {
     )?;
     call("setuid", rustix::thread::set_thread_res_uid(uid, uid, uid))?;
     if !uid.is_root() {
-        // A reload may ask for port 443; nothing else of root is needed ever again.
+        // A reload may ask for port 443, of us or of the program that takes over from us one day, which is why the
+        // capability is inherited; nothing else of root is needed ever again.
         let keep = CapabilitySet::NET_BIND_SERVICE;
         let sets = CapabilitySets {
             effective: keep,
             permitted: keep,
-            inheritable: CapabilitySet::empty(),
+            inheritable: keep,
         };
         call(
             "dropping capabilities",
             rustix::thread::set_capabilities(None, sets),
+        )?;
+        call(
+            "keeping a capability for upgrades",
+            rustix::thread::configure_capability_in_ambient_set(keep, true),
         )?;
     }
     call(

@@ -20,12 +20,21 @@ pub(crate) struct ReloadMetrics {
     timestamp: Gauge,
     applied: Counter,
     refused: Counter,
+    upgraded: Counter,
+    rolled_back: Counter,
 }
 
 impl ReloadMetrics {
     pub(crate) fn new(shared: &Shared) -> Self {
         let registry = shared.metrics();
         let reloads = "Configuration reloads since the start, by result.";
+        let upgrades = |result| {
+            registry.counter(
+                "narthex_upgrades_total",
+                "Binary upgrades since the start of the first process, by result.",
+                &[("result", result)],
+            )
+        };
         let metrics = Self {
             successful: registry.gauge(
                 "narthex_config_last_reload_successful",
@@ -47,10 +56,22 @@ impl ReloadMetrics {
                 reloads,
                 &[("result", "refused")],
             ),
+            upgraded: upgrades("done"),
+            rolled_back: upgrades("rolled-back"),
         };
         metrics.successful.set_shared(1);
         metrics.timestamp.set_shared(unix_now().cast_signed());
         metrics
+    }
+
+    /// An upgrade has ended.
+    pub(crate) fn upgrade(&self, done: bool) {
+        let counter = if done {
+            &self.upgraded
+        } else {
+            &self.rolled_back
+        };
+        counter.add_shared(1);
     }
 }
 
@@ -59,6 +80,11 @@ impl Engine {
         if self.phase.get() == Phase::Draining {
             return Err(Refused::new(
                 "the process is stopping; nothing is reloaded any more",
+            ));
+        }
+        if self.upgrading.is_some() {
+            return Err(Refused::new(
+                "an upgrade is under way; try again when it is over",
             ));
         }
         let began = Instant::now();

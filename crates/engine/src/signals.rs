@@ -13,6 +13,7 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     reopen: Signal,
+    upgrade: Signal,
     child: Option<Signal>,
 }
 
@@ -25,6 +26,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             child: if init {
                 Some(signal(SignalKind::child())?)
             } else {
@@ -41,6 +43,7 @@ impl Signals {
                 _ = self.terminate.recv() => handle.request_stop("SIGTERM"),
                 _ = self.interrupt.recv() => handle.request_stop("SIGINT"),
                 _ = self.reopen.recv() => handle.request_reopen_logs("SIGUSR1"),
+                _ = self.upgrade.recv() => handle.request_upgrade("SIGUSR2"),
                 () = received(self.child.as_mut()) => reap(),
                 () = handle.closed() => return,
             }

@@ -1,7 +1,6 @@
 //! The start, in the order that lets nothing half-done remain: sockets, pid file, privileges, runtime, cores.
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,8 +27,9 @@ use crate::privileges::IdentityError;
 use crate::reload::ReloadMetrics;
 use crate::source::Source;
 use crate::supervise::Supervisor;
+use crate::upgrade::{Generations, Predecessor};
 use crate::workers::Workers;
-use crate::{control, limits, privileges};
+use crate::{limits, privileges};
 
 /// How to start.
 pub struct Options {
@@ -39,6 +39,10 @@ pub struct Options {
     pub log: Option<LogControl>,
     /// Open the usual control socket when the configuration names none.
     pub default_admin: bool,
+    /// Would the same command line start a process that can take over?
+    pub upgradable: bool,
+    /// From whom to take over, with the sockets that it handed over.
+    pub predecessor: Option<(Arc<Predecessor>, Inherited)>,
 }
 
 /// Why the process does not start. `Display` is for the operator.
@@ -71,17 +75,24 @@ impl Engine {
     /// [`Engine::run`]. An error leaves nothing behind.
     ///
     /// To be called before any other thread exists: privileges belong to threads, and new ones inherit.
-    pub fn start(mut config: Config, options: Options) -> Result<(Self, Handle), StartError> {
+    pub fn start(mut config: Config, mut options: Options) -> Result<(Self, Handle), StartError> {
         narthex_net::limits::avoid_huge_pages();
         let (open_files, _) = raise_nofile();
         let memory = memory_cap(config.memory);
         limits::decide(&mut config, open_files);
         let cores = config.workers.max(1);
-        let mut inherited = Inherited::from_env();
+        let (predecessor, mut inherited) = match options.predecessor.take() {
+            Some((predecessor, bequest)) => (Some(predecessor), bequest),
+            None => (None, Inherited::from_env()),
+        };
         let mut listeners = Listeners::default();
         let prepared = listeners.prepare(&config.listeners, cores, &mut inherited)?;
         let admin = open_admin(&config, &[], options.default_admin, &mut inherited)?;
-        let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose()?;
+        let pid_file = match &predecessor {
+            None => config.pid_file.as_deref().map(PidFile::write).transpose()?,
+            // It names the process before us for as long as that serves.
+            Some(_) => None,
+        };
         if let Some(identity) = &config.identity {
             if let Some(path) = &config.pid_file {
                 privileges::give(path, identity);
@@ -91,18 +102,21 @@ impl Engine {
 
         let config = Arc::new(config);
         let shared = Shared::new(cores);
+        if let Some(key) = predecessor.as_ref().and_then(|p| p.cookie_key()) {
+            shared.fleet().take_cookie_key(key);
+        }
         shared.memory().set_cap(memory);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
-        let discovery = shared
-            .fleet()
-            .start_discovery()
-            .map_err(StartError::Thread)?;
         let (supervisor, fatal) = Supervisor::new();
         let workers =
             Workers::start(cores, &shared, &runtime, &supervisor).map_err(StartError::Thread)?;
-        control::start(cores, &shared, &supervisor).map_err(StartError::Thread)?;
 
         let (commands, queue) = mpsc::channel(COMMANDS);
+        // Whoever asks is answered by the process before us, for as long as it serves.
+        let (admin, waiting_admin) = match &predecessor {
+            None => (admin, Vec::new()),
+            Some(_) => (Vec::new(), admin),
+        };
         let (admin, admin_watch) = watch::channel(admin);
         let phase = Arc::new(PhaseCell::default());
         let audit = Audit::default();
@@ -114,7 +128,7 @@ impl Engine {
             admin: admin_watch,
             supervisor,
         };
-        let engine = Self {
+        let mut engine = Self {
             active: Active { config, runtime },
             cores: Cores {
                 balance: Arc::clone(shared.balance()),
@@ -140,13 +154,22 @@ impl Engine {
             started: Instant::now(),
             draining: None,
             open_files,
-            _discovery: ManuallyDrop::new(discovery),
+            discovery: None,
             supervisor: handle.supervisor.clone(),
             audit,
             drains: Arc::default(),
             reading: Arc::default(),
-            _pid_file: pid_file,
+            pid_file,
+            predecessor,
+            waiting_admin,
+            generations: Generations::default(),
+            upgrading: None,
+            handed_over: None,
+            hurried: false,
         };
+        if engine.predecessor.is_none() {
+            engine.look_after_servers()?;
+        }
         engine.phase.set(Phase::Starting);
         Ok((engine, handle))
     }

@@ -75,6 +75,8 @@ fn one_life() {
             source,
             log: None,
             default_admin: false,
+            upgradable: false,
+            predecessor: None,
         },
     )
     .unwrap();

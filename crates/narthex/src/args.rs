@@ -22,7 +22,7 @@ Exit codes:
 
 Signals to a running process:
   SIGHUP            reload            SIGTERM, SIGINT   stop gracefully; the second time at once
-  SIGUSR1           reopen access logs";
+  SIGUSR1           reopen access logs SIGUSR2          upgrade";
 
 /// A reverse proxy: it decides where each request goes, protects, observes, and explains what it did.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ pub enum Command {
     Config(ConfigArgs),
     /// Make the running process read its files again; says what changed, or why nothing did
     Reload(ReloadArgs),
+    /// Replace the running program by the one that is installed now, without a lost request
+    Upgrade(UpgradeArgs),
     /// How is the running process?
     Status(StatusArgs),
     /// Servers of the running process: list, add, remove, drain, weight, ...
@@ -261,6 +263,31 @@ pub struct ReloadArgs {
     /// Find the admin address in this file
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Replace the running program.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+The running process starts the program at its own path, with its own arguments, and hands it the listening sockets and what
+it knows of the servers. When the new process is ready it serves; the old one finishes what is in flight, within `shutdown
+upgrade-grace`. If the new one ends, has problems with the configuration or is not ready in time, it is ended and the old one
+serves on as if nothing had been.
+
+SIGUSR2 does the same. A container's process 1 cannot be replaced: start a new container.
+
+Exit codes: 0 the new process serves, 1 rolled back or refused (the old process serves on), 2 no process answers.")]
+pub struct UpgradeArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Find the admin address in this file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Seconds until the new process must be ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub timeout: u64,
     /// The answer as JSON
     #[arg(long)]
     pub json: bool,

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Check(args) => commands::check::run(&args),
         Command::Config(args) => commands::config::run(&args.command),
         Command::Reload(args) => commands::control::reload(&args),
+        Command::Upgrade(args) => commands::control::upgrade(&args),
         Command::Status(args) => commands::control::status(&args),
         Command::Upstream(args) => commands::upstream::run(&args),
         Command::Explain(args) => commands::explain::run(&args),

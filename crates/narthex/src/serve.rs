@@ -1,9 +1,11 @@
 //! Serving: what `run`, `proxy` and `demo` have in common.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use narthex_engine::signals::Signals;
 use narthex_engine::supervise::Policy;
+use narthex_engine::upgrade::Predecessor;
 use narthex_engine::{Engine, Handle, Options, Source};
 
 use crate::exit::{Exit, complain, say, show};
@@ -35,6 +37,8 @@ pub struct Serve {
     pub source: Source,
     /// Open the usual control socket when the configuration names none.
     pub default_admin: bool,
+    /// Would the same command line start a process that can take over?
+    pub upgradable: bool,
     /// Said when it serves.
     pub welcome: Option<String>,
     /// Instead of the level of the configuration.
@@ -43,15 +47,25 @@ pub struct Serve {
 
 /// Serves until told to stop.
 pub fn serve(serve: Serve) -> Exit {
+    // First of all: it is our standard input.
+    let predecessor = match Predecessor::from_env() {
+        Ok(predecessor) => predecessor,
+        Err(error) => return failed(format!("taking over from the process before: {error}")),
+    };
+    let before = predecessor.as_ref().map(|(before, _)| Arc::clone(before));
+    let refuse = |why: &dyn std::fmt::Display| {
+        if let Some(before) = &before {
+            before.refuse(why);
+        }
+    };
     let outcome = serve.source.examine();
     if !outcome.human.is_empty() {
         show(&outcome.human);
     }
     let Some(config) = outcome.config else {
-        complain(format!(
-            "{} cannot be served; nothing was started",
-            serve.source
-        ));
+        let what = format!("{} cannot be served; nothing was started", serve.source);
+        refuse(&format!("{what}:\n{}", outcome.human));
+        complain(what);
         return if outcome.readable {
             Exit::No
         } else {
@@ -83,10 +97,15 @@ pub fn serve(serve: Serve) -> Exit {
         source: serve.source,
         log,
         default_admin: serve.default_admin,
+        upgradable: serve.upgradable,
+        predecessor,
     };
     let (engine, handle) = match Engine::start(config, options) {
         Ok(started) => started,
-        Err(error) => return failed(error),
+        Err(error) => {
+            refuse(&error);
+            return failed(error);
+        }
     };
     drop(inside);
     let exit = runtime.block_on(async move {

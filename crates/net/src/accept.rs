@@ -67,6 +67,13 @@ impl AcceptError {
     }
 }
 
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        // A successor or the service manager may go on with the same socket.
+        self.registration.remove(&self.fd);
+    }
+}
+
 /// A listening socket on its core.
 #[derive(Debug)]
 pub struct Acceptor {

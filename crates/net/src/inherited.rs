@@ -1,9 +1,10 @@
-//! Sockets that the service manager opened for us (systemd socket activation, `sd_listen_fds(3)`).
+//! Sockets that others opened for us: the service manager (systemd socket activation, `sd_listen_fds(3)`), or the process
+//! that we take over from.
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The first number that is passed on.
@@ -11,13 +12,15 @@ const FIRST: RawFd = 3;
 /// More than anybody passes; bounds what a broken environment can make us do.
 const MOST: RawFd = 1024;
 
-/// The inherited sockets, in the order of the units.
+/// The inherited sockets, in the order of the units, and what a predecessor bequeathed.
 ///
-/// They are lent, not given: [`Inherited::get`] hands out a duplicate, so that a listener that a reload removes can come
+/// The former are lent, not given: [`Inherited::get`] hands out a duplicate, so that a listener that a reload removes can come
 /// back with the next one and no connection in its queue is lost. The service manager holds them as well.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(String, OwnedFd)>,
+    /// By the address that the predecessor's configuration had.
+    bequests: Vec<(String, Vec<OwnedFd>)>,
 }
 
 /// Set by the first call that takes the descriptors: they can have one owner only.
@@ -53,12 +56,46 @@ impl Inherited {
                 .zip(names)
                 .filter_map(|(fd, name)| Some((name, own(fd)?)))
                 .collect(),
+            bequests: Vec::new(),
         }
     }
 
     /// For tests and for a successor that got its sockets another way.
     pub fn from_sockets(sockets: Vec<(String, OwnedFd)>) -> Self {
-        Self { sockets }
+        Self {
+            sockets,
+            bequests: Vec::new(),
+        }
+    }
+
+    /// Adds the sockets that a predecessor has open for `address`; [`crate::listen::bind`] adopts them.
+    pub fn bequeath(&mut self, address: String, sockets: Vec<OwnedFd>) {
+        self.bequests.push((address, sockets));
+    }
+
+    /// Are there sockets of this address that nobody has adopted?
+    pub fn has_bequest(&self, address: &str) -> bool {
+        self.bequests.iter().any(|(other, _)| other == address)
+    }
+
+    /// Closes what nobody has adopted.
+    pub fn forget_bequests(&mut self) {
+        self.bequests.clear();
+    }
+
+    pub(crate) fn take_bequest(&mut self, address: &str) -> Option<Vec<OwnedFd>> {
+        let at = self
+            .bequests
+            .iter()
+            .position(|(other, _)| other == address)?;
+        Some(self.bequests.remove(at).1)
+    }
+
+    /// Name and descriptor of each socket, to pass them on.
+    pub fn passed(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        self.sockets
+            .iter()
+            .map(|(name, fd)| (name.as_str(), fd.as_fd()))
     }
 
     /// A duplicate of the socket called `name`, or of number n for `fd:n` and `n` (0 is the first).

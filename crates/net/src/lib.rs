@@ -6,6 +6,7 @@ pub mod balance;
 pub mod client_count;
 pub mod dial;
 pub mod files;
+pub mod handover;
 pub mod inherited;
 pub mod limits;
 pub mod listen;

@@ -10,10 +10,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use narthex_config::model::{Address, Listener, TcpOptions};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::inherited::Inherited;
 pub use error::ListenError;
@@ -28,7 +30,9 @@ pub struct Bound {
     sockets: Vec<OwnedFd>,
     address: Address,
     ours: bool,
-    unlink: Option<UnlinkOnDrop>,
+    /// A predecessor still accepts from them.
+    adopted: AtomicBool,
+    unlink: OnceLock<UnlinkOnDrop>,
 }
 
 impl Bound {
@@ -54,20 +58,101 @@ impl Bound {
     }
 
     /// Leaves a unix socket's file where it is: a successor listens on the same socket.
-    pub fn keep_path(&mut self) {
-        if let Some(unlink) = self.unlink.take() {
+    pub fn keep_path(&self) {
+        if let Some(unlink) = self.unlink.get() {
             unlink.disarm();
         }
     }
+
+    /// The predecessor has left what we adopted from it to us: a unix socket's file goes with us from now on.
+    pub fn own(&self) {
+        if !self.adopted.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Address::Unix(path) = &self.address
+            && let Ok(unlink) = UnlinkOnDrop::of(path)
+        {
+            // What was adopted had none.
+            let _ = self.unlink.set(unlink);
+        }
+    }
+
+    /// Does a predecessor still accept from these sockets?
+    pub fn is_adopted(&self) -> bool {
+        self.adopted.load(Ordering::Relaxed)
+    }
+
+    /// Gives the sockets the options that `listener` asks for, as far as an open socket can change them: those of its
+    /// connections, and the backlog.
+    pub fn refresh(&self, listener: &Listener) -> io::Result<()> {
+        for fd in &self.sockets {
+            let socket = SockRef::from(fd);
+            if matches!(self.address, Address::Tcp(_)) {
+                set_tcp_options(&socket, &listener.tcp)?;
+            }
+            start(&socket, listener.backlog)?;
+        }
+        Ok(())
+    }
 }
 
-/// Opens what `listener` asks for, for `cores` cores. Refuses an address that anybody listens on, a second Narthex (whose
+/// Takes over the sockets that a predecessor has open for `listener` and still accepts from. They are not changed, and a
+/// unix socket's file stays the predecessor's until [`Bound::own`]: whoever gives up leaves everything as it was.
+fn adopt(listener: &Listener, sockets: Vec<OwnedFd>) -> Result<Bound, ListenError> {
+    let mut address = listener.address.clone();
+    for fd in &sockets {
+        let socket = SockRef::from(fd);
+        if !socket.is_listener().unwrap_or(false) {
+            return Err(ListenError::adopted(&listener.name));
+        }
+        if !same_family_rule(&socket, listener) {
+            return Err(ListenError::ipv6_only(&listener.name));
+        }
+        if let Some(bound) = local_address(&socket) {
+            address = Address::Tcp(bound);
+        }
+    }
+    if sockets.is_empty() {
+        return Err(ListenError::adopted(&listener.name));
+    }
+    Ok(Bound {
+        sockets,
+        address,
+        ours: true,
+        adopted: AtomicBool::new(true),
+        unlink: OnceLock::new(),
+    })
+}
+
+/// Whether a socket takes IPv4 as well is fixed when it is bound.
+fn same_family_rule(socket: &Socket, listener: &Listener) -> bool {
+    match local_address(socket) {
+        Some(SocketAddr::V6(_)) => socket
+            .only_v6()
+            .is_ok_and(|only| only == listener.ipv6_only),
+        _ => true,
+    }
+}
+
+/// An address as the configuration has it, to recognise it in another process.
+pub fn written(address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Inherited(name) => format!("inherited:{name}"),
+    }
+}
+
+/// Opens what `listener` asks for, for `cores` cores, or adopts what a predecessor has bequeathed for it. Refuses an address that anybody listens on, a second Narthex (whose
 /// `SO_REUSEPORT` would otherwise let both in, each with half of the clients) included.
 pub fn bind(
     listener: &Listener,
     cores: usize,
     inherited: &mut Inherited,
 ) -> Result<Bound, ListenError> {
+    if let Some(sockets) = inherited.take_bequest(&written(&listener.address)) {
+        return adopt(listener, sockets);
+    }
     if let Address::Tcp(address) = &listener.address {
         refuse_if_taken(*address, listener)?;
     }
@@ -124,7 +209,8 @@ fn bind_tcp(address: SocketAddr, listener: &Listener, cores: usize) -> Result<Bo
         sockets: sockets.into_iter().map(OwnedFd::from).collect(),
         address: Address::Tcp(bound),
         ours: true,
-        unlink: None,
+        adopted: AtomicBool::new(false),
+        unlink: OnceLock::new(),
     })
 }
 
@@ -192,7 +278,8 @@ fn bind_unix(path: &Path, listener: &Listener) -> Result<Bound, ListenError> {
         sockets: vec![socket.into()],
         address: Address::Unix(path.to_owned()),
         ours: true,
-        unlink: Some(unlink),
+        adopted: AtomicBool::new(false),
+        unlink: OnceLock::from(unlink),
     })
 }
 
@@ -219,7 +306,8 @@ fn take_inherited(
         address: local_address(&socket).map_or_else(|| listener.address.clone(), Address::Tcp),
         sockets: vec![socket.into()],
         ours: false,
-        unlink: None,
+        adopted: AtomicBool::new(false),
+        unlink: OnceLock::new(),
     })
 }
 

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use narthex_config::model::Eject;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::millis;
 
@@ -38,7 +39,7 @@ impl From<&Eject> for Rule {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Failure {
     at: u64,
     /// Requests that the server had been given by then.
@@ -46,7 +47,8 @@ struct Failure {
 }
 
 /// What is remembered of a server's failures.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Breaker {
     failures: VecDeque<Failure>,
     /// End of the present or last time out; 0 is none yet.

@@ -176,6 +176,7 @@ pub struct Cluster {
     /// Requests at all its servers, where they are limited.
     places: Arc<Gate>,
     retired: AtomicBool,
+    left: AtomicBool,
     source: Mutex<Source>,
     ejecting: Mutex<()>,
     changes: Arc<Changes>,
@@ -202,6 +203,7 @@ impl Cluster {
             sockets: Gate::new(0, 0),
             places: Gate::new(0, 0),
             retired: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             source: Mutex::default(),
             ejecting: Mutex::default(),
             changes,
@@ -248,6 +250,16 @@ impl Cluster {
     pub fn checked(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.checks.good), read(&self.checks.bad))
+    }
+
+    /// Another process looks after its servers from now on.
+    pub(crate) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        self.changes.announce(self.id);
+    }
+
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
     }
 
     /// No configuration names it any more.
@@ -340,6 +352,15 @@ impl Cluster {
         let mut roster = Roster::default();
         roster::make(&candidates, settings.rules(), &mut roster);
         roster.panic
+    }
+
+    /// The last answers of name servers.
+    pub(crate) fn answers(&self) -> Vec<(String, u16, Vec<IpAddr>)> {
+        let source = self.source();
+        let answers = source.resolved.iter();
+        answers
+            .map(|((host, port), addresses)| (host.clone(), *port, addresses.clone()))
+            .collect()
     }
 
     /// All there is to see.

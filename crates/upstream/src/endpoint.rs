@@ -4,6 +4,7 @@
 mod marks;
 mod ramp;
 mod standing;
+pub(crate) mod state;
 mod status;
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -75,7 +76,7 @@ pub(crate) enum Active {
 }
 
 impl Active {
-    fn from_bits(bits: u8) -> Self {
+    pub(crate) fn from_bits(bits: u8) -> Self {
         match bits {
             1 => Self::Unknown,
             2 => Self::Up,
@@ -117,6 +118,8 @@ pub struct Endpoint {
     returned: AtomicU64,
     ramp: Ramp,
     cores: Box<[CoreCounters]>,
+    /// Requests, failures and connects of the processes before this one.
+    carried: [AtomicU64; 3],
     record: Mutex<Record>,
 }
 
@@ -144,6 +147,7 @@ impl Endpoint {
             returned: AtomicU64::new(0),
             ramp: Ramp::default(),
             cores: (0..cores.max(1)).map(|_| CoreCounters::default()).collect(),
+            carried: Default::default(),
             record: Mutex::new(Record {
                 since: wall_ms(),
                 ..Record::default()
@@ -245,17 +249,17 @@ impl Endpoint {
 
     /// Requests given to it since the start.
     pub fn requests(&self) -> u64 {
-        self.sum(|c| &c.requests)
+        self.counts().requests
     }
 
     /// Failed ones among them.
     pub fn failures(&self) -> u64 {
-        self.sum(|c| &c.failures)
+        self.counts().failures
     }
 
     /// Connections opened.
     pub fn connects(&self) -> u64 {
-        self.sum(|c| &c.connects)
+        self.counts().connects
     }
 
     /// Times that it was taken out for failures.
@@ -275,7 +279,7 @@ impl Endpoint {
 
     /// Requests that it was given, and those of them that ended badly.
     pub(crate) fn tried_and_bad(&self) -> (u64, u64) {
-        (self.requests(), self.sum(|c| &c.bad))
+        (self.sum(|c| &c.requests), self.sum(|c| &c.bad))
     }
 
     pub(crate) fn active(&self) -> Active {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
@@ -143,6 +143,7 @@ pub struct Fleet {
     cores: usize,
     inner: Mutex<Inner>,
     pub(crate) checks: Checks,
+    left: AtomicBool,
     pub(crate) changes: Arc<Changes>,
 }
 
@@ -153,6 +154,7 @@ impl Fleet {
             cores: cores.max(1),
             inner: Mutex::default(),
             checks: Checks::default(),
+            left: AtomicBool::new(false),
             changes: Arc::default(),
         })
     }
@@ -225,8 +227,29 @@ impl Fleet {
         });
     }
 
-    /// The upstreams of the latest configuration, in its order.
+    /// The upstreams that checks and discovery look after: those of the latest configuration, in its order, and none once
+    /// that is [left](Fleet::leave) to another process.
     pub fn clusters(&self) -> Vec<Arc<Cluster>> {
+        if self.is_left() {
+            return Vec::new();
+        }
+        self.all_clusters()
+    }
+
+    /// Leaves checks and discovery to another process, for good. What is known of the servers stays as it is.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+        for cluster in self.all_clusters() {
+            cluster.leave();
+        }
+    }
+
+    /// Looks another process after the servers?
+    pub(crate) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn all_clusters(&self) -> Vec<Arc<Cluster>> {
         let inner = self.inner();
         inner
             .current
@@ -244,6 +267,9 @@ impl Fleet {
 
     /// The upstream of this number, while a configuration names it.
     pub(crate) fn cluster(&self, id: u64) -> Option<Arc<Cluster>> {
+        if self.is_left() {
+            return None;
+        }
         self.inner().by_id.get(&id).and_then(Weak::upgrade)
     }
 
@@ -254,7 +280,18 @@ impl Fleet {
 
     /// All there is to see.
     pub fn status(&self) -> Vec<ClusterStatus> {
-        self.clusters().iter().map(|c| c.status()).collect()
+        self.all_clusters().iter().map(|c| c.status()).collect()
+    }
+
+    /// What cookies are made with where no secret is written.
+    pub fn cookie_key(&self) -> [u8; 16] {
+        self.changes.drawn_key()
+    }
+
+    /// Takes over another process's [`Fleet::cookie_key`], before anything has asked for ours.
+    pub fn take_cookie_key(&self, key: [u8; 16]) {
+        // One that was drawn already has been used already, and stays.
+        let _ = self.changes.key.set(key);
     }
 
     pub(crate) fn join(&self, core: usize, remote: Arc<Remote>) {

@@ -21,6 +21,7 @@ pub mod gate;
 pub mod health;
 pub mod local;
 pub mod outliers;
+pub mod state;
 pub mod tag;
 #[cfg(test)]
 mod testkit;
@@ -40,4 +41,5 @@ pub use crate::local::{
     Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease,
     PickError, ServerHandle,
 };
+pub use crate::state::{FleetCounts, FleetState};
 pub use crate::wish::{Tag, Tried, Wish};

@@ -49,6 +49,9 @@ _narthex() {
             narthex,status)
                 cmd="narthex__subcmd__status"
                 ;;
+            narthex,upgrade)
+                cmd="narthex__subcmd__upgrade"
+                ;;
             narthex,upstream)
                 cmd="narthex__subcmd__upstream"
                 ;;
@@ -129,6 +132,9 @@ _narthex() {
                 ;;
             narthex__subcmd__help,status)
                 cmd="narthex__subcmd__help__subcmd__status"
+                ;;
+            narthex__subcmd__help,upgrade)
+                cmd="narthex__subcmd__help__subcmd__upgrade"
                 ;;
             narthex__subcmd__help,upstream)
                 cmd="narthex__subcmd__help__subcmd__upstream"
@@ -251,7 +257,7 @@ _narthex() {
 
     case "${cmd}" in
         narthex)
-            opts="-h -V --help --version run proxy demo check config reload status upstream explain completions man version help"
+            opts="-h -V --help --version run proxy demo check config reload upgrade status upstream explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -595,7 +601,7 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help)
-            opts="run proxy demo check config reload status upstream explain completions man version help"
+            opts="run proxy demo check config reload upgrade status upstream explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -833,6 +839,20 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__upgrade)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1128,6 +1148,36 @@ _narthex() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__upgrade)
+            opts="-c -h --admin --config --timeout --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

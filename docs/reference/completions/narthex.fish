@@ -32,6 +32,7 @@ complete -c narthex -n "__fish_narthex_needs_command" -f -a "demo" -d 'See it wo
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "check" -d 'Check a configuration and show every problem at once'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "config" -d 'Format, show, describe and migrate configurations'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "upgrade" -d 'Replace the running program by the one that is installed now, without a lost request'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "status" -d 'How is the running process?'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
@@ -91,6 +92,11 @@ complete -c narthex -n "__fish_narthex_using_subcommand reload" -l admin -d 'Whe
 complete -c narthex -n "__fish_narthex_using_subcommand reload" -s c -l config -d 'Find the admin address in this file' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand reload" -l json -d 'The answer as JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand upgrade" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upgrade" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand upgrade" -l timeout -d 'Seconds until the new process must be ready' -r
+complete -c narthex -n "__fish_narthex_using_subcommand upgrade" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand status" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand status" -s c -l config -d 'Find the admin address in this file' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand status" -l json -d 'As JSON'
@@ -181,19 +187,20 @@ complete -c narthex -n "__fish_narthex_using_subcommand completions" -s h -l hel
 complete -c narthex -n "__fish_narthex_using_subcommand man" -l out -d 'Write one page per command here; without it the main page goes to standard output' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand man" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand version" -s h -l help -d 'Print help'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "run" -d 'Serve a configuration'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "status" -d 'How is the running process?'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "completions" -d 'Completions for a shell'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "man" -d 'Manual pages'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "version" -d 'The version'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload status upstream explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "run" -d 'Serve a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "upgrade" -d 'Replace the running program by the one that is installed now, without a lost request'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "completions" -d 'Completions for a shell'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "man" -d 'Manual pages'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "version" -d 'The version'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "fmt" -d 'Put files into the one common shape'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print a configuration'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'What differs between the running process and the files'

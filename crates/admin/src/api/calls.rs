@@ -1,5 +1,7 @@
 //! One function per call.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +14,8 @@ use serde_json::json;
 use super::text::{accepts, json, plain, problem};
 use crate::page;
 
+/// Longest time that an upgrade may be given, in seconds: clients wait for the answer.
+const MOST_PATIENT: u64 = 100;
 /// The Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -76,6 +80,57 @@ pub(crate) async fn reload(State(handle): State<Handle>) -> Response {
             &json!({ "reloaded": false, "text": refused.problems, "problems": refused.details }),
         ),
         Err(ReloadError::Stopped(stopped)) => gone(stopped),
+    }
+}
+
+/// A question for an upgrade.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UpgradeRequest {
+    timeout_seconds: u64,
+}
+
+impl Default for UpgradeRequest {
+    fn default() -> Self {
+        Self {
+            timeout_seconds: narthex_engine::upgrade::TIMEOUT.as_secs(),
+        }
+    }
+}
+
+pub(crate) async fn upgrade(State(handle): State<Handle>, body: Bytes) -> Response {
+    let asked = match body.len() {
+        0 => Ok(UpgradeRequest::default()),
+        _ => serde_json::from_slice(&body),
+    };
+    let timeout = match asked {
+        Ok(UpgradeRequest { timeout_seconds }) if (1..=MOST_PATIENT).contains(&timeout_seconds) => {
+            Duration::from_secs(timeout_seconds)
+        }
+        _ => {
+            let why = format!(
+                "the body says how long the new process may take: {{\"timeout_seconds\": 30}}, at most {MOST_PATIENT}"
+            );
+            return problem(StatusCode::BAD_REQUEST, &why);
+        }
+    };
+    match handle.upgrade("admin API", timeout).await {
+        Ok(Ok(report)) => {
+            let text = format!(
+                "upgraded in {} ms: process {} ({}) serves, process {} ({}) finishes what is in flight\n",
+                report.milliseconds,
+                report.pid,
+                report.version,
+                std::process::id(),
+                report.from
+            );
+            json(
+                StatusCode::OK,
+                &json!({ "upgraded": true, "text": text, "report": report }),
+            )
+        }
+        Ok(Err(why)) => problem(StatusCode::CONFLICT, &why),
+        Err(stopped) => gone(stopped),
     }
 }
 

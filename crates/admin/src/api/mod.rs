@@ -55,6 +55,7 @@ pub(crate) fn router(handle: Handle, door: Door, socket: &Arc<AdminSocket>) -> R
         .route("/config", get(calls::config))
         .route("/reload", post(calls::reload))
         .route("/reopen-logs", post(calls::reopen_logs))
+        .route("/upgrade", post(calls::upgrade))
         .route("/stop", post(calls::stop))
         .route("/explain", post(calls::explain))
         .fallback(|| async {

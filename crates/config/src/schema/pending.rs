@@ -10,7 +10,7 @@ pub(crate) static KEYS: &[(&str, &str)] = &[
 ];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[("server", "resolve"), ("shutdown", "upgrade-grace")];
+pub(crate) static PROPS: &[(&str, &str)] = &[("server", "resolve")];
 
 /// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[];

@@ -34,6 +34,10 @@ pub struct Proxy {
     child: Option<Child>,
     dir: tempfile::TempDir,
     ports: Ports,
+    /// What is started: the binary under test, or the test's own place for it.
+    program: PathBuf,
+    /// Processes that took over, the newest last.
+    successors: Vec<u32>,
     stderr: Arc<Mutex<Vec<u8>>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -48,6 +52,21 @@ impl Proxy {
     /// Starts in a directory that the test has put files into.
     #[track_caller]
     pub fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
+        Self::start_program(dir, config, binary().to_owned())
+    }
+
+    /// As [`Proxy::start`], with a program of its own, which the test may replace ([`Proxy::replace_program`]) before
+    /// it asks for an upgrade.
+    #[track_caller]
+    pub fn start_replaceable(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let program = dir.path().join("narthex");
+        install(&program, &ProgramKind::Ours);
+        Self::start_program(dir, config, program)
+    }
+
+    #[track_caller]
+    fn start_program(dir: tempfile::TempDir, config: &str, program: PathBuf) -> Self {
         let ports = Ports {
             first: free_port(),
             second: free_port(),
@@ -56,6 +75,8 @@ impl Proxy {
             child: None,
             dir,
             ports,
+            program,
+            successors: Vec::new(),
             stderr: Arc::default(),
             readers: Vec::new(),
         };
@@ -84,7 +105,7 @@ impl Proxy {
     }
 
     fn spawn(&mut self) {
-        let mut child = Command::new(binary())
+        let mut child = Command::new(&self.program)
             .arg("run")
             .arg("--config")
             .arg(self.config_path())
@@ -148,9 +169,97 @@ impl Proxy {
         self.dir.path()
     }
 
-    /// Its process id.
+    /// Its process id: that of the newest process, after an upgrade.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().expect("running").id()
+        let first = || self.child.as_ref().expect("running").id();
+        self.successors.last().copied().unwrap_or_else(first)
+    }
+
+    /// Puts another program in the place of the one that runs. Only for [`Proxy::start_replaceable`].
+    pub fn replace_program(&self, with: &ProgramKind) {
+        assert!(self.program.starts_with(self.dir.path()));
+        install(&self.program, with);
+    }
+
+    /// Writes a new configuration and does not tell the process.
+    pub fn change_config(&self, config: &str) {
+        self.write_config(config);
+    }
+
+    /// Asks for an upgrade, over the admin socket. From then on the kit speaks to the new process.
+    pub fn upgrade(&mut self, arguments: &[&str]) -> Output {
+        let admin = format!("unix:{}", self.admin_path().display());
+        let out = self.command(&[&["upgrade", "--json", "--admin", &admin], arguments].concat());
+        let said: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        let pid = said.pointer("/report/pid").and_then(|p| p.as_u64());
+        self.successors.extend(pid.map(|pid| pid as u32));
+        out
+    }
+
+    /// As [`Proxy::upgrade`], and it must succeed. Gives the process id of the one before.
+    #[track_caller]
+    pub fn upgrade_ok(&mut self) -> u32 {
+        let before = self.pid();
+        let out = self.upgrade(&["--timeout", "60"]);
+        assert!(
+            out.status.success(),
+            "upgrade failed: {}\n{}",
+            say(&out),
+            self.stderr()
+        );
+        assert_ne!(self.pid(), before, "another process serves");
+        before
+    }
+
+    /// Learns of a new process that the test did not ask for by [`Proxy::upgrade`].
+    pub fn note_successor(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// The process that was started first.
+    pub fn first_pid(&self) -> u32 {
+        self.child.as_ref().expect("started").id()
+    }
+
+    /// Every process has ended as the test wanted.
+    pub fn forget_successors(&mut self) {
+        self.successors.clear();
+        self.kill();
+    }
+
+    /// How the running process is (`GET /status`).
+    #[track_caller]
+    pub fn status(&self) -> serde_json::Value {
+        let answer =
+            self.admin("GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        serde_json::from_str(&answer.text())
+            .unwrap_or_else(|e| panic!("status: {e}: {}", answer.text()))
+    }
+
+    /// The process's metrics.
+    #[track_caller]
+    pub fn metrics(&self) -> String {
+        self.admin("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .text()
+    }
+
+    /// Waits for the end of a process of this proxy.
+    #[track_caller]
+    pub fn await_end_of(&mut self, pid: u32) {
+        let first = self.child.as_mut().filter(|c| c.id() == pid);
+        let ended = match first {
+            Some(child) => eventually(PATIENCE * 6, || child.try_wait().expect("wait").is_some()),
+            None => eventually(PATIENCE * 6, || !is_alive(pid)),
+        };
+        assert!(ended, "process {pid} does not end:\n{}", self.stderr());
+    }
+
+    /// How many descriptors and threads the running process has.
+    pub fn descriptors_and_threads(&self) -> (usize, usize) {
+        let count = |what: &str| {
+            fs::read_dir(format!("/proc/{}/{what}", self.pid())).map_or(0, Iterator::count)
+        };
+        (count("fd"), count("task"))
     }
 
     fn config_path(&self) -> PathBuf {
@@ -252,6 +361,10 @@ impl Proxy {
     /// Sends SIGTERM and waits for the end.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
+        assert!(
+            self.successors.is_empty(),
+            "the kit waits for its own child only"
+        );
         self.signal(rustix::process::Signal::TERM);
         let status = self.wait(PATIENCE);
         self.assert_sane();
@@ -287,6 +400,10 @@ impl Proxy {
     }
 
     fn kill(&mut self) {
+        for pid in self.successors.drain(..).filter(|pid| is_alive(*pid)) {
+            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("pid");
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
         if let Some(mut c) = self.child.take() {
             let _ = c.kill();
             let _ = c.wait();
@@ -304,12 +421,23 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(c) = self.child.as_mut() {
-            let dead = c.try_wait().ok().flatten();
+            // After an upgrade the first process ends when it has drained.
+            let dead = c
+                .try_wait()
+                .ok()
+                .flatten()
+                .filter(|_| self.successors.is_empty());
+            let newest_dead = self.successors.last().is_some_and(|pid| !is_alive(*pid));
             self.kill();
             if !std::thread::panicking() {
                 assert!(
                     dead.is_none(),
                     "the proxy died during the test ({dead:?}):\n{}",
+                    self.stderr()
+                );
+                assert!(
+                    !newest_dead,
+                    "the new process died during the test:\n{}",
                     self.stderr()
                 );
                 self.assert_sane();
@@ -324,6 +452,41 @@ impl Drop for Proxy {
             );
         }
     }
+}
+
+/// What may be at a program's place.
+#[derive(Debug, Clone)]
+pub enum ProgramKind {
+    /// The binary under test.
+    Ours,
+    /// A shell script.
+    Script(String),
+    /// Bytes that are no program.
+    Rubbish,
+}
+
+/// By a rename, as packages do: what runs keeps its file.
+fn install(place: &Path, what: &ProgramKind) {
+    use std::os::unix::fs::PermissionsExt;
+    let beside = place.with_extension("new");
+    match what {
+        ProgramKind::Ours => drop(fs::copy(binary(), &beside).expect("a copy of the program")),
+        ProgramKind::Script(text) => {
+            fs::write(&beside, format!("#!/bin/sh\n{text}\n")).expect("script")
+        }
+        ProgramKind::Rubbish => fs::write(&beside, b"\x7fELF rubbish").expect("rubbish"),
+    }
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::rename(&beside, place).expect("rename");
+}
+
+/// Does this process run? One that has ended and waits to be buried does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 /// What a finished command said.

@@ -1,9 +1,9 @@
-//! `narthex reload` and `narthex status`: questions to the running process.
+//! `narthex reload`, `narthex upgrade` and `narthex status`: questions to the running process.
 
 use narthex_engine::Source;
 use serde_json::Value;
 
-use crate::args::{ReloadArgs, StatusArgs};
+use crate::args::{ReloadArgs, StatusArgs, UpgradeArgs};
 use crate::client::{Answer, ask, places};
 use crate::exit::{Exit, complain, say, show};
 
@@ -69,6 +69,26 @@ fn reloaded(answer: &Answer) -> String {
         " "
     };
     format!("reloaded in {milliseconds} ms:{line_break}{changes}{warnings}")
+}
+
+/// Lets the installed program take over.
+pub fn upgrade(args: &UpgradeArgs) -> Exit {
+    let places = places(&args.admin, args.config.as_deref());
+    let question = format!("{{\"timeout_seconds\": {}}}", args.timeout);
+    let answer = match ask(&places, "POST", "/upgrade", JSON, Some(&question)) {
+        Ok(answer) => answer,
+        Err(why) => return unanswered(&why),
+    };
+    let done = answer.status == 200;
+    if args.json {
+        say(&answer.body);
+    } else if done {
+        say(field(&answer, "text"));
+    } else {
+        complain(field(&answer, "error"));
+        complain("rolled back or refused; the running process serves on");
+    }
+    if done { Exit::Ok } else { Exit::No }
 }
 
 /// How the running process is.

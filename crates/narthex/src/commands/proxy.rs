@@ -21,6 +21,7 @@ pub fn run(args: &ProxyArgs) -> Exit {
     serve(Serve {
         source,
         default_admin: false,
+        upgradable: true,
         welcome: None,
         log_level: None,
     })

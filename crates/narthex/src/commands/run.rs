@@ -12,6 +12,7 @@ pub fn run(args: &RunArgs) -> Exit {
         Ok(path) => serve(Serve {
             source: Source::File(path),
             default_admin: true,
+            upgradable: true,
             welcome: None,
             log_level: None,
         }),

@@ -38,6 +38,34 @@ impl ListenError {
         Self { message, source }
     }
 
+    pub(super) fn adopted(listener: &str) -> Self {
+        Self {
+            message: format!(
+                "listener {listener}: what the process before us handed over is no listening socket; report this"
+            ),
+            source: io::ErrorKind::InvalidInput.into(),
+        }
+    }
+
+    /// A socket is open and could not be duplicated for a successor.
+    pub fn held(listener: &str, source: io::Error) -> Self {
+        Self {
+            message: format!(
+                "listener {listener}: its socket cannot be kept for an upgrade ({source}); raise the limit of open files"
+            ),
+            source,
+        }
+    }
+
+    pub(super) fn ipv6_only(listener: &str) -> Self {
+        Self {
+            message: format!(
+                "listener {listener}: `ipv6-only` has changed, and an open socket cannot follow; reload first, then upgrade"
+            ),
+            source: io::ErrorKind::InvalidInput.into(),
+        }
+    }
+
     pub(super) fn unix(path: &Path, source: io::Error) -> Self {
         let shown = path.display();
         let parent = path.parent().unwrap_or(path).display();

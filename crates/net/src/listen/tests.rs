@@ -219,7 +219,7 @@ fn unix_socket_has_its_mode_and_goes_away() {
 fn unix_file_stays_for_a_successor() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
-    let mut bound = listen(&unix_at(&path), 1).unwrap();
+    let bound = listen(&unix_at(&path), 1).unwrap();
     let successor = bound.sockets()[0].try_clone().unwrap();
     bound.keep_path();
     drop(bound);
@@ -233,6 +233,83 @@ fn unix_file_stays_for_a_successor() {
     let _other = UnixListener::bind(&path).unwrap();
     drop(next);
     UnixStream::connect(&path).unwrap();
+}
+
+fn dups(bound: &Bound) -> Vec<OwnedFd> {
+    let fds = bound.sockets().iter();
+    fds.map(|fd| fd.try_clone().unwrap()).collect()
+}
+
+#[test]
+fn what_was_bequeathed_is_adopted_and_nothing_is_opened() {
+    let old = listen(&tcp("127.0.0.1:0"), 3).unwrap();
+    let address = port_of(&old);
+    let wanted = tcp(&address.to_string());
+    let mut inherited = Inherited::none();
+    inherited.bequeath(address.to_string(), dups(&old));
+    inherited.bequeath("127.0.0.1:1".to_owned(), dups(&old));
+    let new = bind(&wanted, 8, &mut inherited).unwrap();
+    assert!(new.is_adopted() && new.is_ours());
+    assert_eq!((new.sockets().len(), port_of(&new)), (3, address));
+    // A client that waits is served by whoever is left.
+    let _client = TcpStream::connect(address).unwrap();
+    drop(old);
+    let accepted = new.sockets().iter().any(|fd| {
+        let socket = Socket::from(fd.try_clone().unwrap());
+        socket.accept().is_ok()
+    });
+    assert!(accepted);
+    assert!(inherited.has_bequest("127.0.0.1:1") && !inherited.has_bequest(&address.to_string()));
+    inherited.forget_bequests();
+    assert!(!inherited.has_bequest("127.0.0.1:1"));
+}
+
+#[test]
+fn an_adopted_unix_socket_leaves_its_file_to_the_other_until_it_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let old = listen(&unix_at(&path), 1).unwrap();
+    let bequest = |old: &Bound| {
+        let mut inherited = Inherited::none();
+        inherited.bequeath(written(&Address::Unix(path.clone())), dups(old));
+        bind(&unix_at(&path), 1, &mut inherited).unwrap()
+    };
+    drop(bequest(&old));
+    assert!(path.exists(), "whoever gives up leaves everything");
+    let new = bequest(&old);
+    old.keep_path();
+    new.own();
+    drop(old);
+    UnixStream::connect(&path).unwrap();
+    drop(new);
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_does_not_listen_is_not_adopted() {
+    for sockets in [
+        vec![],
+        vec![OwnedFd::from(std::fs::File::open("/dev/null").unwrap())],
+    ] {
+        let mut inherited = Inherited::none();
+        inherited.bequeath("127.0.0.1:9".to_owned(), sockets);
+        let error = bind(&tcp("127.0.0.1:9"), 1, &mut inherited).unwrap_err();
+        assert!(error.to_string().contains("report this"), "{error}");
+    }
+}
+
+#[test]
+fn another_backlog_is_given_to_what_was_adopted() {
+    let old = listen(&tcp("127.0.0.1:0"), 1).unwrap();
+    let address = port_of(&old);
+    let mut wanted = tcp(&address.to_string());
+    wanted.tcp.keepalive = Duration::from_secs(77);
+    let mut inherited = Inherited::none();
+    inherited.bequeath(address.to_string(), dups(&old));
+    let new = bind(&wanted, 1, &mut inherited).unwrap();
+    new.refresh(&wanted).unwrap();
+    let time = SockRef::from(&new.sockets()[0]).tcp_keepalive_time();
+    assert_eq!(time.unwrap(), Duration::from_secs(77));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -12,19 +13,33 @@ use socket2::{Domain, SockAddr, Socket, Type};
 #[derive(Debug)]
 pub(super) struct UnlinkOnDrop {
     path: PathBuf,
-    /// Device and inode; none once disarmed.
-    identity: Option<(u64, u64)>,
+    /// Device and inode.
+    identity: (u64, u64),
+    armed: AtomicBool,
 }
 
 impl UnlinkOnDrop {
-    pub(super) fn disarm(mut self) {
-        self.identity = None;
+    /// For the file that is there now.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let made = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity: (made.dev(), made.ino()),
+            armed: AtomicBool::new(true),
+        })
+    }
+
+    pub(super) fn disarm(&self) {
+        self.armed.store(false, Ordering::Relaxed);
     }
 }
 
 impl Drop for UnlinkOnDrop {
     fn drop(&mut self) {
-        let Some(ours) = self.identity else { return };
+        if !*self.armed.get_mut() {
+            return;
+        }
+        let ours = self.identity;
         if fs::symlink_metadata(&self.path).is_ok_and(|now| (now.dev(), now.ino()) == ours) {
             // Removed by somebody else in between: just as well.
             let _ = fs::remove_file(&self.path);
@@ -40,11 +55,7 @@ pub(super) fn bind(path: &Path, mode: u32) -> io::Result<(Socket, UnlinkOnDrop)>
     // even for a moment. The second call gives back what the umask took.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
     socket.bind(&address)?;
-    let made = fs::symlink_metadata(path)?;
-    let unlink = UnlinkOnDrop {
-        path: path.to_owned(),
-        identity: Some((made.dev(), made.ino())),
-    };
+    let unlink = UnlinkOnDrop::of(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok((socket, unlink))
 }

@@ -273,6 +273,15 @@ impl Registration {
         }
     }
 
+    /// Ends the events of `fd`, which is what was registered. For a socket that others have open too: as long as one of
+    /// them does, closing our descriptor alone would leave it in our epoll.
+    pub fn remove(&self, fd: impl AsFd) {
+        if let Some(core) = super::core::try_core() {
+            // A descriptor that is not there sends no events.
+            let _ = epoll::delete(&core.reactor.epoll, fd);
+        }
+    }
+
     /// Waits for a direction.
     pub async fn until(&self, interest: Interest) {
         std::future::poll_fn(|_| self.poll_ready(interest)).await;

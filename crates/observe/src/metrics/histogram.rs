@@ -1,9 +1,12 @@
 //! Histograms: per core, log-linear buckets for quantiles (four to each power of two, so at most 25% wide) beside the few
 //! exact ones that are exported, and a sum. Recording is three relaxed stores.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+
+use super::carry::CountedHistogram;
 
 /// What is measured. Values are recorded in microseconds or bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +240,34 @@ impl Histogram {
         sums
     }
 
+    /// What was recorded, for another process.
+    pub(super) fn counted(&self) -> CountedHistogram {
+        let mut counted = CountedHistogram {
+            bytes: self.0.unit == Unit::Bytes,
+            sum: self.sum(),
+            ..CountedHistogram::default()
+        };
+        for row in self.rows() {
+            gather(&mut counted.coarse, &row.coarse);
+            gather(&mut counted.fine, &row.fine);
+        }
+        counted
+    }
+
+    /// Adds what another process has recorded, to the row that is no core's.
+    pub(super) fn add(&self, counted: &CountedHistogram) {
+        let Some(row) = self.0.rows.get(self.0.cores) else {
+            return;
+        };
+        if counted.bytes != (self.0.unit == Unit::Bytes) {
+            return;
+        }
+        let row = row.get_or_init(Row::new);
+        row.sum.fetch_add(counted.sum, Relaxed);
+        spread(&row.coarse, &counted.coarse);
+        spread(&row.fine, &counted.fine);
+    }
+
     /// True if this is the only reference to the series.
     pub(super) fn unused(&mut self) -> bool {
         Arc::get_mut(&mut self.0).is_some()
@@ -247,6 +278,23 @@ impl Histogram {
             .rows
             .iter()
             .filter_map(|row| row.get().map(|row| &**row))
+    }
+}
+
+fn gather(into: &mut BTreeMap<usize, u64>, cells: &[AtomicU64]) {
+    for (bucket, cell) in cells.iter().enumerate() {
+        let count = cell.load(Relaxed);
+        if count > 0 {
+            *into.entry(bucket).or_default() += count;
+        }
+    }
+}
+
+fn spread(cells: &[AtomicU64], counts: &BTreeMap<usize, u64>) {
+    for (bucket, count) in counts {
+        if let Some(cell) = cells.get(*bucket) {
+            cell.fetch_add(*count, Relaxed);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! same cells, so counts survive. A registry is bounded: when it is full, series without a living handle make room, and what
 //! still does not fit is folded into one series of its family whose labels all say `other`.
 
+mod carry;
 mod cells;
 mod handle;
 mod histogram;
@@ -11,6 +12,7 @@ mod process;
 mod registry;
 mod render;
 
+pub use carry::Carried;
 pub use handle::{Counter, Gauge};
 pub use histogram::{Histogram, Unit};
 pub use registry::{DEFAULT_MAX_SERIES, Emit, Kind, Registry};

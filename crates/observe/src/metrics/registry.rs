@@ -72,8 +72,8 @@ pub(super) struct State {
     pub(super) families: BTreeMap<String, Family>,
     pub(super) series: usize,
     pub(super) folded: u64,
-    cells: Cells,
-    cores: usize,
+    pub(super) cells: Cells,
+    pub(super) cores: usize,
     max_series: usize,
     /// When a sweep last found nothing to free.
     in_vain: Option<Instant>,
@@ -193,7 +193,7 @@ impl Registry {
         self.lock().series
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -249,7 +249,7 @@ impl State {
     }
 
     /// True if a series fits, if need be after those without a handle are gone.
-    fn has_room(&mut self) -> bool {
+    pub(super) fn has_room(&mut self) -> bool {
         if self.series < self.max_series {
             return true;
         }

@@ -44,6 +44,10 @@ impl Asker {
 
     /// Not asked for any more: what the checks said no longer counts.
     pub(super) fn end(&self) {
+        if self.cluster.is_left() {
+            // Another process looks after it; what we know is still the best we have.
+            return;
+        }
         self.endpoint
             .set_active(&self.cluster, Active::Unchecked, None);
     }

@@ -46,6 +46,7 @@ pub fn run(args: &DemoArgs) -> Exit {
     let exit = serve(Serve {
         source,
         default_admin: false,
+        upgradable: false,
         welcome: Some(welcome(&places)),
         log_level: Some("warn"),
     });

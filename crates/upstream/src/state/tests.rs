@@ -1,0 +1,153 @@
+use std::net::SocketAddr;
+
+use narthex_config::model::{Eject, Server, ServerAddress, Upstream};
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::monotonic_ms;
+use crate::endpoint::{Active, CoreCounters, Report};
+
+fn upstream(name: &str, servers: &[u16]) -> Upstream {
+    let mut upstream = Upstream::new(name);
+    for port in servers {
+        let address: SocketAddr = ([127, 0, 0, 1], *port).into();
+        let server = Server::new(address.to_string(), ServerAddress::Ip(address));
+        upstream.servers.push(server);
+    }
+    upstream
+}
+
+fn named(name: &str, host: &str) -> Upstream {
+    let mut upstream = Upstream::new(name);
+    let address = ServerAddress::Dns {
+        host: host.to_owned(),
+        port: 80,
+    };
+    upstream.servers.push(Server::new(host, address));
+    upstream
+}
+
+/// A fleet of these upstreams, as a process of so many cores has it after its start.
+fn fleet(cores: usize, upstreams: &[Upstream]) -> Arc<Fleet> {
+    let fleet = Fleet::new(cores);
+    fleet.reconcile(upstreams);
+    fleet
+}
+
+fn through_json(state: &FleetState) -> FleetState {
+    serde_json::from_str(&serde_json::to_string(state).unwrap()).unwrap()
+}
+
+fn endpoint(fleet: &Fleet, upstream: &str, at: usize) -> Arc<Endpoint> {
+    let set = fleet.named(upstream).unwrap().set();
+    Arc::clone(&set.members[at].endpoint)
+}
+
+fn requests(endpoint: &Endpoint, core: usize, times: usize) {
+    for _ in 0..times {
+        CoreCounters::bump(&endpoint.counters(core).requests);
+    }
+}
+
+#[test]
+fn an_ejected_server_stays_ejected_and_a_dead_one_dead() {
+    let upstreams = [upstream("a", &[1, 2, 3]), upstream("b", &[4])];
+    let old = fleet(2, &upstreams);
+    let cluster = old.named("a").unwrap();
+    let eject = Eject::default();
+    for _ in 0..eject.errors {
+        endpoint(&old, "a", 0).failed(&cluster, Report::Timeout, false, monotonic_ms());
+    }
+    endpoint(&old, "a", 1).set_active(&cluster, Active::Gone, Some("connect: refused"));
+    let new = fleet(8, &upstreams);
+    assert_eq!(new.import(&through_json(&old.export())), 0);
+    assert_eq!(new.status(), old.status());
+    let words: Vec<_> = new.status()[0]
+        .endpoints
+        .iter()
+        .map(|e| e.state.word())
+        .collect();
+    assert_eq!(words, ["ejected", "down", "up"]);
+}
+
+#[test]
+fn what_is_not_there_any_more_is_left_out() {
+    let old = fleet(1, &[upstream("a", &[1, 2]), upstream("b", &[3, 4])]);
+    let new = fleet(1, &[upstream("a", &[2, 9])]);
+    requests(&endpoint(&old, "a", 1), 0, 7);
+    assert_eq!(new.import(&old.export()), 3);
+    assert_eq!(endpoint(&new, "a", 0).status().requests, 7);
+    assert_eq!(endpoint(&new, "a", 1).status().requests, 0);
+}
+
+#[test]
+fn found_servers_are_there_at_once() {
+    let old = fleet(1, &[named("a", "x.test")]);
+    let addresses = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+    old.named("a").unwrap().resolved("x.test", 80, addresses);
+    requests(&endpoint(&old, "a", 1), 0, 3);
+    let new = fleet(1, &[named("a", "x.test")]);
+    assert_eq!(new.import(&through_json(&old.export())), 0);
+    assert_eq!(new.status(), old.status());
+}
+
+#[test]
+fn what_nobody_knows_is_passed_over_and_what_is_missing_is_as_new() {
+    let text = r#"{"later":1,"clusters":[{"name":"a","more":{},"servers":[{"address":"127.0.0.1:1","target":"127.0.0.1:1","mood":"good"}]}]}"#;
+    let new = fleet(1, &[upstream("a", &[1])]);
+    assert_eq!(new.import(&serde_json::from_str(text).unwrap()), 0);
+    assert_eq!(endpoint(&new, "a", 0).status().state.word(), "up");
+}
+
+#[test]
+fn who_has_left_looks_after_nobody_and_still_shows_all() {
+    let fleet = fleet(1, &[upstream("a", &[1])]);
+    let id = fleet.named("a").unwrap().id();
+    fleet.leave();
+    assert!(fleet.clusters().is_empty() && fleet.cluster(id).is_none());
+    assert_eq!(fleet.status().len(), 1);
+}
+
+proptest! {
+    /// Whatever happened: the state after taking it over is the state, and so are the counts after the last ones.
+    #[test]
+    fn a_state_taken_over_is_the_state(
+        happened in prop::collection::vec((0usize..5, 0u8..6, 0u64..100_000), 0..60),
+        later in prop::collection::vec((0usize..5, 1usize..9), 0..10),
+        cores in 1usize..9,
+    ) {
+        let upstreams = [upstream("a", &[1, 2, 3, 4, 5])];
+        let old = fleet(2, &upstreams);
+        let cluster = old.named("a").unwrap();
+        for (at, what, when) in happened {
+            let endpoint = endpoint(&old, "a", at);
+            let now = monotonic_ms() + when;
+            match what {
+                0 | 1 => endpoint.failed(&cluster, Report::ConnectFailed, what == 1, now),
+                2 => endpoint.recovered(&cluster),
+                3 => drop(endpoint.enter(now)),
+                4 => drop(endpoint.set_active(&cluster, Active::from_bits((when % 5) as u8), Some("x"))),
+                _ => requests(&endpoint, at, when as usize % 50),
+            }
+        }
+        let state = old.export();
+        let new = fleet(cores, &upstreams);
+        prop_assert_eq!(new.import(&through_json(&state)), 0);
+        prop_assert_eq!(new.export(), state.clone());
+        for (at, times) in later {
+            requests(&endpoint(&old, "a", at), 1, times);
+            requests(&endpoint(&new, "a", at), 0, 1);
+            new.add_counts(&FleetCounts::default());
+            endpoint(&old, "a", at).carry(Counts { failures: 1, ..Counts::default() });
+        }
+        let last = old.counts_since(&state);
+        let before: Vec<_> = new.status()[0].endpoints.iter().map(|e| (e.requests, e.failures)).collect();
+        new.add_counts(&last);
+        for (at, (requests, failures)) in before.into_iter().enumerate() {
+            let (old, new) = (&old.status()[0].endpoints[at], &new.status()[0].endpoints[at]);
+            let was = &state.clusters[0].servers[at].counts;
+            prop_assert_eq!(new.requests, requests + old.requests - was.requests);
+            prop_assert_eq!(new.failures, failures + old.failures - was.failures);
+        }
+    }
+}
