@@ -16,6 +16,7 @@ pub mod problem;
 pub mod raw;
 pub mod schema;
 mod secret;
+pub mod servers;
 pub mod source;
 pub mod syntax;
 

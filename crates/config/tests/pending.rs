@@ -23,6 +23,9 @@ upstream "a" {
     server "10.0.0.1:80" priority=1 zone="z" state="ready"
     server "x.internal" resolve="srv"
     discover "file" path="servers.kdl"
+    discover "docker"
+    discover "consul"
+    discover "etcd" prefix="/a/"
     health-check "/" method="GET" port=1 recovery="1s" reuse=#true { header "A" "b"; body contains="x" }
     eject outliers=#true
     slow-start "1s"

@@ -7,6 +7,7 @@ mod attempt;
 mod buffer;
 mod connection;
 mod core;
+mod discovery_metrics;
 mod downstream;
 pub mod explain;
 mod fail;

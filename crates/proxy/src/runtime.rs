@@ -15,11 +15,11 @@ use narthex_route::Router;
 use narthex_upstream::{Cluster, Fleet};
 use narthex_wire::h1::scan::HeadLimits;
 
-use crate::fleet_metrics;
 use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
 use crate::shed::{Memory, Stage};
+use crate::{discovery_metrics, fleet_metrics};
 
 /// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
 const CLIENTS_MAX: usize = 1_000_000;
@@ -50,6 +50,7 @@ impl Shared {
         collect_log_figures(&registry, &sinks);
         let fleet = Fleet::new(cores);
         fleet_metrics::collect(&registry, &fleet);
+        discovery_metrics::collect(&registry, &fleet);
         Arc::new(Self {
             cores,
             metrics: GlobalMetrics::new(&registry),
@@ -293,6 +294,7 @@ impl Runtime {
             .map(|l| ListenerPlan::build(l, shared))
             .collect();
         shared.fleet.set_zone(config.zone.as_deref());
+        shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
         Ok(Arc::new(Self {
             config,

@@ -1,19 +1,20 @@
 //! One upstream, as the whole process sees it: its settings, its present set of servers, and what both derive from. How
-//! the set is made is in [`set`], what bounds all its servers together in [`limits`].
+//! the set is made is in [`set`], what it is made of beside what is written in [`found`], what bounds all its servers
+//! together in [`limits`].
 
 pub(crate) mod change;
+pub(crate) mod found;
 mod limits;
 pub(crate) mod overlay;
 mod set;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use narthex_config::model::{
-    Balance, Eject, HealthCheck, Ranks, Retry, Server, ServerAddress, SlowStart, Sticky, Upstream,
+    Balance, Eject, HealthCheck, Ranks, Retry, Server, SlowStart, Sticky, Upstream,
     UpstreamConnections, UpstreamRequests, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
@@ -26,6 +27,11 @@ use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
 use crate::gate::Gate;
 use crate::tag::Keys;
+
+use found::Found;
+use set::Departed;
+
+pub use found::SourceStatus;
 
 /// What the configuration says about an upstream, but for its servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,6 +153,8 @@ pub struct ClusterStatus {
     pub name: String,
     /// Its servers.
     pub endpoints: Vec<EndpointStatus>,
+    /// What its servers are learnt from.
+    pub sources: Vec<SourceStatus>,
 }
 
 #[derive(Debug, Default)]
@@ -154,9 +162,9 @@ struct Source {
     servers: Vec<Server>,
     /// Laid over what is written and found.
     overlay: Overlay,
-    /// Last good answers.
-    resolved: HashMap<(String, u16), Vec<IpAddr>>,
+    found: Found,
     endpoints: HashMap<Identity, Arc<Endpoint>>,
+    departed: Departed,
 }
 
 /// An upstream. Shared by all cores; kept across reloads under its name.
@@ -293,7 +301,8 @@ impl Cluster {
         let settings = Settings::new(upstream, zone);
         let mut source = self.source();
         let same = **self.settings.load() == settings;
-        if same && source.servers == upstream.servers {
+        let lists = source.found.configure(&upstream.discover);
+        if same && !lists && source.servers == upstream.servers {
             return;
         }
         self.settings.store(Arc::new(settings));
@@ -302,40 +311,6 @@ impl Cluster {
         } = &mut *source;
         overlay.settle(servers, &upstream.servers);
         servers.clone_from(&upstream.servers);
-        let names: Vec<_> = names(&source).collect();
-        source.resolved.retain(|name, _| names.contains(name));
-        self.rebuild(&mut source);
-    }
-
-    /// The names that are to be resolved, with their ports.
-    pub(crate) fn dns_names(&self) -> Vec<(String, u16)> {
-        if self.is_retired() {
-            return Vec::new();
-        }
-        names(&self.source()).collect()
-    }
-
-    /// Takes over what a name resolves to.
-    pub(crate) fn resolved(&self, host: &str, port: u16, mut addresses: Vec<IpAddr>) {
-        // A source address cannot reach the other family.
-        if let Some(from) = self.settings.load().dial.source {
-            addresses.retain(|a| a.is_ipv4() == from.is_ipv4());
-        }
-        addresses.sort_unstable();
-        addresses.dedup();
-        let mut source = self.source();
-        let key = (host.to_owned(), port);
-        if !names(&source).any(|name| name == key) || source.resolved.get(&key) == Some(&addresses)
-        {
-            return;
-        }
-        tracing::info!(
-            upstream = self.name,
-            host,
-            ?addresses,
-            "servers found by name"
-        );
-        source.resolved.insert(key, addresses);
         self.rebuild(&mut source);
     }
 
@@ -354,15 +329,6 @@ impl Cluster {
         roster.panic
     }
 
-    /// The last answers of name servers.
-    pub(crate) fn answers(&self) -> Vec<(String, u16, Vec<IpAddr>)> {
-        let source = self.source();
-        let answers = source.resolved.iter();
-        answers
-            .map(|((host, port), addresses)| (host.clone(), *port, addresses.clone()))
-            .collect()
-    }
-
     /// All there is to see.
     pub fn status(&self) -> ClusterStatus {
         let endpoints = self
@@ -375,18 +341,11 @@ impl Cluster {
         ClusterStatus {
             name: self.name.clone(),
             endpoints,
+            sources: self.sources(),
         }
     }
 
     fn source(&self) -> MutexGuard<'_, Source> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn names(source: &Source) -> impl Iterator<Item = (String, u16)> + '_ {
-    let servers = source.servers.iter().chain(source.overlay.added());
-    servers.filter_map(|s| match &s.address {
-        ServerAddress::Dns { host, port } => Some((host.clone(), *port)),
-        _ => None,
-    })
 }

@@ -158,7 +158,9 @@ impl Endpoint {
     /// The name of a server at one of its addresses.
     pub(crate) fn name_of(server: &Server, target: &Target) -> String {
         match &server.address {
-            ServerAddress::Dns { .. } => format!("{} ({target})", server.name),
+            ServerAddress::Dns { .. } | ServerAddress::Srv { .. } => {
+                format!("{} ({target})", server.name)
+            }
             _ => server.name.clone(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
@@ -10,6 +11,7 @@ use narthex_config::model::Upstream;
 use narthex_net::rt::Remote;
 
 use crate::cluster::{Cluster, ClusterStatus};
+use crate::discover::NameServers;
 
 /// Changed clusters that a follower may have before itself; with more it looks at all.
 const NOTED: usize = 1024;
@@ -48,6 +50,9 @@ pub(crate) enum Changed {
 pub(crate) struct Follower(Arc<Notes>);
 
 impl Changes {
+    /// No cluster's number: something else changed.
+    pub(crate) const NO_CLUSTER: u64 = 0;
+
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -129,6 +134,8 @@ struct Inner {
     /// Where we are.
     zone: Option<Arc<str>>,
     cores: HashMap<usize, Arc<Remote>>,
+    /// Who knows the addresses of names.
+    name_servers: NameServers,
 }
 
 /// What there is to see of the checker, all upstreams together.
@@ -157,6 +164,19 @@ impl Fleet {
             left: AtomicBool::new(false),
             changes: Arc::default(),
         })
+    }
+
+    /// Names are asked of these from now on; of the system's name servers if there are none.
+    pub fn resolve_at(&self, servers: &[SocketAddr]) {
+        self.inner().name_servers = match servers {
+            [] => NameServers::System,
+            some => NameServers::At(some.to_vec()),
+        };
+        self.changes.announce(Changes::NO_CLUSTER);
+    }
+
+    pub(crate) fn name_servers(&self) -> NameServers {
+        self.inner().name_servers.clone()
     }
 
     /// Number of data cores.

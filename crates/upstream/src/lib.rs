@@ -32,7 +32,7 @@ pub use crate::cluster::change::ChangeError;
 pub use crate::cluster::overlay::{
     Drift, Edit, Edited, Overlay, Refusal, SavedChanges, word as order_word,
 };
-pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings};
+pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings, SourceStatus};
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;

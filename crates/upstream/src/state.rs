@@ -2,12 +2,12 @@
 //! everywhere; what the new configuration does not have is left out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
+use crate::cluster::found::SavedName;
 use crate::cluster::overlay::SavedChanges;
 use crate::endpoint::Endpoint;
 use crate::endpoint::state::{Counts, EndpointState};
@@ -27,7 +27,7 @@ pub struct FleetState {
 pub(crate) struct ClusterState {
     name: String,
     /// The last answers of name servers.
-    pub(crate) resolved: Vec<(String, u16, Vec<IpAddr>)>,
+    pub(crate) names: Vec<SavedName>,
     pub(crate) servers: Vec<EndpointState>,
     /// What the operator has changed.
     changes: SavedChanges,
@@ -118,7 +118,7 @@ fn export(cluster: &Cluster) -> ClusterState {
     let set = cluster.set();
     ClusterState {
         name: cluster.name().to_owned(),
-        resolved: cluster.answers(),
+        names: cluster.save_names(),
         changes: cluster.save_changes(),
         servers: set.members.iter().map(|m| m.endpoint.export()).collect(),
     }
@@ -126,8 +126,8 @@ fn export(cluster: &Cluster) -> ClusterState {
 
 /// Gives the number of servers that are not there.
 fn import(cluster: &Cluster, state: &ClusterState) -> usize {
-    for (host, port, addresses) in &state.resolved {
-        cluster.resolved(host, *port, addresses.clone());
+    for name in &state.names {
+        cluster.restore_name(name);
     }
     cluster.restore_changes(&state.changes);
     let endpoints = by_names(cluster);

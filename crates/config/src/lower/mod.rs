@@ -17,7 +17,7 @@ mod settings;
 mod site;
 pub(crate) mod template;
 pub(crate) mod text;
-mod upstream;
+pub(crate) mod upstream;
 
 use crate::check::hosts::Hosts;
 use crate::model::{AccessLog, Config, Site};

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::check::Problems;
 use crate::model::{Adaptive, Balance, HashBalance, Hedge, Order, Retry, Server, Upstream};
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
@@ -15,7 +16,7 @@ mod health;
 mod sticky;
 
 /// Servers of one upstream.
-const MAX_SERVERS: usize = 10_000;
+pub const MAX_SERVERS: usize = 10_000;
 
 /// All upstreams, by name.
 #[derive(Debug, Default)]
@@ -232,7 +233,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
         "panic-threshold" => set(&mut up.ranks.panic, percent(item)),
         "prefer-zone" => up.ranks.prefer_zone = item.switch(),
         "sticky" => up.sticky = sticky::read(ctx, item, &up.name),
-        "server" => up.servers.extend(server(ctx, item)),
+        "server" => up.servers.extend(server(&mut ctx.problems, item)),
         "discover" => up.discover.extend(discover::read(ctx, item, &up.name)),
         "health-check" => up.health = health::read(ctx, item),
         "eject" => eject(ctx, item, up),
@@ -366,7 +367,8 @@ fn adaptive(ctx: &mut Context<'_>, item: &Item<'_>) -> Adaptive {
     limits
 }
 
-fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
+/// One `server` line, wherever it stands.
+pub(crate) fn server(problems: &mut Problems, item: &Item<'_>) -> Option<Server> {
     let (text, span) = item.arg_text(0)?;
     let parsed = match item.text("resolve") {
         Some(_) => address::srv(text),
@@ -375,7 +377,7 @@ fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
     let address = match parsed {
         Ok(address) => address,
         Err((message, help)) => {
-            ctx.error("bad-address", span, message, help);
+            problems.error("bad-address", span, message, help);
             return None;
         }
     };
@@ -392,7 +394,7 @@ fn server(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Server> {
     if server.backup
         && let (Some(given), true) = (item.prop("priority"), server.priority > 0)
     {
-        ctx.warning(
+        problems.warning(
             "unused-key",
             given.span,
             "a backup comes after every priority",

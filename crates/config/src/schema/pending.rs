@@ -2,18 +2,18 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[
-    ("", "resolver"),
-    ("upstream", "adaptive-concurrency"),
-    ("upstream", "discover"),
-    ("upstream", "hedge"),
-];
+pub(crate) static KEYS: &[(&str, &str)] =
+    &[("upstream", "adaptive-concurrency"), ("upstream", "hedge")];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[("server", "resolve")];
+pub(crate) static PROPS: &[(&str, &str)] = &[];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[];
+pub(crate) static WORDS: &[(&str, &str)] = &[
+    ("discover", "consul"),
+    ("discover", "docker"),
+    ("discover", "etcd"),
+];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

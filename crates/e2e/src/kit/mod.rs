@@ -6,6 +6,7 @@ pub mod attack;
 pub mod canon;
 pub mod chaos;
 pub mod craft;
+pub mod dns;
 pub mod http;
 pub mod load;
 pub mod model;

@@ -1,5 +1,7 @@
 //! Changes by the operator, taken while requests run.
 
+use narthex_config::model::Server;
+
 use super::overlay::{Drift, Edit, Edited, Known, Overlay, Refusal, SavedChanges};
 use super::{Cluster, Source};
 use crate::clock::monotonic_ms;
@@ -33,11 +35,15 @@ impl Cluster {
             })
             .collect();
         let Source {
-            servers, overlay, ..
+            servers,
+            overlay,
+            found,
+            ..
         } = &mut *source;
+        let servers: Vec<Server> = servers.iter().chain(found.servers()).cloned().collect();
         let before = overlay.clone();
         let known = Known {
-            servers,
+            servers: &servers,
             addresses: &addresses,
         };
         let edited = overlay
@@ -86,12 +92,14 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::net::SocketAddr;
     use std::sync::Arc;
 
     use narthex_config::model::{Order, Server, ServerAddress};
 
     use super::*;
+    use crate::discover::srv::Place;
     use crate::fleet::Fleet;
     use crate::testkit::upstream;
 
@@ -166,13 +174,14 @@ mod tests {
         cluster
             .change(None, Edit::Add(named("api.test", 80)))
             .unwrap();
-        assert_eq!(cluster.dns_names(), [("api.test".to_owned(), 80)]);
-        let found = [[10, 0, 0, 1], [10, 0, 0, 2]].map(std::net::IpAddr::from);
-        cluster.resolved("api.test", 80, found.to_vec());
+        let name = named("api.test", 80).address;
+        assert_eq!(cluster.names(), HashSet::from([name.clone()]));
+        let found = [1, 2].map(|n| Place::plain(([10, 0, 0, n], 80).into()));
+        cluster.resolved(&name, found.to_vec());
         cluster.change(None, drain("10.0.0.2:80")).unwrap();
         assert_eq!(orders(&cluster), [Order::Ready, Order::Ready, Order::Drain]);
         // Another answer of the name server: who is drained stays it.
-        cluster.resolved("api.test", 80, vec![found[1]]);
+        cluster.resolved(&name, vec![found[1].clone()]);
         assert_eq!(orders(&cluster), [Order::Ready, Order::Drain]);
     }
 

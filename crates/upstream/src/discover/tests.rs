@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use narthex_config::model::{Server, ServerAddress, Upstream};
 
-use super::{Discovery, NameServers};
+use super::Discovery;
+
+mod file;
+mod services;
 use crate::cluster::Cluster;
 use crate::fleet::Fleet;
 use crate::testkit::LONGEST;
@@ -24,6 +27,11 @@ enum Behaviour {
     /// So many IPv4 addresses, by TCP only: by UDP the answer is cut off.
     Huge(u8),
     Silence,
+    /// SRV records (priority, weight, port, target), and the addresses of names. What is not there does not exist.
+    Services(
+        Vec<(u16, u16, u16, &'static str)>,
+        Vec<(&'static str, &'static str)>,
+    ),
 }
 
 struct NameServer {
@@ -34,6 +42,7 @@ struct NameServer {
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
+const SRV: u16 = 33;
 
 impl NameServer {
     fn start(behaviour: Behaviour) -> Self {
@@ -62,7 +71,12 @@ impl NameServer {
                     behaviour
                 };
                 if let Some(mut answer) = answer(&buffer[..n], &behaviour) {
-                    answer[2] |= if cut_off { 2 } else { 0 };
+                    let too_long = answer.len() > 1232;
+                    if too_long {
+                        answer.truncate(n);
+                        answer[6..8].fill(0);
+                    }
+                    answer[2] |= if cut_off || too_long { 2 } else { 0 };
                     let _ = socket.send_to(&answer, from);
                 }
             }
@@ -115,13 +129,16 @@ fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
     }
     end += 5;
     let kind = u16::from_be_bytes([question[end - 4], question[end - 3]]);
+    if let Behaviour::Services(services, names) = behaviour {
+        return Some(service_answer(question, end, kind, services, names));
+    }
     let huge: Vec<IpAddr> = match behaviour {
         Behaviour::Huge(n) => (0..*n).map(|i| IpAddr::from([127, 0, 1, i])).collect(),
         _ => Vec::new(),
     };
     let (code, addresses, ttl): (u8, &[IpAddr], u32) = match behaviour {
         Behaviour::Huge(_) => (0, &huge, 60),
-        Behaviour::Silence => return None,
+        Behaviour::Silence | Behaviour::Services(..) => return None,
         Behaviour::Code(code) => (*code, &[], 0),
         Behaviour::Addresses(addresses, ttl) => (0, addresses, *ttl),
         Behaviour::OnlyFour(addresses) if kind == A => (0, addresses, 1),
@@ -135,11 +152,16 @@ fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
             IpAddr::V6(ip) => ip.octets().to_vec(),
         })
         .collect();
+    Some(message(&question[..end], code, kind, ttl, &records))
+}
+
+/// The question up to its end, answered.
+fn message(question: &[u8], code: u8, kind: u16, ttl: u32, records: &[Vec<u8>]) -> Vec<u8> {
     let mut message = question[..2].to_vec();
     message.extend([0x81, 0x80 | code, 0, 1]);
     message.extend((records.len() as u16).to_be_bytes());
     message.extend([0, 0, 0, 0]);
-    message.extend(&question[12..end]);
+    message.extend(&question[12..]);
     for data in records {
         message.extend([0xc0, 12]);
         message.extend(kind.to_be_bytes());
@@ -148,7 +170,49 @@ fn answer(question: &[u8], behaviour: &Behaviour) -> Option<Vec<u8>> {
         message.extend((data.len() as u16).to_be_bytes());
         message.extend(data);
     }
-    Some(message)
+    message
+}
+
+fn wire_name(name: &str) -> Vec<u8> {
+    let labels = name.split('.').filter(|l| !l.is_empty());
+    let mut wire: Vec<u8> = labels
+        .flat_map(|l| std::iter::once(l.len() as u8).chain(l.bytes()))
+        .collect();
+    wire.push(0);
+    wire
+}
+
+fn service_answer(
+    question: &[u8],
+    end: usize,
+    kind: u16,
+    services: &[(u16, u16, u16, &'static str)],
+    names: &[(&'static str, &'static str)],
+) -> Vec<u8> {
+    let asked = question[12..end - 4].to_ascii_lowercase();
+    let records: Vec<Vec<u8>> = if kind == SRV && asked == wire_name("_http._tcp.api.test") {
+        let record = |(priority, weight, port, target): &(u16, u16, u16, &str)| {
+            let numbers = [priority, weight, port].map(|n| n.to_be_bytes());
+            [numbers.concat(), wire_name(target)].concat()
+        };
+        services.iter().map(record).collect()
+    } else if kind == A {
+        names
+            .iter()
+            .filter(|(name, _)| asked == wire_name(name))
+            .map(|(_, ip)| ip.parse::<std::net::Ipv4Addr>().unwrap().octets().to_vec())
+            .collect()
+    } else {
+        Vec::new()
+    };
+    let exists = !records.is_empty() || names.iter().any(|(name, _)| asked == wire_name(name));
+    message(
+        &question[..end],
+        if exists { 0 } else { 3 },
+        kind,
+        1,
+        &records,
+    )
 }
 
 fn ips(text: &str) -> Vec<IpAddr> {
@@ -196,7 +260,8 @@ fn start(
     let fleet = Fleet::new(1);
     let clusters = fleet.reconcile(upstreams);
     let name_server = NameServer::start(behaviour);
-    let discovery = Discovery::start(&fleet, NameServers::At(vec![name_server.address])).unwrap();
+    fleet.resolve_at(&[name_server.address]);
+    let discovery = Discovery::start(&fleet).unwrap();
     (fleet, clusters, name_server, discovery)
 }
 

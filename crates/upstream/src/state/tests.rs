@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::monotonic_ms;
+use crate::discover::srv::Place;
 use crate::endpoint::{Active, CoreCounters, Report};
 
 fn upstream(name: &str, servers: &[u16]) -> Upstream {
@@ -83,12 +84,17 @@ fn what_is_not_there_any_more_is_left_out() {
 #[test]
 fn found_servers_are_there_at_once() {
     let old = fleet(1, &[named("a", "x.test")]);
-    let addresses = vec![[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
-    old.named("a").unwrap().resolved("x.test", 80, addresses);
+    let address = ServerAddress::Dns {
+        host: "x.test".to_owned(),
+        port: 80,
+    };
+    let places = [1, 2].map(|n| Place::plain(([10, 0, 0, n], 80).into()));
+    old.named("a").unwrap().resolved(&address, places.to_vec());
     requests(&endpoint(&old, "a", 1), 0, 3);
     let new = fleet(1, &[named("a", "x.test")]);
     assert_eq!(new.import(&through_json(&old.export())), 0);
-    assert_eq!(new.status(), old.status());
+    assert_eq!(new.status()[0].endpoints, old.status()[0].endpoints);
+    assert_eq!(new.status()[0].endpoints.len(), 2);
 }
 
 #[test]
