@@ -23,9 +23,9 @@ upstream "a" {
     server "10.0.0.1:80" priority=1 zone="z" state="ready"
     server "x.internal" resolve="srv"
     discover "file" path="servers.kdl"
-    discover "docker"
-    discover "consul"
-    discover "etcd" prefix="/a/"
+    discover "docker" socket="unix:/run/a.sock" service="s" network="n" port=80
+    discover "consul" address="127.0.0.1:8500" tag="t" datacenter="d" token="env:TOKEN"
+    discover "etcd" prefix="/a/" user="u" password="env:TOKEN"
     health-check "/" method="GET" port=1 recovery="1s" reuse=#true { header "A" "b"; body contains="x" }
     eject outliers=#true
     slow-start "1s"

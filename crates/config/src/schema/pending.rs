@@ -6,7 +6,19 @@ pub(crate) static KEYS: &[(&str, &str)] =
     &[("upstream", "adaptive-concurrency"), ("upstream", "hedge")];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[];
+pub(crate) static PROPS: &[(&str, &str)] = &[
+    ("discover", "address"),
+    ("discover", "datacenter"),
+    ("discover", "network"),
+    ("discover", "password"),
+    ("discover", "port"),
+    ("discover", "prefix"),
+    ("discover", "service"),
+    ("discover", "socket"),
+    ("discover", "tag"),
+    ("discover", "token"),
+    ("discover", "user"),
+];
 
 /// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[

@@ -145,7 +145,7 @@ static KEYS: [NodeSpec; 19] = [
     NodeSpec {
         name: "discover",
         doc: "Servers are also learnt from here, and come and go while the process runs. If the source fails, its last state is \
-              kept. HTTP only, no TLS.",
+              kept.",
         args: &[arg("source", Word(&["file", "docker", "consul", "etcd"]))],
         props: &[
             prop(
@@ -202,7 +202,7 @@ static KEYS: [NodeSpec; 19] = [
             prop("password", Secret, "", "`etcd`, with `user`."),
         ],
         repeat: true,
-        example: r#"discover "consul" address="127.0.0.1:8500" service="api""#,
+        example: r#"discover "file" path="servers.kdl""#,
         ..NODE
     },
     NodeSpec {
