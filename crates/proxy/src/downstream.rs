@@ -9,7 +9,8 @@ use narthex_net::dial::Target;
 use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
-use crate::handle::{Exchange, context};
+use crate::context::context;
+use crate::handle::Exchange;
 use crate::relay::{Begun, Downstream};
 use crate::work::Work;
 

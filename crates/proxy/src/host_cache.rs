@@ -44,13 +44,17 @@ impl HostCache {
             return;
         };
         room.copy_from_slice(raw);
-        if let Some(place) = self.places.get_mut(place_of(raw)) {
-            *place = Some(Box::new(Place {
-                raw: bytes,
-                len: raw.len(),
-                listener,
-                known,
-            }));
+        let new = Place {
+            raw: bytes,
+            len: raw.len(),
+            listener,
+            known,
+        };
+        // The memory of what was there is used again: hosts that come and go cost no allocation each.
+        match self.places.get_mut(place_of(raw)) {
+            Some(Some(place)) => **place = new,
+            Some(empty) => *empty = Some(Box::new(new)),
+            None => {}
         }
     }
 }

@@ -6,6 +6,7 @@ mod answer;
 mod attempt;
 mod buffer;
 mod connection;
+mod context;
 mod core;
 mod discovery_metrics;
 mod downstream;
