@@ -158,7 +158,9 @@ fn keys(rows: &mut Vec<Row>) {
     let ten = ring_of(&names(10));
     let before = homes(&ten, None);
     let mut counts = [0u64; 10];
-    before.iter().for_each(|i| counts[*i] += 1);
+    for i in &before {
+        counts[*i] += 1;
+    }
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     let mean = f64::from(KEYS) / 10.0;
     rows.push(row(
