@@ -3,7 +3,7 @@
 
 /// Block (`*` is any) and key.
 pub(crate) static KEYS: &[(&str, &str)] =
-    &[("upstream", "adaptive-concurrency"), ("upstream", "hedge")];
+    &[("upstream", "adaptive-concurrency")];
 
 /// Key and property.
 pub(crate) static PROPS: &[(&str, &str)] = &[

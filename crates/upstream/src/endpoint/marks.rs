@@ -112,7 +112,7 @@ impl Endpoint {
         let Some(until) =
             record
                 .breaker
-                .failure(now, self.requests(), trial, Rule::from(&settings.eject))
+                .failure(now, self.requests().saturating_sub(self.given_up()), trial, Rule::from(&settings.eject))
         else {
             return;
         };
