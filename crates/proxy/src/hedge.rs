@@ -219,7 +219,10 @@ impl Exchange<'_> {
     /// Sends, and waits for a byte of the answer; true: there was none in time.
     async fn until_due(&self, leg: &mut Leg) -> Result<bool, Failure> {
         let settings = leg.lease.settings();
-        let after = settings.hedge.as_ref().map_or(u64::MAX, |h| millis(h.after));
+        let after = settings
+            .hedge
+            .as_ref()
+            .map_or(u64::MAX, |h| millis(h.after));
         let (after, most) = (after.max(1), leg.response_ms());
         let wait = |leg: &mut Leg, cx: &mut Context<'_>| {
             if self.client.stream.poll_dead().is_ready() {
@@ -232,10 +235,8 @@ impl Exchange<'_> {
                 return Poll::Ready(Ok(false));
             }
             match leg.request.ended() {
-                Some(ended) => {
-                    rt::poll_deadline(ended.saturating_add(after.min(most)))
-                        .map(|()| Ok(after < most))
-                }
+                Some(ended) => rt::poll_deadline(ended.saturating_add(after.min(most)))
+                    .map(|()| Ok(after < most)),
                 None => rt::poll_deadline(leg.stalled_at()).map(|()| Ok(false)),
             }
         };
@@ -277,8 +278,9 @@ impl Exchange<'_> {
                     tracing::debug!(%error, "no connection for a second attempt");
                     Poll::Ready(Ok(Reached::Not(Failure::Connect(error.kind))))
                 }
-                Poll::Pending => rt::poll_deadline(ends)
-                    .map(|()| Ok(Reached::Not(Failure::UpstreamTimeout))),
+                Poll::Pending => {
+                    rt::poll_deadline(ends).map(|()| Ok(Reached::Not(Failure::UpstreamTimeout)))
+                }
             }
         };
         std::future::poll_fn(|cx| {

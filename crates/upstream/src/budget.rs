@@ -65,8 +65,8 @@ impl Budget {
 /// What a second attempt costs; a request earns its percent of it.
 const HEDGE: u32 = 100;
 
-/// Second attempts that can be saved up.
-const HEDGES_SAVED: u32 = 10;
+/// What so many requests earn can be saved up, and one second attempt in any case.
+const SAVING: u32 = 200;
 
 /// The hedge budget. Requests earn it and second attempts spend it, so that their number is never more than one and the share
 /// of the requests so far, however slow everything is; no clock, so that an upstream with few requests has its share, too.
@@ -85,8 +85,8 @@ impl Default for Allowance {
 impl Allowance {
     /// Counts a request.
     pub fn earn(&mut self, percent: u8) {
-        let saved = self.saved + u32::from(percent.min(100));
-        self.saved = saved.min(HEDGES_SAVED * HEDGE);
+        let earned = u32::from(percent.min(100));
+        self.saved = (self.saved + earned).min((earned * SAVING).max(HEDGE));
     }
 
     /// May a second attempt be made? If so it is paid for. With a share of nothing there is none.
@@ -140,7 +140,7 @@ mod tests {
         for _ in 0..1_000_000 {
             a.earn(5);
         }
-        assert_eq!((0..100).filter(|_| a.take(5)).count(), HEDGES_SAVED as usize);
+        assert_eq!((0..100).filter(|_| a.take(5)).count(), 10);
         assert!(!Allowance::default().take(0));
     }
 
