@@ -494,3 +494,67 @@ async fn reach(
         None => lease.connect(priority).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        method: Method::Get,
+        limits: HeadLimits {
+            line: 100,
+            field: 100,
+            head: 200,
+            fields: 5,
+        },
+        informational: 2,
+    };
+
+    /// `None`: not yet known.
+    fn seen(bytes: &str) -> Option<Result<(), Failure>> {
+        judge(bytes.as_bytes(), RULES, &[503], &mut Index::default())
+    }
+
+    #[test]
+    fn a_head_is_judged_when_it_is_complete() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
+        let head = whole.len() - 3;
+        for end in 0..=whole.len() {
+            let known = (end >= head).then_some(Ok(()));
+            assert_eq!(seen(&whole[..end]), known, "{end}");
+        }
+        for status in [204, 304, 404, 500, 502] {
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(seen(&head), Some(Ok(())), "{status}");
+        }
+    }
+
+    #[test]
+    fn interim_heads_are_passed_over_up_to_their_bound() {
+        let interim = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(seen(interim), None);
+        assert_eq!(seen(&[interim, interim, last].concat()), Some(Ok(())));
+        let many = [interim, interim, interim, last].concat();
+        let bad = Failure::UpstreamInvalid(BadResponse::TooManyInformational);
+        assert_eq!(seen(&many), Some(Err(bad)));
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_has_failed() {
+        let failed = |bytes: &str| matches!(seen(bytes), Some(Err(Failure::UpstreamInvalid(_))));
+        assert!(failed("HTTP/1.1 2x0 OK\r\n\r\n"));
+        assert!(failed("HTTP/1.1 101 Switching Protocols\r\n\r\n"));
+        assert!(failed(
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+        ));
+        assert!(failed(&format!(
+            "HTTP/1.1 200 OK\r\nA: {}\r\n\r\n",
+            "a".repeat(200)
+        )));
+        assert_eq!(
+            seen("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"),
+            Some(Err(Failure::UpstreamStatus(503)))
+        );
+    }
+}
