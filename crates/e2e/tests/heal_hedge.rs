@@ -358,11 +358,11 @@ fn nothing_is_left_of_a_thousand() {
             conns.len() == 1_000 && conns.iter().all(|c| c.ended.is_some())
         };
         assert!(pair.first.wait_conns(PATIENCE, ended));
-        // As many as before find their places still.
+        // As many as before find their places still, wherever a late one is answered.
         pair.first.otherwise(late(20, Step::Echo(200)));
         ask_all(&pair.proxy, 25, 4, |r, id| {
-            assert_eq!((r.status, by(r).as_str()), (200, "first"), "{id}");
-            assert_eq!(r.fields.get("x-id").as_deref(), Some(id));
+            let mine = r.fields.get("x-id").as_deref() == Some(id);
+            assert!(r.status == 200 && (mine || r.hash == whole), "{id}");
         });
         pair.assert_at_rest();
     }
