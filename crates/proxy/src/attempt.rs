@@ -11,7 +11,7 @@ use crate::buffer::{self, Waiting};
 use crate::downstream::ToClient;
 use crate::fail::Failure;
 use crate::handle::Exchange;
-use crate::relay::{AttemptBounds, Ended, Relay, Source, spool_reserve};
+use crate::relay::{AttemptBounds, Ended, Relay, Source, UnderWay, spool_reserve};
 use crate::runtime::millis;
 use crate::spool::Spool;
 use crate::tunnel;
@@ -20,6 +20,8 @@ use crate::tunnel;
 pub(crate) struct Attempt {
     /// What is left of the request's body.
     pub(crate) source: Source,
+    /// The request, if it has been sent already.
+    pub(crate) under_way: Option<Box<UnderWay>>,
     /// How long the server may be silent.
     pub(crate) limit: Limit,
     /// Bytes of it that were taken from the client.
@@ -58,6 +60,7 @@ impl Attempt {
     pub(crate) fn of(source: Source) -> Self {
         Self {
             source,
+            under_way: None,
             limit: Limit {
                 ms: u64::MAX,
                 hurried: false,
@@ -103,14 +106,20 @@ impl Exchange<'_> {
             },
         };
 
-        let begun_us = rt::now_us();
-        let upgrading = self.write_head(lease, &connection);
+        let under_way = attempt.under_way.take();
+        let fresh = under_way.is_none();
+        let begun_us = under_way.as_ref().map_or_else(rt::now_us, |u| u.begun_us());
+        let upgrading = if fresh {
+            self.write_head(lease, &connection)
+        } else {
+            None
+        };
         let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
         work.response.clear();
         work.response_index.clear();
         let replayed = std::mem::take(&mut work.replay);
         let whole = matches!(source, Source::Done);
-        if !replayed.is_empty() || (whole && facts.body == Body::Chunked) {
+        if fresh && (!replayed.is_empty() || (whole && facts.body == Body::Chunked)) {
             append_replay(&replayed, facts.body, whole, &mut work.up);
             work.replay = replayed;
         }
@@ -130,6 +139,9 @@ impl Exchange<'_> {
             facts.version,
             source,
         );
+        if let Some(under_way) = under_way {
+            relay.resume(*under_way);
+        }
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;

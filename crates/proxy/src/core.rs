@@ -240,9 +240,10 @@ impl CoreRuntime {
             .clusters
             .iter()
             .map(|cluster| {
+                let hedges = cluster.settings().hedge.is_some();
                 (
                     fleet.adopt(cluster),
-                    UpstreamMetrics::new(shared.metrics(), cluster.name()),
+                    UpstreamMetrics::new(shared.metrics(), cluster.name(), hedges),
                 )
             })
             .collect();

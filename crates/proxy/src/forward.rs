@@ -17,6 +17,7 @@ use crate::attempt::{Attempt, Limit};
 use crate::connection::Next;
 use crate::fail::Failure;
 use crate::handle::{Exchange, Upload};
+use crate::hedge::Stage;
 use crate::relay::{Ended, Source};
 use crate::runtime::millis;
 
@@ -56,7 +57,7 @@ impl Exchange<'_> {
                 key: affinity.key,
                 server: affinity.tag,
             };
-            let Ok(lease) = cluster.pick(&wish) else {
+            let Ok(mut lease) = cluster.pick(&wish) else {
                 drop(admission);
                 return self.fail(Failure::NoServer).await;
             };
@@ -66,7 +67,25 @@ impl Exchange<'_> {
             self.story.attempt_us = rt::now_us();
             self.story.attempt_ended_us = 0;
             self.story.endpoint = Some(lease.handle());
-            let connection = match self.connect(&lease, &tries).await {
+            let mut connected = self.connect(&lease, &tries).await;
+            if lease.settings().hedge.is_some() {
+                connected = match connected {
+                    Ok(connection) if self.is_hedgeable(&tries, &affinity) => {
+                        let stage = Stage {
+                            cluster: &cluster,
+                            affinity: &affinity,
+                            tries: &mut tries,
+                            attempt: &mut attempt,
+                        };
+                        // Boxed: a request without it does not carry its state.
+                        let hedged = Box::pin(self.hedge(lease, connection, stage)).await;
+                        lease = hedged.0;
+                        hedged.1
+                    }
+                    other => other,
+                };
+            }
+            let connection = match connected {
                 Ok(connection) => connection,
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
@@ -78,10 +97,12 @@ impl Exchange<'_> {
                     return self.fail(failure).await;
                 }
             };
-            if let Some(body) = &self.buffered {
-                attempt.source = Source::Spooled(Box::new(body.reader()));
+            if attempt.under_way.is_none() {
+                if let Some(body) = &self.buffered {
+                    attempt.source = Source::Spooled(Box::new(body.reader()));
+                }
+                attempt.limit = self.limit(&lease, &cluster, &tries, facts.method);
             }
-            attempt.limit = self.limit(&lease, &cluster, &tries, facts.method);
             let reused = connection.reused;
             let result = self.attempt(&lease, connection, &mut attempt).await;
             if self.buffered.is_none() {
@@ -113,16 +134,7 @@ impl Exchange<'_> {
                 }
                 Ok(Ended::Switched) => return Next::Close,
                 Err(failure) => {
-                    // The race of keep-alive is nobody's fault.
-                    let raced = reused && matches!(failure, Failure::UpstreamClosed { .. });
-                    if raced {
-                        lease.raced();
-                    }
-                    if let (Some(report), false) = (failure.report(), raced)
-                        && !(attempt.limit.hurried && is_timeout(failure))
-                    {
-                        lease.report(report);
-                    }
+                    let raced = blame(&lease, failure, reused, attempt.limit);
                     let retry = &lease.settings().retry;
                     if !attempt.answered
                         && attempt.replayable
@@ -161,7 +173,13 @@ impl Exchange<'_> {
     }
 
     /// How long this attempt may be silent, besides what the upstream's `timeout response` says.
-    fn limit(&self, lease: &Lease, cluster: &CoreCluster, tries: &Tries, method: Method) -> Limit {
+    pub(crate) fn limit(
+        &self,
+        lease: &Lease,
+        cluster: &CoreCluster,
+        tries: &Tries,
+        method: Method,
+    ) -> Limit {
         let settings = lease.settings();
         let retry = &settings.retry;
         let left = tries.left();
@@ -198,7 +216,7 @@ impl Exchange<'_> {
     }
 
     /// Who waits less, by the route.
-    fn priority(&self) -> Priority {
+    pub(crate) fn priority(&self) -> Priority {
         self.route_config()
             .map_or_else(Priority::default, |r| r.settings.priority)
     }
@@ -230,14 +248,8 @@ impl Exchange<'_> {
             lease.connect(priority).await
         };
         let connected = self.while_wanted(tries.ends, connecting).await;
-        let failed = match connected {
-            Err(Failure::Connect(kind)) => kind.blames_server(),
-            // A server that lets us wait for its first word; not one that others keep busy.
-            Err(Failure::UpstreamTimeout) => lease.is_dialing(),
-            _ => false,
-        };
-        if failed {
-            lease.report(Report::ConnectFailed);
+        if let Err(failure) = connected {
+            blame_connect(lease, failure);
         }
         connected
     }
@@ -272,12 +284,14 @@ impl Exchange<'_> {
 
 /// What the attempts of one request have in common.
 #[derive(Default)]
-struct Tries {
-    tried: Tried,
+pub(crate) struct Tries {
+    pub(crate) tried: Tried,
     /// After a reused connection died under a request, the next attempt is on a new one (RFC 9112 9.3.1).
-    fresh_only: bool,
+    pub(crate) fresh_only: bool,
+    /// There has been a second attempt beside another.
+    pub(crate) hedged: bool,
     /// When the head of a response must have come, whatever attempt brings it (milliseconds); 0: there is no such time.
-    ends: u64,
+    pub(crate) ends: u64,
 }
 
 impl Tries {
@@ -291,11 +305,39 @@ impl Tries {
     }
 
     /// Milliseconds that are left for another attempt.
-    fn left(&self) -> u64 {
+    pub(crate) fn left(&self) -> u64 {
         if self.ends == 0 {
             return u64::MAX;
         }
         self.ends.saturating_sub(rt::now_ms())
+    }
+}
+
+/// Says of a server what its attempt's failure says of it. True: a reused connection has died of the race of keep-alive, which
+/// is nobody's fault.
+pub(crate) fn blame(lease: &Lease, failure: Failure, reused: bool, limit: Limit) -> bool {
+    let raced = reused && matches!(failure, Failure::UpstreamClosed { .. });
+    if raced {
+        lease.raced();
+    }
+    if let (Some(report), false) = (failure.report(), raced)
+        && !(limit.hurried && is_timeout(failure))
+    {
+        lease.report(report);
+    }
+    raced
+}
+
+/// Says of a server what it means that it could not be reached.
+pub(crate) fn blame_connect(lease: &Lease, failure: Failure) {
+    let blamed = match failure {
+        Failure::Connect(kind) => kind.blames_server(),
+        // A server that lets us wait for its first word; not one that others keep busy.
+        Failure::UpstreamTimeout => lease.is_dialing(),
+        _ => false,
+    };
+    if blamed {
+        lease.report(Report::ConnectFailed);
     }
 }
 

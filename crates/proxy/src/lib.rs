@@ -15,6 +15,7 @@ mod fail;
 mod fleet_metrics;
 mod forward;
 mod handle;
+mod hedge;
 mod host_cache;
 mod identity;
 mod late;

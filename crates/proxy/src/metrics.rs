@@ -52,12 +52,67 @@ impl RouteMetrics {
 pub(crate) struct UpstreamMetrics {
     pub(crate) duration: Histogram,
     pub(crate) retries: Counter,
+    /// Where there are any.
+    pub(crate) hedges: Option<HedgeMetrics>,
+}
+
+/// How a second attempt beside a slow first one ended, once it was due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HedgeEnd {
+    /// It answered first, or was the one that was left.
+    Won,
+    /// The first answered before it.
+    Lost,
+    /// It could not be made, or died.
+    Failed,
+    /// The client left, or memory ran short.
+    Abandoned,
+    /// It was not made: its share was used up.
+    OverBudget,
+    /// It was not made: no other server is well.
+    NoServer,
+}
+
+impl HedgeEnd {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Won, "won"),
+        (Self::Lost, "lost"),
+        (Self::Failed, "failed"),
+        (Self::Abandoned, "abandoned"),
+        (Self::OverBudget, "over-budget"),
+        (Self::NoServer, "no-server"),
+    ];
+}
+
+/// Of an upstream that hedges.
+pub(crate) struct HedgeMetrics([(HedgeEnd, Counter); HedgeEnd::ALL.len()]);
+
+impl HedgeMetrics {
+    fn new(registry: &Registry, upstream: &str) -> Self {
+        Self(HedgeEnd::ALL.map(|(end, result)| {
+            let labels = [("upstream", upstream), ("result", result)];
+            let counter = registry.counter(
+                "narthex_hedges_total",
+                "Second attempts that were due beside a slow first one, by how they ended; over-budget and no-server were not made.",
+                &labels,
+            );
+            (end, counter)
+        }))
+    }
+
+    /// Counts one.
+    pub(crate) fn ended(&self, core: usize, end: HedgeEnd) {
+        if let Some((_, counter)) = self.0.iter().find(|(e, _)| *e == end) {
+            counter.inc(core);
+        }
+    }
 }
 
 impl UpstreamMetrics {
-    pub(crate) fn new(registry: &Registry, upstream: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, upstream: &str, hedges: bool) -> Self {
         let labels = [("upstream", upstream)];
         Self {
+            hedges: hedges.then(|| HedgeMetrics::new(registry, upstream)),
             duration: registry.histogram(
                 "narthex_upstream_duration_seconds",
                 "From the start of the last attempt to the end of its response.",

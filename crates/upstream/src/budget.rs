@@ -1,5 +1,5 @@
 //! The retry budget: retries are a bounded share of the requests of the last ten seconds, so that a failing upstream is
-//! not hit with a multiple of its load. Pure; one per core.
+//! not hit with a multiple of its load. And the hedge budget, a share of all requests. Pure; one of each per core.
 
 /// Seconds of memory.
 const WINDOW: u64 = 10;
@@ -62,6 +62,41 @@ impl Budget {
     }
 }
 
+/// What a second attempt costs; a request earns its percent of it.
+const HEDGE: u32 = 100;
+
+/// What so many requests earn can be saved up, and one second attempt in any case.
+const SAVING: u32 = 200;
+
+/// The hedge budget. Requests earn it and second attempts spend it, so that their number is never more than one and the share
+/// of the requests so far, however slow everything is; no clock, so that an upstream with few requests has its share, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    saved: u32,
+}
+
+impl Default for Allowance {
+    /// For the first.
+    fn default() -> Self {
+        Self { saved: HEDGE }
+    }
+}
+
+impl Allowance {
+    /// Counts a request.
+    pub fn earn(&mut self, percent: u8) {
+        let earned = u32::from(percent.min(100));
+        self.saved = (self.saved + earned).min((earned * SAVING).max(HEDGE));
+    }
+
+    /// May a second attempt be made? If so it is paid for. With a share of nothing there is none.
+    pub fn take(&mut self, percent: u8) -> bool {
+        let left = self.saved.checked_sub(HEDGE).filter(|_| percent > 0);
+        self.saved = left.unwrap_or(self.saved);
+        left.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -94,7 +129,34 @@ mod tests {
         assert_eq!(retries(&mut b, 0, 0, 0), 0);
     }
 
+    #[test]
+    fn second_attempts_are_a_share_and_one() {
+        let mut a = Allowance::default();
+        let made = (0..1_000).filter(|_| {
+            a.earn(5);
+            a.take(5)
+        });
+        assert_eq!(made.count(), 51);
+        for _ in 0..1_000_000 {
+            a.earn(5);
+        }
+        assert_eq!((0..100).filter(|_| a.take(5)).count(), 10);
+        assert!(!Allowance::default().take(0));
+    }
+
     proptest! {
+        #[test]
+        fn never_more_than_their_share_and_one(steps in prop::collection::vec((0u32..200, 0u32..50), 1..100), percent in 0u8..=100) {
+            let mut a = Allowance::default();
+            let (mut requests, mut made) = (0u64, 0u64);
+            for (came, wanted) in steps {
+                (0..came).for_each(|_| a.earn(percent));
+                requests += u64::from(came);
+                made += (0..wanted).filter(|_| a.take(percent)).count() as u64;
+                prop_assert!(made <= 1 + requests * u64::from(percent) / 100);
+            }
+        }
+
         #[test]
         fn never_above_the_share(steps in prop::collection::vec((0u64..3_000, 0u32..50, 0u32..50), 1..100)) {
             let mut b = Budget::default();

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use narthex_config::model::{
-    Balance, Eject, HealthCheck, Ranks, Retry, Server, SlowStart, Sticky, Upstream,
+    Balance, Eject, HealthCheck, Hedge, Ranks, Retry, Server, SlowStart, Sticky, Upstream,
     UpstreamConnections, UpstreamRequests, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
@@ -52,6 +52,8 @@ pub struct Settings {
     pub slow_start: SlowStart,
     /// Retries.
     pub retry: Retry,
+    /// Second attempts beside slow first ones.
+    pub hedge: Option<Hedge>,
     /// Time bounds.
     pub timeouts: UpstreamTimeouts,
     /// Connections.
@@ -83,6 +85,7 @@ impl Settings {
             eject: upstream.eject.clone(),
             slow_start: upstream.slow_start.clone(),
             retry: upstream.retry.clone(),
+            hedge: upstream.hedge.clone(),
             timeouts: upstream.timeouts.clone(),
             connections: upstream.connections.clone(),
             requests: upstream.requests.clone(),

@@ -39,6 +39,8 @@ pub(crate) struct CoreCounters {
     pub(crate) failures: AtomicU64,
     /// Failures, and answers of 500 and more.
     pub(crate) bad: AtomicU64,
+    /// Attempts that were ended because another answered first: nothing is known of how they would have ended.
+    pub(crate) given_up: AtomicU64,
     pub(crate) connects: AtomicU64,
 }
 
@@ -279,9 +281,15 @@ impl Endpoint {
         self.sockets.waiting() as u64
     }
 
-    /// Requests that it was given, and those of them that ended badly.
+    /// Requests that it was given and left to end, and those of them that ended badly.
     pub(crate) fn tried_and_bad(&self) -> (u64, u64) {
-        (self.sum(|c| &c.requests), self.sum(|c| &c.bad))
+        let given = self.sum(|c| &c.requests);
+        (given.saturating_sub(self.given_up()), self.sum(|c| &c.bad))
+    }
+
+    /// Requests that were taken from it because another server answered first.
+    pub(crate) fn given_up(&self) -> u64 {
+        self.sum(|c| &c.given_up)
     }
 
     pub(crate) fn active(&self) -> Active {

@@ -38,7 +38,7 @@ pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
 pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
-    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease,
+    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, NoHedge,
     PickError, ServerHandle,
 };
 pub use crate::state::{FleetCounts, FleetState};

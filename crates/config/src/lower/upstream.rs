@@ -187,6 +187,9 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
     for child in &item.children {
         read(ctx, child, &mut up);
     }
+    for hedge in item.all("hedge") {
+        check_hedge(ctx, hedge, &up);
+    }
     let lines = item.all("server").count();
     if lines == 0 && item.all("discover").count() == 0 && !item.broken {
         ctx.error(
@@ -445,6 +448,28 @@ fn retry_bounds(item: &Item<'_>, retry: &mut Retry) {
     set(&mut retry.body_max, item.bytes("body-max"));
     set(&mut retry.try_timeout, item.duration("try-timeout"));
     set(&mut retry.within, item.duration("within"));
+}
+
+/// A second attempt that would begin when the first is given up already.
+fn check_hedge(ctx: &mut Context<'_>, item: &Item<'_>, up: &Upstream) {
+    let (Some(after), Some(given)) = (item.duration("after"), item.prop("after")) else {
+        return;
+    };
+    let bounds = [
+        ("timeout response", up.timeouts.response),
+        ("retry within", up.retry.within),
+    ];
+    let first = bounds
+        .into_iter()
+        .find(|(_, bound)| !bound.is_zero() && after >= *bound);
+    if let Some((name, _)) = first {
+        ctx.warning(
+            "unused-key",
+            given.span,
+            format!("`after=` is never reached: `{name}` is not longer"),
+            "write a shorter time, such as that within which 95% of the requests are answered",
+        );
+    }
 }
 
 /// What is tried again.

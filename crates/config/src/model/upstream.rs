@@ -206,12 +206,12 @@ pub struct Retry {
     pub body_max: u64,
 }
 
-/// A second attempt beside a slow first one; for idempotent requests without a body.
+/// A second attempt beside a slow first one; for idempotent requests without a body, or with one that was taken whole.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub struct Hedge {
-    /// When the first has not begun to answer by then.
+    /// When the first has not begun to answer by then, counted from the request's end.
     pub after: Duration,
-    /// Second attempts as a share of requests, in percent; 5.
+    /// Second attempts as a share of the requests that could have one, in percent; 5.
     pub budget: u8,
 }
 

@@ -373,15 +373,21 @@ static KEYS: [NodeSpec; 19] = [
     },
     NodeSpec {
         name: "hedge",
-        doc: "Send an idempotent request without a body to a second server if the first has not begun to answer in time; the \
-              first answer counts.",
+        doc: "Send an idempotent request, without a body or with one that was taken whole, to a second server as well if the \
+              first has not begun to answer in time; the first answer counts, and the other server's connection is closed.",
         props: &[
-            prop("after", Duration, "", "In time is this.").required(),
+            prop(
+                "after",
+                Duration,
+                "",
+                "In time is this, from the end of the request.",
+            )
+            .required(),
             prop(
                 "budget",
                 Percent,
                 "\"5%\"",
-                "Second attempts as a share of requests.",
+                "Second attempts as a share of the requests that could have one. They spend of `retry budget`, too.",
             ),
         ],
         example: r#"hedge after="200ms" budget="5%""#,

@@ -6,13 +6,14 @@
 //!
 //! This file has the machine and its state; the steps are beside it. Upwards: `request_body` takes from the client,
 //! `to_server` sends. Downwards: `response_head`, then `response_body` take from the server, `to_client` sends. `wait` says
-//! what is waited for when neither can go on.
+//! what is waited for when neither can go on. `under_way` is a request that was sent before.
 
 mod request_body;
 mod response_body;
 mod response_head;
 mod to_client;
 mod to_server;
+mod under_way;
 mod wait;
 
 use std::task::Poll;
@@ -31,6 +32,7 @@ use crate::work::Work;
 
 pub(crate) use request_body::Source;
 use response_body::Sink;
+pub(crate) use under_way::UnderWay;
 
 /// Bytes moved before other connections of the core get their turn.
 pub(crate) const FAIR_SHARE: usize = 1024 * 1024;

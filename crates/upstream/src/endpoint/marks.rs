@@ -109,11 +109,12 @@ impl Endpoint {
             other => other.word().to_owned(),
         };
         record.last_error = Some((what, wall_ms()));
-        let Some(until) =
-            record
-                .breaker
-                .failure(now, self.requests(), trial, Rule::from(&settings.eject))
-        else {
+        let Some(until) = record.breaker.failure(
+            now,
+            self.requests().saturating_sub(self.given_up()),
+            trial,
+            Rule::from(&settings.eject),
+        ) else {
             return;
         };
         let reason = format!("it keeps failing: {}", report.word());

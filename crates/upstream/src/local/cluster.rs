@@ -9,7 +9,7 @@ use narthex_net::rt;
 use super::CoreFleet;
 use super::lease::Lease;
 use super::view::View;
-use crate::budget::Budget;
+use crate::budget::{Allowance, Budget};
 use crate::cluster::{Cluster, Settings};
 use crate::tag::Opened;
 use crate::wish::{Tag, Wish};
@@ -36,6 +36,7 @@ pub struct CoreCluster {
     cores: usize,
     pub(super) view: RefCell<Rc<View>>,
     budget: RefCell<Budget>,
+    pub(super) hedges: Cell<Allowance>,
     minimum: Cell<u64>,
 }
 
@@ -50,6 +51,7 @@ impl CoreCluster {
             cores,
             view: RefCell::new(Rc::new(empty)),
             budget: RefCell::default(),
+            hedges: Cell::default(),
             minimum: Cell::new(RETRIES_PER_SECOND.div_ceil(cores) as u64),
         })
     }
@@ -123,7 +125,7 @@ impl CoreCluster {
             .has_retry(rt::now_ms(), percent, self.minimum.get())
     }
 
-    fn view(&self) -> Rc<View> {
+    pub(super) fn view(&self) -> Rc<View> {
         let view = self.view.borrow();
         if view.version == self.shared.version() {
             return Rc::clone(&view);

@@ -183,6 +183,16 @@ impl Lease {
         }
     }
 
+    /// Another server answered first, and this one, silent for so many microseconds, is not waited for. Nothing is said of how
+    /// it would have ended; what is expected of its time may only grow by it.
+    pub fn given_up(&self, silent_us: u64) {
+        CoreCounters::bump(&self.endpoint.counters().given_up);
+        let expected = self.endpoint.recent.get().now(rt::now_ms());
+        if expected.is_none_or(|us| us < silent_us) {
+            self.latency(silent_us);
+        }
+    }
+
     /// The connection was a kept one, and it died before a byte of the answer: nobody's failure, but to be expected again.
     pub fn raced(&self) {
         self.endpoint.raced();

@@ -2,6 +2,7 @@
 
 mod admit;
 mod cluster;
+mod hedge;
 mod lease;
 mod pool;
 mod queue;
@@ -19,6 +20,7 @@ use narthex_net::rt::{self, TaskKey};
 
 pub use admit::Admission;
 pub use cluster::{CoreCluster, PickError};
+pub use hedge::NoHedge;
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 
 use crate::cluster::Cluster;

@@ -268,6 +268,28 @@ impl View {
                 return Some((*index, true));
             }
         }
+        if let Some(found) = self.untried(choice, wish, now) {
+            return Some(found);
+        }
+        [Round::Again, Round::LastResort, Round::LastResortAgain]
+            .into_iter()
+            .find_map(|round| self.round(round, choice, wish, now))
+    }
+
+    /// The place of a server that is well and was not tried, if there is one: for a second attempt beside one under way, which
+    /// is worth neither a trial nor a last resort.
+    #[cold]
+    pub(super) fn another(&self, wish: &Wish<'_>, now: u64) -> Option<(usize, bool)> {
+        let mut choice = self.choice.borrow_mut();
+        let epoch = self.cluster.epoch();
+        if choice.epoch != epoch || now >= choice.until {
+            self.call_roll(&mut choice, epoch, now);
+        }
+        self.untried(&mut choice, wish, now)
+    }
+
+    /// Among those that are well and were not tried, the ranks in their order.
+    fn untried(&self, choice: &mut Choice, wish: &Wish<'_>, now: u64) -> Option<(usize, bool)> {
         if let Some(found) = self.round(Round::Roster, choice, wish, now) {
             return Some(found);
         }
@@ -279,9 +301,7 @@ impl View {
             let later = choice.candidates.iter().map(|c| c.rank);
             rank = later.filter(|r| *r > this).min();
         }
-        [Round::Again, Round::LastResort, Round::LastResortAgain]
-            .into_iter()
-            .find_map(|round| self.round(round, choice, wish, now))
+        None
     }
 
     fn round(

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod choice;
+mod hedge;
 mod limits;
 mod pool;
 mod totals;
