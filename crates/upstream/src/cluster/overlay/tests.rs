@@ -253,8 +253,8 @@ proptest! {
                 prop_assert_eq!(&overlay, &before, "a refused edit changes nothing");
             }
         }
-        let saved = serde_json::to_string(&overlay.save()).unwrap();
-        let back = Overlay::restore(&serde_json::from_str(&saved).unwrap());
+        let saved = serde_json::to_string(&overlay.save(&file)).unwrap();
+        let back = Overlay::restore(&serde_json::from_str(&saved).unwrap(), &file);
         prop_assert_eq!(&back, &overlay, "another process knows the same");
 
         let same = {
