@@ -245,7 +245,7 @@ impl Found {
         names.into_iter().chain(lists).collect()
     }
 
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.lists.iter().all(|l| l.condition.answered)
             && self.names.values().all(|n| n.condition.answered)
     }

@@ -12,6 +12,7 @@ use super::Discovery;
 mod file;
 mod services;
 use crate::cluster::Cluster;
+use crate::endpoint::State;
 use crate::fleet::Fleet;
 use crate::testkit::LONGEST;
 
@@ -283,6 +284,29 @@ fn every_address_is_a_server_and_changes_are_followed() {
         "a server that stays is the same server"
     );
     assert!(kept.name().contains("api.test:80"), "{}", kept.name());
+}
+
+/// At the start nobody is new: else the name that is resolved first would take the load of all.
+#[test]
+fn whose_name_is_resolved_last_has_its_whole_share() {
+    let mut config = named("u", &["one.test", "two.test"]);
+    let written = Server::new(
+        "127.0.0.9:80",
+        ServerAddress::parse("127.0.0.9:80").unwrap(),
+    );
+    config.servers.insert(0, written);
+    let (_fleet, clusters, dns, discovery) =
+        start(&[config], Behaviour::Addresses(ips("127.0.0.1"), 1));
+    assert!(discovery.wait_for_answers(LONGEST));
+    let states = || -> Vec<_> {
+        let members = &clusters[0].set().members;
+        members.iter().map(|m| m.endpoint.state()).collect()
+    };
+    assert_eq!(states(), [State::Up; 3]);
+    dns.does(Behaviour::Addresses(ips("127.0.0.1 127.0.0.2"), 1));
+    until("both have another address", || states().len() == 5);
+    let back = State::Returning;
+    assert_eq!(states(), [State::Up, State::Up, back, State::Up, back]);
 }
 
 #[test]
