@@ -304,6 +304,13 @@ impl Cluster {
         true
     }
 
+    /// What a name stands for now.
+    pub(crate) fn places_of(&self, name: &ServerAddress) -> Vec<Place> {
+        let source = self.source();
+        let named = source.found.names.get(name);
+        named.map(|n| n.places.clone()).unwrap_or_default()
+    }
+
     /// The last answers of name servers, for another process.
     pub(crate) fn save_names(&self) -> Vec<SavedName> {
         let source = self.source();
