@@ -250,9 +250,10 @@ impl Overlay {
             .clone()
             .any(|other| other != name && entry(other) != name);
         // A name that stands for nobody is no server; where nobody is one, any entry is as good as another.
-        let last = match others.any(|other| other == name || entry(other) == name) {
-            true => !address,
-            false => whole && !another,
+        let last = if others.any(|other| other == name || entry(other) == name) {
+            !address
+        } else {
+            whole && !another
         };
         if last {
             return Err(Refusal::Conflict(format!(

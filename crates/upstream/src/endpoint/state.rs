@@ -115,9 +115,10 @@ impl Endpoint {
         record.reason.clone_from(&state.reason);
         record.ejections = state.ejections;
         record.last_error.clone_from(&state.last_error);
-        let active = match checked {
-            true => Active::from_bits(state.active),
-            false => Active::Unchecked,
+        let active = if checked {
+            Active::from_bits(state.active)
+        } else {
+            Active::Unchecked
         };
         self.active.store(active as u8, Ordering::Relaxed);
         self.returned.store(state.returned, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod choice;
+mod churn;
 mod limits;
 mod pool;
 mod totals;
