@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     /// Long enough to see that it is not waited for.
-    const LONG: Duration = Duration::from_secs(3_600);
+    const LONG: Duration = Duration::from_hours(1);
     const SHORT: Duration = Duration::from_millis(5);
 
     async fn held(idle: Duration, busy: Duration) -> (Held<DuplexStream>, DuplexStream) {
