@@ -77,7 +77,8 @@ fn shares_follow_weight() {
         ("round-robin", 0.1, 1.0),
         ("random", 4.0, 4.0),
         // Requests under way at the same time are spread more evenly than the weights say: that is what it is for.
-        ("least-requests", 0.1, 15.0),
+        // With very many at once all have the same: 16.7 points off.
+        ("least-requests", 0.1, 17.0),
     ] {
         for workers in WORKERS {
             let most_off = if workers == 1 { alone } else { together };
@@ -281,6 +282,11 @@ fn clients_stay() {
         ] {
             let (_, r) = ask(&proxy, "/", &format!("Cookie: {bad}\r\n"));
             assert!(r.fields.get("set-cookie").is_some(), "{bad} was believed");
+        }
+        // One of the same name that comes first, of another path or forged, does not take ours away.
+        for other in ["cart=x; ", "cart=x\r\nCookie: "] {
+            let (server, r) = ask(&proxy, "/", &format!("Cookie: {other}{mine}\r\n"));
+            assert_eq!((server.as_str(), r.fields.get("set-cookie")), ("s1", None));
         }
         proxy.reload(&with("drain", &fleet));
         all_stay(&proxy, "while it drains");

@@ -11,6 +11,10 @@ use crate::start::unix_now;
 
 /// Changes that are kept.
 const KEPT: usize = 1_000;
+/// Refusals among them: who may do nothing cannot push out what was done.
+const REFUSED: usize = 250;
+/// Refusals that are logged in a minute, at most.
+const LOGGED: u32 = 60;
 /// Longest text of a field that a client chose, in characters.
 const LONGEST: usize = 256;
 
@@ -88,10 +92,20 @@ pub struct Entry {
 
 /// The list. Cheap to clone; one per process.
 #[derive(Debug, Clone, Default)]
-pub struct Audit(Arc<Mutex<VecDeque<Entry>>>);
+pub struct Audit(Arc<Mutex<List>>);
+
+#[derive(Debug, Default)]
+struct List {
+    entries: VecDeque<Entry>,
+    /// Of them.
+    refused: usize,
+    /// Refusals of this minute since 1970.
+    minute: (u64, u32),
+}
 
 impl Audit {
-    /// Logs it and keeps it. A refusal like the one before is only counted, so that nobody can fill the log with them.
+    /// Logs it and keeps it. A refusal like the one before is only counted, and others are logged so often and no more, so
+    /// that nobody can fill the log with them.
     pub fn note(&self, deed: Deed) {
         let entry = Entry {
             at: unix_now(),
@@ -105,26 +119,55 @@ impl Audit {
             times: 1,
         };
         let mut list = self.list();
-        if let Some(last) = list.back_mut()
+        if let Some(last) = list.entries.back_mut()
             && last.is_again(&entry, &deed.who)
         {
             last.times += 1;
             return;
         }
-        entry.log();
-        if list.len() >= KEPT {
-            list.pop_front();
-        }
-        list.push_back(entry);
+        list.log(&entry);
+        list.keep(entry);
     }
 
     /// The last changes, oldest first.
     pub fn entries(&self) -> Vec<Entry> {
-        self.list().iter().cloned().collect()
+        self.list().entries.iter().cloned().collect()
     }
 
-    fn list(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+    fn list(&self) -> MutexGuard<'_, List> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    fn log(&mut self, entry: &Entry) {
+        let minute = entry.at / 60;
+        if entry.refused.is_some() {
+            if self.minute.0 != minute {
+                self.minute = (minute, 0);
+            }
+            self.minute.1 = self.minute.1.saturating_add(1);
+            if self.minute.1 == LOGGED {
+                tracing::warn!(target: "audit", "many changes are refused; further ones are not logged in this minute");
+            }
+            if self.minute.1 >= LOGGED {
+                return;
+            }
+        }
+        entry.log();
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        let oldest = match entry.refused {
+            Some(_) if self.refused >= REFUSED => {
+                self.entries.iter().position(|e| e.refused.is_some())
+            }
+            _ => (self.entries.len() >= KEPT).then_some(0),
+        };
+        let gone = oldest.and_then(|at| self.entries.remove(at));
+        self.refused -= usize::from(gone.is_some_and(|e| e.refused.is_some()));
+        self.refused += usize::from(entry.refused.is_some());
+        self.entries.push_back(entry);
     }
 }
 
@@ -133,7 +176,10 @@ impl Entry {
     fn is_again(&self, next: &Self, who: &Who) -> bool {
         let same_one = match who {
             Who::Tcp(address) => self.who.starts_with(&format!("{}:", host(address))),
-            Who::Unix { uid, .. } => self.who.starts_with(&format!("uid {uid}")),
+            Who::Unix { uid, .. } => self
+                .who
+                .strip_prefix(&format!("uid {uid}"))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')),
             Who::Clock => false,
         };
         let what = (&self.what, &self.upstream, &self.server, &self.refused);
@@ -195,6 +241,43 @@ mod tests {
         audit.note(deed(1, None));
         let times: Vec<u64> = audit.entries().iter().map(|e| e.times).collect();
         assert_eq!(times, [100, 1, 1]);
+    }
+
+    #[test]
+    fn another_user_is_somebody_else() {
+        let audit = Audit::default();
+        for uid in [10, 1, 1] {
+            let mut deed = deed(1, Some("no such server"));
+            deed.who = Who::Unix {
+                uid,
+                pid: Some(uid.cast_signed() * 7),
+            };
+            audit.note(deed);
+        }
+        let entries = audit.entries();
+        let who: Vec<_> = entries.iter().map(|e| (&*e.who, e.times)).collect();
+        assert_eq!(who, [("uid 10 (pid 70)", 1), ("uid 1 (pid 7)", 2)]);
+    }
+
+    #[test]
+    fn who_may_do_nothing_cannot_push_out_what_was_done() {
+        let audit = Audit::default();
+        audit.note(deed(1, None));
+        for n in 0..10 * KEPT {
+            let mut deed = deed(1, Some("no token"));
+            deed.what = format!("POST /{n}");
+            audit.note(deed);
+        }
+        let entries = audit.entries();
+        assert_eq!(entries.len(), 1 + REFUSED);
+        assert_eq!(entries[0].refused, None);
+        assert_eq!(entries[REFUSED].what, format!("POST /{}", 10 * KEPT - 1));
+        for _ in 0..KEPT {
+            audit.note(deed(1, None));
+        }
+        assert_eq!(audit.entries().len(), KEPT);
+        audit.note(deed(1, Some("no token")));
+        assert_eq!(audit.entries().len(), KEPT);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use narthex_upstream::{CoreCluster, Lease, Tag};
 
 use crate::handle::Exchange;
 
+/// Cookies of one name that are looked at.
+const COOKIES: usize = 8;
+
 /// Where a request belongs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affinity {
@@ -40,8 +43,11 @@ impl Exchange<'_> {
             affinity.sticky = true;
             // As it came: a filter that takes it from the origin does not take it from us.
             let fields = self.head().all(FieldId::Cookie);
-            let opened = cookie::first(fields, &sticky.cookie)
-                .and_then(|value| cluster.open(value, minutes()));
+            // Another one of the name may come before ours: of another path, or forged to take ours away.
+            let opened = fields
+                .flat_map(|field| cookie::values(field, &sticky.cookie))
+                .take(COOKIES)
+                .find_map(|value| cluster.open(value, minutes()));
             if let Some(opened) = opened {
                 affinity.tag = Some(opened.tag);
                 affinity.renew = u64::from(opened.age) * 120 > sticky.ttl.as_secs();

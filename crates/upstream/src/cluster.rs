@@ -168,6 +168,8 @@ struct Source {
     found: Found,
     endpoints: HashMap<Identity, Arc<Endpoint>>,
     departed: Departed,
+    /// Everything that says which servers there are has said so once.
+    begun: bool,
 }
 
 /// An upstream. Shared by all cores; kept across reloads under its name.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
-use crate::cluster::found::SavedName;
+use crate::cluster::found::{SavedList, SavedName};
 use crate::cluster::overlay::SavedChanges;
 use crate::endpoint::Endpoint;
 use crate::endpoint::state::{Counts, EndpointState};
@@ -26,6 +26,8 @@ pub struct FleetState {
 #[serde(default)]
 pub(crate) struct ClusterState {
     name: String,
+    /// What lists of servers have.
+    lists: Vec<SavedList>,
     /// The last answers of name servers.
     pub(crate) names: Vec<SavedName>,
     pub(crate) servers: Vec<EndpointState>,
@@ -118,6 +120,7 @@ fn export(cluster: &Cluster) -> ClusterState {
     let set = cluster.set();
     ClusterState {
         name: cluster.name().to_owned(),
+        lists: cluster.save_lists(),
         names: cluster.save_names(),
         changes: cluster.save_changes(),
         servers: set.members.iter().map(|m| m.endpoint.export()).collect(),
@@ -126,15 +129,20 @@ fn export(cluster: &Cluster) -> ClusterState {
 
 /// Gives the number of servers that are not there.
 fn import(cluster: &Cluster, state: &ClusterState) -> usize {
+    // In this order: a list may have names, and changes may be of either.
+    for list in &state.lists {
+        cluster.restore_list(list);
+    }
     for name in &state.names {
         cluster.restore_name(name);
     }
     cluster.restore_changes(&state.changes);
     let endpoints = by_names(cluster);
+    let checked = cluster.settings().health.is_some();
     let mut skipped = 0;
     for server in &state.servers {
         match endpoints.get(&(server.address.clone(), server.target.clone())) {
-            Some(endpoint) => endpoint.import(server),
+            Some(endpoint) => endpoint.import(server, checked),
             None => skipped += 1,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use narthex_config::model::{Server, ServerAddress, Upstream};
+use narthex_config::model::{HealthCheck, HttpProbe, Probe, Server, ServerAddress, Upstream};
 use narthex_net::rt;
 
 pub(crate) const LONGEST: Duration = Duration::from_secs(20);
@@ -111,6 +111,11 @@ pub(crate) fn nobody() -> SocketAddr {
 
 pub(crate) fn server(address: SocketAddr) -> Server {
     Server::new(address.to_string(), ServerAddress::Ip(address))
+}
+
+/// Any check.
+pub(crate) fn health() -> HealthCheck {
+    HealthCheck::of(Probe::Http(HttpProbe::new("/")))
 }
 
 pub(crate) fn upstream(name: &str, servers: impl IntoIterator<Item = SocketAddr>) -> Upstream {

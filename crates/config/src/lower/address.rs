@@ -120,7 +120,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Wrong> {
                 format!("\"{text}\" has port 0"),
                 "write the port the server listens on".to_owned(),
             )),
-            _ => Ok(ServerAddress::Ip(address)),
+            _ => Ok(ServerAddress::Ip(plain(address))),
         };
     }
     if let Some((host, p)) = text.rsplit_once(':')
@@ -136,6 +136,14 @@ pub fn server(text: &str) -> Result<ServerAddress, Wrong> {
         format!("\"{text}\" is not the address of a server"),
         server_help(text),
     ))
+}
+
+/// `[::ffff:10.0.0.1]:80` is `10.0.0.1:80`, and one server with it.
+fn plain(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(four) if address.is_ipv6() => (four, address.port()).into(),
+        _ => address,
+    }
 }
 
 /// A name whose SRV records say where: `_http._tcp.example.com`, `api.internal`; with a port for the name's own addresses.
@@ -345,6 +353,15 @@ pub fn host_text(host: &HostPattern) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_one_that_it_maps() {
+        let same = |a: &str, b: &str| server(a).unwrap() == server(b).unwrap();
+        assert!(same("[::ffff:10.0.0.1]:80", "10.0.0.1:80"));
+        assert!(!same("[::10.0.0.1]:80", "10.0.0.1:80"));
+        let scoped = "[fe80::1%3]:80".parse().unwrap();
+        assert_eq!(server("[fe80::1%3]:80").unwrap(), ServerAddress::Ip(scoped));
+    }
 
     #[test]
     fn addresses() {

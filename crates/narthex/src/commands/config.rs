@@ -1,6 +1,8 @@
 //! `narthex config fmt|show|diff|schema|migrate|docs`.
 
-use std::io::Read;
+use std::fs::Metadata;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use narthex_config::migrate::Migration;
@@ -94,22 +96,49 @@ fn read_stdin() -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Writes beside the file and renames: nobody sees half of it.
+/// Writes beside the file and renames: nobody sees half of it. A link stays one: what it points to is written.
 pub(super) fn replace(file: &Path, text: &str) -> Exit {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".narthex-tmp");
-    let beside = PathBuf::from(beside);
-    let written = std::fs::write(&beside, text)
-        .and_then(|()| std::fs::set_permissions(&beside, std::fs::metadata(file)?.permissions()))
-        .and_then(|()| std::fs::rename(&beside, file));
+    let written = file.canonicalize().and_then(|file| put(&file, text));
     match written {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            let _ = std::fs::remove_file(&beside);
             complain(format!("cannot write {}: {error}", file.display()));
             Exit::Usage
         }
     }
+}
+
+fn put(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".narthex-tmp");
+    let beside = PathBuf::from(beside);
+    // What a program that was ended has left; whatever it is, it is not written to.
+    let _ = std::fs::remove_file(&beside);
+    let done = fill(&beside, &std::fs::metadata(file)?, text)
+        .and_then(|()| std::fs::rename(&beside, file));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    done?;
+    // The name is as lasting as the text. A file system that cannot do this has done what it can.
+    if let Some(Ok(directory)) = file.parent().map(std::fs::File::open) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
+}
+
+/// A new file that is on the disk, whole, with the owner and the mode of the old one: a service that may read that may read
+/// this, and nobody else even for a moment.
+fn fill(new: &Path, old: &Metadata, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(new)?;
+    file.write_all(text.as_bytes())?;
+    let ours = file.metadata()?;
+    if (ours.uid(), ours.gid()) != (old.uid(), old.gid()) {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    file.set_permissions(old.permissions())?;
+    file.sync_all()
 }
 
 fn unreadable(file: &Path, error: &std::io::Error) -> Exit {
@@ -168,6 +197,8 @@ fn migrate(file: &Path, write: bool) -> Exit {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
     use super::*;
 
     #[test]
@@ -205,5 +236,40 @@ mod tests {
             migrate(Path::new("/nonexistent/narthex.kdl"), false),
             Exit::Usage
         );
+    }
+
+    #[test]
+    fn what_is_replaced_keeps_owner_mode_and_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("a.kdl"), dir.path().join("link.kdl"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("a.kdl", &link).unwrap();
+        // Only root can give it to somebody else.
+        let _ = chown(&file, Some(1_234), Some(2_345));
+        let before = std::fs::metadata(&file).unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "kept").unwrap();
+        symlink(&victim, dir.path().join("a.kdl.narthex-tmp")).unwrap();
+        assert_eq!(replace(&link, "new"), Exit::Ok);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+        let after = std::fs::metadata(&file).unwrap();
+        let facts = |m: &Metadata| (m.uid(), m.gid(), m.mode());
+        assert_eq!(facts(&after), facts(&before));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.kdl");
+        std::fs::write(&file, "old").unwrap();
+        // Its name is taken by something that cannot be removed as a file.
+        std::fs::create_dir(dir.path().join("a.kdl.narthex-tmp")).unwrap();
+        assert_eq!(replace(&file, "new"), Exit::Usage);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+        assert_eq!(replace(&dir.path().join("none"), "new"), Exit::Usage);
     }
 }

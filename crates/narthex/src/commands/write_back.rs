@@ -34,9 +34,7 @@ pub fn run(file: &Path, lines: &[Line]) -> Exit {
         return Exit::No;
     }
     for (path, text) in &texts {
-        // A link stays one: what it points to is written.
-        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-        match replace(&path, text) {
+        match replace(path, text) {
             Exit::Ok => say(format!("{} is written\n", path.display())),
             exit => return exit,
         }

@@ -9,12 +9,9 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-/// Points of a server of mean weight.
+/// Points of a server of median weight, at least.
 const POINTS: u64 = 256;
-/// Of any one server.
-const FEWEST: u64 = 64;
-const MOST: u64 = 4_096;
-/// Of all together.
+/// Of all together; every server has one.
 const ALL: u64 = 1 << 18;
 
 /// The places of a set of servers. Immutable; shared by the cores.
@@ -34,14 +31,15 @@ pub fn key(bytes: &[u8]) -> u64 {
 impl Ring {
     /// For these servers, names and weights.
     pub fn new<'a>(servers: impl Iterator<Item = (&'a str, u32)> + Clone) -> Self {
-        let n = servers.clone().count() as u64;
-        let weights: u64 = servers.clone().map(|(_, w)| u64::from(w)).sum();
-        let per_mean = POINTS.min(ALL / n.max(1)).max(1);
+        let density = Density::of(
+            servers
+                .clone()
+                .map(|(_, weight)| u64::from(weight))
+                .collect(),
+        );
         let mut points = Vec::new();
         for (i, (name, weight)) in servers.enumerate() {
-            let share = (per_mean * n * u64::from(weight)).div_ceil(weights.max(1));
-            let fewest = FEWEST.min(per_mean);
-            for point in 0..share.clamp(fewest, MOST) {
+            for point in 0..density.points(u64::from(weight)) {
                 points.push((place(name, point), u32::try_from(i).unwrap_or(u32::MAX)));
             }
         }
@@ -72,6 +70,39 @@ impl Ring {
             last_full = Some(server);
         }
         first
+    }
+}
+
+/// How many points a weight has: in proportion, so that one of a hundredth has a hundredth of the keys. The scale is a power of
+/// two and follows the median, so that a server that comes, goes or changes its weight seldom moves it: as long as it stays,
+/// nobody else's points change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Density {
+    /// Points of this weight: the one or the other is 1.
+    of_weight: u64,
+    points: u64,
+}
+
+impl Density {
+    fn of(mut weights: Vec<u64>) -> Self {
+        weights.sort_unstable();
+        let all: u64 = weights.iter().sum();
+        let median = weights.get(weights.len() / 2).copied().unwrap_or(1).max(1);
+        let mut density = Self {
+            of_weight: 1,
+            points: POINTS.div_ceil(median).next_power_of_two(),
+        };
+        while all.saturating_mul(density.points) / density.of_weight > ALL {
+            match density.points {
+                1 => density.of_weight *= 2,
+                _ => density.points /= 2,
+            }
+        }
+        density
+    }
+
+    fn points(self, weight: u64) -> u64 {
+        (weight * self.points / self.of_weight).max(1)
     }
 }
 
@@ -169,11 +200,93 @@ mod tests {
         }
     }
 
+    fn weighted(names: &[String], weights: &[u32]) -> Ring {
+        Ring::new(
+            names
+                .iter()
+                .map(String::as_str)
+                .zip(weights.iter().copied()),
+        )
+    }
+
+    /// Percent of all places, not of a sample of keys.
+    fn parts(ring: &Ring, n: usize) -> Vec<f64> {
+        let mut parts = vec![0.0; n];
+        let last = ring.points.last().unwrap().0;
+        let mut before = i128::from(last) - (1i128 << 64);
+        for (place, server) in &ring.points {
+            parts[*server as usize] += (i128::from(*place) - before) as f64 / 2f64.powi(64) * 100.0;
+            before = i128::from(*place);
+        }
+        parts
+    }
+
+    #[test]
+    fn a_small_weight_is_a_small_part() {
+        for (weights, most) in [
+            (&[100, 100, 1][..], 2.0),
+            (&[1_000, 1], 0.5),
+            (&[1_000, 1_000, 1_000, 10], 1.0),
+        ] {
+            let names = names(weights.len());
+            let parts = parts(&weighted(&names, weights), weights.len());
+            let last = parts.last().unwrap();
+            assert!(*last > 0.0 && *last < most, "{weights:?}: {parts:?}");
+        }
+        let mut weights = vec![1; 101];
+        weights[0] = 1_000;
+        let parts = parts(&weighted(&names(101), &weights), 101);
+        assert!((85.0..95.0).contains(&parts[0]), "{}", parts[0]);
+    }
+
+    /// `docs/performance.md`: 6% off, one standard deviation.
+    #[test]
+    fn equal_servers_have_about_equal_parts() {
+        for weight in [1, 100] {
+            let n = 400;
+            let parts = parts(&weighted(&names(n), &vec![weight; n]), n);
+            let even = 100.0 / n as f64;
+            let square: f64 = parts.iter().map(|p| (p / even - 1.0).powi(2)).sum();
+            let off = (square / n as f64).sqrt();
+            assert!((0.045..0.075).contains(&off), "{weight}: {off}");
+        }
+    }
+
+    #[test]
+    fn a_canary_moves_nobody_elses_keys() {
+        let names = names(4);
+        let before = weighted(&names[..3], &[100, 100, 100]);
+        for weight in [1, 5, 50, 100] {
+            let after = weighted(&names, &[100, 100, 100, weight]);
+            for key in keys() {
+                match pick(&after, key) {
+                    3 => {}
+                    same => assert_eq!(same, pick(&before, key)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_weight_moves_keys_to_and_from_that_server_only() {
+        let names = names(5);
+        let before = weighted(&names, &[100; 5]);
+        for weight in [1, 50, 99, 200, 1_000] {
+            let after = weighted(&names, &[100, 100, weight, 100, 100]);
+            for key in keys() {
+                let (old, new) = (pick(&before, key), pick(&after, key));
+                assert!(old == new || old == 2 || new == 2, "{weight}");
+            }
+        }
+    }
+
     #[test]
     fn many_servers_have_a_bounded_ring() {
-        let names = names(20_000);
-        let ring = ring(&names);
-        assert!(ring.points.len() <= ALL as usize && ring.points.len() >= 20_000);
+        for weight in [1, 7, 100, 1_000] {
+            let names = names(20_000);
+            let ring = weighted(&names, &vec![weight; 20_000]);
+            assert!(ring.points.len() <= ALL as usize && ring.points.len() >= 20_000);
+        }
         assert_eq!(Ring::default().pick(7, |_| 1, |_| false), None);
     }
 

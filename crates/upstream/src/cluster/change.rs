@@ -62,7 +62,8 @@ impl Cluster {
 
     /// Everything that the operator has changed, for another process.
     pub fn save_changes(&self) -> SavedChanges {
-        self.source().overlay.save()
+        let source = self.source();
+        source.overlay.save(&source.servers)
     }
 
     /// Takes over what another process was told; what the configuration says by now itself is no change any more.
@@ -71,7 +72,7 @@ impl Cluster {
         let Source {
             servers, overlay, ..
         } = &mut *source;
-        let mut restored = Overlay::restore(saved);
+        let mut restored = Overlay::restore(saved, servers);
         restored.settle(servers, servers);
         if *overlay != restored {
             *overlay = restored;

@@ -6,6 +6,7 @@ use narthex_config::model::{Discover, Server, ServerAddress};
 use serde::{Deserialize, Serialize};
 
 use super::Cluster;
+use super::overlay::SavedServer;
 use crate::clock::monotonic_ms;
 use crate::discover::delta::{Applied, Delta, Entries};
 use crate::discover::srv::Place;
@@ -74,6 +75,16 @@ impl SavedName {
             port: self.port.unwrap_or_default(),
         }
     }
+}
+
+/// What a list has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct SavedList {
+    /// Its label.
+    source: String,
+    /// By key.
+    servers: Vec<(String, SavedServer)>,
 }
 
 /// How it fares, as kept.
@@ -234,7 +245,7 @@ impl Found {
         names.into_iter().chain(lists).collect()
     }
 
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.lists.iter().all(|l| l.condition.answered)
             && self.names.values().all(|n| n.condition.answered)
     }
@@ -293,6 +304,13 @@ impl Cluster {
         true
     }
 
+    /// What a name stands for now.
+    pub(crate) fn places_of(&self, name: &ServerAddress) -> Vec<Place> {
+        let source = self.source();
+        let named = source.found.names.get(name);
+        named.map(|n| n.places.clone()).unwrap_or_default()
+    }
+
     /// The last answers of name servers, for another process.
     pub(crate) fn save_names(&self) -> Vec<SavedName> {
         let source = self.source();
@@ -300,6 +318,33 @@ impl Cluster {
         let mut saved: Vec<SavedName> = names.filter_map(|(n, of)| SavedName::of(n, of)).collect();
         saved.sort_by(|a, b| (&a.name, a.port).cmp(&(&b.name, b.port)));
         saved
+    }
+
+    /// What lists have, for another process.
+    pub(crate) fn save_lists(&self) -> Vec<SavedList> {
+        let source = self.source();
+        let entry = |(key, server): (&String, &Server)| (key.clone(), SavedServer::of(server));
+        let lists = source.found.lists.iter().filter(|l| l.entries.len() > 0);
+        lists
+            .map(|list| SavedList {
+                source: label(&list.spec),
+                servers: list.entries.all().map(entry).collect(),
+            })
+            .collect()
+    }
+
+    /// Takes over what another process was told by a list; it holds until the list says something itself.
+    pub(crate) fn restore_list(&self, saved: &SavedList) {
+        let spec = self
+            .lists()
+            .into_iter()
+            .find(|spec| label(spec) == saved.source);
+        let Some(spec) = spec else {
+            return;
+        };
+        let entry = |(key, server): &(String, SavedServer)| Some((key.clone(), server.server()?));
+        let servers = saved.servers.iter().filter_map(entry);
+        self.found(&spec, Delta::Snapshot(servers.collect()));
     }
 
     /// Takes over what another process has heard.

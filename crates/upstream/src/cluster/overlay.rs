@@ -15,6 +15,7 @@ use narthex_config::model::{Order, Server};
 use crate::clock::millis;
 
 pub use saved::SavedChanges;
+pub(crate) use saved::SavedServer;
 
 /// Changes that one upstream remembers.
 pub const MAX_CHANGES: usize = 1_024;
@@ -150,11 +151,25 @@ impl Overlay {
 
     /// Does what the operator wants.
     pub fn edit(&mut self, known: Known<'_>, edit: Edit, now: u64) -> Result<Edited, Refusal> {
-        if self.laid.len() + self.added.len() >= MAX_CHANGES && !matches!(edit, Edit::Reset) {
-            return Err(Refusal::Conflict(format!(
-                "{MAX_CHANGES} changes are remembered already; write them down and reset"
-            )));
+        // What is at its bound may still change what it has: a server that is drained must come back.
+        let before = (self.len() >= MAX_CHANGES).then(|| self.clone());
+        let edited = self.make(known, edit, now);
+        match before {
+            Some(before) if self.len() > before.len() => {
+                *self = before;
+                Err(Refusal::Conflict(format!(
+                    "{MAX_CHANGES} changes are remembered already; write them down and reset"
+                )))
+            }
+            _ => edited,
         }
+    }
+
+    fn len(&self) -> usize {
+        self.laid.len() + self.added.len()
+    }
+
+    fn make(&mut self, known: Known<'_>, edit: Edit, now: u64) -> Result<Edited, Refusal> {
         match edit {
             Edit::Add(server) => self.add(known, server),
             Edit::Remove(server) => {
@@ -199,6 +214,7 @@ impl Overlay {
         match there {
             None => self.added.push(server.clone()),
             Some(other) if self.is_removed(&other.name, "") => {
+                check_same(&other, &server)?;
                 if let Some(laid) = self.laid.get_mut(&other.name) {
                     laid.removed = false;
                 }
@@ -225,12 +241,21 @@ impl Overlay {
 
     fn remove(&mut self, known: Known<'_>, name: String) -> Result<Edited, Refusal> {
         let before = self.describe(known, &name);
-        let left = self
+        let another = self
             .servers(known)
-            .filter(|other| other.name != name && !self.is_removed(&other.name, ""))
-            .count();
+            .any(|other| other.name != name && !self.is_removed(&other.name, ""));
         let whole = self.servers(known).any(|other| other.name == name);
-        if whole && left == 0 {
+        let mut others = known.addresses.iter().map(|(other, _)| other.as_str());
+        let address = others
+            .clone()
+            .any(|other| other != name && entry(other) != name);
+        // A name that stands for nobody is no server; where nobody is one, any entry is as good as another.
+        let last = if others.any(|other| other == name || entry(other) == name) {
+            !address
+        } else {
+            whole && !another
+        };
+        if last {
             return Err(Refusal::Conflict(format!(
                 "\"{name}\" is the last server; `down` keeps it and sends it nothing"
             )));
@@ -483,6 +508,25 @@ fn check_place(server: &Server) -> Result<(), Refusal> {
         ));
     }
     Ok(())
+}
+
+/// A server that is written takes its place as it is written.
+fn check_same(written: &Server, wanted: &Server) -> Result<(), Refusal> {
+    let other = [
+        ("backup", wanted.backup && !written.backup),
+        (
+            "priority",
+            wanted.priority != 0 && wanted.priority != written.priority,
+        ),
+        ("zone", wanted.zone.is_some() && wanted.zone != written.zone),
+    ];
+    match other.iter().find(|(_, other)| *other) {
+        Some((what, _)) => Err(Refusal::Conflict(format!(
+            "\"{}\" is written or found with another {what}, which cannot be changed here; add it without",
+            written.name
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The name of the server that a single address belongs to; of a server, its own.

@@ -92,6 +92,7 @@ impl Cluster {
             found,
             endpoints,
             departed,
+            begun,
         } = source;
         let entries = entries(servers, &found.lists, overlay.added());
         let names = entries.iter().filter(|e| is_name(e.server));
@@ -108,8 +109,9 @@ impl Cluster {
             );
         }
         let identities: HashSet<&Identity> = wanted.servers.iter().map(|w| &w.identity).collect();
-        // Beside servers that are at work, a new one begins slowly.
-        let beside = !endpoints.is_empty();
+        // Beside servers that are at work, a new one begins slowly; at the start all are new, however late their names resolve.
+        *begun |= found.is_settled();
+        let beside = *begun && !endpoints.is_empty();
         let mut known = std::mem::take(endpoints);
         departed.forget_old(now);
         for endpoint in departed.take(|identity| identities.contains(identity)) {

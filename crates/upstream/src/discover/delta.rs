@@ -47,6 +47,11 @@ impl Entries {
         self.0.values()
     }
 
+    /// With their keys.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Server)> {
+        self.0.iter()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

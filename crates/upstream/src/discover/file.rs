@@ -176,10 +176,11 @@ fn is_fresh(stamp: &Stamp) -> bool {
 
 fn read(path: &Path) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read the file: {error}");
-    let file = std::fs::File::open(path).map_err(wrong)?;
-    if !file.metadata().map_err(wrong)?.is_file() {
+    // Looked at before it is opened: a pipe would wait for a writer, for ever.
+    if !std::fs::metadata(path).map_err(wrong)?.is_file() {
         return Err("this is not a regular file".to_owned());
     }
+    let file = std::fs::File::open(path).map_err(wrong)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)

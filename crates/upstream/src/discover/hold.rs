@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use crate::clock::millis;
 
 /// A name that is said not to exist keeps its servers for so long.
-const MISSING_MS: u64 = 30_000;
+pub(super) const MISSING_MS: u64 = 30_000;
 /// Bounds of the time to the next look-up.
 const SOONEST: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_hours(1);
@@ -55,6 +55,22 @@ impl<T, const RECORDS: usize> Default for Held<T, RECORDS> {
 }
 
 impl<T: Ord, const RECORDS: usize> Held<T, RECORDS> {
+    /// With records that somebody has heard before.
+    pub(super) fn of(mut records: Vec<T>) -> Self {
+        records.sort_unstable();
+        records.truncate(RECORDS);
+        Self {
+            records,
+            ..Self::default()
+        }
+    }
+
+    /// That there are no records is believed.
+    pub(super) fn is_gone(&self, now: u64) -> bool {
+        self.missing_since
+            .is_some_and(|since| now.saturating_sub(since) >= MISSING_MS)
+    }
+
     /// In an order of their own.
     pub(super) fn records(&self) -> &[T] {
         &self.records

@@ -9,7 +9,7 @@ use narthex_config::model::ServerAddress;
 use tokio::sync::{Notify, watch};
 
 use super::follow::Task;
-use super::hold::{AGAIN, Answer, Held};
+use super::hold::{AGAIN, Answer, Held, MISSING_MS};
 use super::names::{Known, Names};
 use super::sink::{Sink, Skipped};
 use super::srv::{self, Place, Record};
@@ -26,7 +26,8 @@ pub(super) async fn run(names: Rc<Names>, name: ServerAddress, sink: Sink) {
 }
 
 async fn addresses(names: &Rc<Names>, host: &str, port: u16, mut sink: Sink) {
-    let mut known = names.follow(host);
+    let before: Vec<IpAddr> = sink.before().iter().map(|p| p.address.ip()).collect();
+    let mut known = names.follow(host, &before);
     loop {
         let now = known.borrow_and_update().clone();
         if now.answered {
@@ -76,14 +77,18 @@ struct Services {
     /// A target says something new.
     bell: Rc<Notify>,
     failing: Option<String>,
+    /// Another process has found servers: they stay until we have found them ourselves, or until then (monotonic ms).
+    before: Option<u64>,
 }
 
 impl Services {
     fn new(names: Rc<Names>, name: String, port: Option<u16>, sink: Sink) -> Self {
+        let before = (!sink.before().is_empty()).then(|| monotonic_ms().saturating_add(MISSING_MS));
         Self {
             names,
             name,
             port,
+            before,
             sink,
             records: Held::default(),
             targets: HashMap::new(),
@@ -126,7 +131,9 @@ impl Services {
         let failed = answer == Answer::Failed;
         let pause = self.records.take(answer, monotonic_ms());
         // A name server that fails does not say that there are no records.
-        let own = self.records.records().is_empty() && !failed;
+        let own = self.records.records().is_empty()
+            && !failed
+            && (self.before.is_none() || self.records.is_gone(monotonic_ms()));
         let mut wanted: Vec<String> = self
             .records
             .records()
@@ -141,6 +148,7 @@ impl Services {
         match self.records.records() {
             // Somebody is waiting for them.
             [] => pause.min(AGAIN),
+            _ if self.before.is_some() => pause.min(AGAIN),
             _ => pause,
         }
     }
@@ -155,7 +163,7 @@ impl Services {
         for host in wanted {
             let (names, bell) = (&self.names, &self.bell);
             self.targets.entry(host).or_insert_with_key(|host| {
-                let known = names.follow(host);
+                let known = names.follow(host, &[]);
                 let (mut heard, bell) = (known.clone(), Rc::clone(bell));
                 let ring = async move {
                     while heard.changed().await.is_ok() {
@@ -177,6 +185,14 @@ impl Services {
             .iter()
             .map(|(host, target)| (host.as_str(), target.known.borrow().clone()))
             .collect();
+        if self.waits(&known) {
+            let nowhere = known.values().find_map(|k| k.failing.clone());
+            if let Some(why) = self.failing.clone().or(nowhere) {
+                self.sink.lost(&why);
+            }
+            return;
+        }
+        self.before = None;
         if let (Some(port), true) = (self.port, self.is_standing_in()) {
             if let Some(own) = known.get(self.name.as_str()).filter(|k| k.answered) {
                 plain(&mut self.sink, own, port);
@@ -197,6 +213,21 @@ impl Services {
             None if known.values().all(|k| k.answered) => self.sink.well(),
             None => {}
         }
+    }
+}
+
+impl Services {
+    /// Is what another process has found better than what we have?
+    fn waits(&self, known: &HashMap<&str, Known>) -> bool {
+        let Some(until) = self.before else {
+            return false;
+        };
+        let now = monotonic_ms();
+        if known.is_empty() {
+            // A failure holds for ever, and what does not exist is believed after a while.
+            return !self.records.is_gone(now);
+        }
+        now < until && known.values().any(|k| k.addresses.is_empty())
     }
 }
 

@@ -72,23 +72,28 @@ impl Names {
         }
     }
 
-    /// What is known of a name, now and later. As long as the result lives, it is resolved again and again.
-    pub(super) fn follow(self: &Rc<Self>, host: &str) -> watch::Receiver<Known> {
+    /// What is known of a name, now and later. As long as the result lives, it is resolved again and again. `before` are the
+    /// addresses that another process has heard: they hold as our own would.
+    pub(super) fn follow(self: &Rc<Self>, host: &str, before: &[IpAddr]) -> watch::Receiver<Known> {
         let mut running = self.running.borrow_mut();
         if let Some(known) = running.get(host) {
             return known.subscribe();
         }
-        let (known, follower) = watch::channel(Known::default());
+        let (known, follower) = watch::channel(Known {
+            addresses: before.to_vec(),
+            ..Known::default()
+        });
         running.insert(host.to_owned(), known.clone());
         spawn_local(Rc::clone(self).resolve(host.to_owned(), known));
         follower
     }
 
     async fn resolve(self: Rc<Self>, host: String, known: watch::Sender<Known>) {
+        let (four, six) = known.borrow().addresses.iter().partition(|a| a.is_ipv4());
         let mut name = Name {
             host,
-            v4: Held::default(),
-            v6: Held::default(),
+            v4: Held::of(four),
+            v6: Held::of(six),
         };
         loop {
             let pause = name.look(&self, &known).await;

@@ -72,6 +72,14 @@ impl Sink {
         self.well();
     }
 
+    /// What the name stood for when somebody looked last: we ourselves, or another process.
+    pub(super) fn before(&self) -> Vec<Place> {
+        match (self.cluster.upgrade(), &self.origin) {
+            (Some(cluster), Origin::Name(name)) => cluster.places_of(name),
+            _ => Vec::new(),
+        }
+    }
+
     /// What a name stands for.
     pub(super) fn places(&mut self, places: Vec<Place>) {
         let (Some(cluster), Origin::Name(name)) = (self.cluster.upgrade(), &self.origin) else {

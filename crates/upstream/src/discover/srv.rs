@@ -60,12 +60,14 @@ pub(super) fn places<'a>(
     let mut priorities: Vec<u16> = usable().map(|r| r.priority).collect();
     priorities.sort_unstable();
     priorities.dedup();
+    let parts = usable().map(|r| (scaled(r.weight, heaviest), addresses(&r.target).len()));
+    let scale = scale(&parts.collect::<Vec<_>>());
     let mut places = Vec::new();
     for record in usable() {
         let step = priorities.partition_point(|p| *p < record.priority);
         let step = u8::try_from(step).unwrap_or(MAX_STEP).min(MAX_STEP);
         let found = addresses(&record.target);
-        let shared = scaled(record.weight, heaviest) / (found.len().max(1) as u32);
+        let shared = scaled(record.weight, heaviest) * scale / (found.len().max(1) as u32);
         places.extend(found.iter().map(|ip| Place {
             step,
             address: SocketAddr::new(*ip, record.port),
@@ -77,6 +79,18 @@ pub(super) fn places<'a>(
     let mut seen = HashSet::new();
     places.retain(|place| seen.insert(place.address));
     places
+}
+
+/// By what all weights (of a target, and its addresses) are to be multiplied so that each can be shared without a rest; the
+/// largest that there is room for, if none can.
+fn scale(parts: &[(u32, usize)]) -> u32 {
+    let heaviest = parts.iter().map(|(weight, _)| *weight).max().unwrap_or(1);
+    let most = (MAX_WEIGHT / heaviest.max(1)).max(1);
+    let even = |by: &u32| {
+        let rest = |(weight, of): &(u32, usize)| (*weight * by) as usize % (*of).max(1);
+        parts.iter().all(|part| rest(part) == 0)
+    };
+    (1..=most).find(even).unwrap_or(most)
 }
 
 /// Zero is "a very small chance of being chosen".
@@ -159,6 +173,38 @@ mod tests {
                 "0 10.0.0.1:80 500",
                 "0 10.0.0.2:80 500",
                 "0 10.0.0.3:80 500"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_small_weight_is_shared_too() {
+        let known = [
+            ("a.test", ips("10.0.0.1 fd00::1")),
+            ("b.test", ips("10.0.0.2")),
+            ("c.test", ips("10.0.0.3 10.0.0.4 10.0.0.5")),
+        ];
+        let records = ["a.test", "b.test", "c.test"].map(|target| record(0, 1, target, 80));
+        assert_eq!(
+            shown(&records, &known),
+            [
+                "0 10.0.0.1:80 3",
+                "0 10.0.0.2:80 6",
+                "0 10.0.0.3:80 2",
+                "0 10.0.0.4:80 2",
+                "0 10.0.0.5:80 2",
+                "0 [fd00::1]:80 3"
+            ]
+        );
+        let records = [record(0, 65_535, "a.test", 80), record(0, 0, "c.test", 80)];
+        assert_eq!(
+            shown(&records, &known),
+            [
+                "0 10.0.0.1:80 500",
+                "0 10.0.0.3:80 1",
+                "0 10.0.0.4:80 1",
+                "0 10.0.0.5:80 1",
+                "0 [fd00::1]:80 500"
             ]
         );
     }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use narthex_config::model::{Server, ServerAddress, Upstream};
 
 use super::Discovery;
+use super::srv::Place;
 
 mod file;
 mod services;
 use crate::cluster::Cluster;
+use crate::endpoint::State;
 use crate::fleet::Fleet;
 use crate::testkit::LONGEST;
 
@@ -285,6 +287,29 @@ fn every_address_is_a_server_and_changes_are_followed() {
     assert!(kept.name().contains("api.test:80"), "{}", kept.name());
 }
 
+/// At the start nobody is new: else the name that is resolved first would take the load of all.
+#[test]
+fn whose_name_is_resolved_last_has_its_whole_share() {
+    let mut config = named("u", &["one.test", "two.test"]);
+    let written = Server::new(
+        "127.0.0.9:80",
+        ServerAddress::parse("127.0.0.9:80").unwrap(),
+    );
+    config.servers.insert(0, written);
+    let (_fleet, clusters, dns, discovery) =
+        start(&[config], Behaviour::Addresses(ips("127.0.0.1"), 1));
+    assert!(discovery.wait_for_answers(LONGEST));
+    let states = || -> Vec<_> {
+        let members = &clusters[0].set().members;
+        members.iter().map(|m| m.endpoint.state()).collect()
+    };
+    assert_eq!(states(), [State::Up; 3]);
+    dns.does(Behaviour::Addresses(ips("127.0.0.1 127.0.0.2"), 1));
+    until("both have another address", || states().len() == 5);
+    let back = State::Returning;
+    assert_eq!(states(), [State::Up, State::Up, back, State::Up, back]);
+}
+
 #[test]
 fn op_05_a_failing_name_server_takes_no_server_away() {
     let (_fleet, clusters, dns, discovery) = start(
@@ -304,6 +329,55 @@ fn op_05_a_failing_name_server_takes_no_server_away() {
         assert_eq!(servers(&clusters[0]).len(), 2);
     }
     assert_eq!(clusters[0].version(), version);
+}
+
+/// As a process that takes over from one which has learnt `servers`.
+fn start_after(
+    servers: &[Upstream],
+    learnt: &[&str],
+    behaviour: Behaviour,
+) -> (Arc<Fleet>, Arc<Cluster>, NameServer, Discovery) {
+    let old = Fleet::new(1);
+    let before = old.reconcile(servers).remove(0);
+    let name = before.names().into_iter().next().unwrap();
+    let place = |text: &&str| Place {
+        weight: matches!(name, ServerAddress::Srv { .. }).then_some(6),
+        ..Place::plain(text.parse().unwrap())
+    };
+    before.resolved(&name, learnt.iter().map(place).collect());
+    let fleet = Fleet::new(1);
+    let cluster = fleet.reconcile(servers).remove(0);
+    assert_eq!(fleet.import(&old.export()), 0);
+    let dns = NameServer::start(behaviour);
+    fleet.resolve_at(&[dns.address]);
+    let discovery = Discovery::start(&fleet).unwrap();
+    (fleet, cluster, dns, discovery)
+}
+
+/// The new process has not heard of anybody yet, and the name server fails just then.
+#[test]
+fn op_05_an_upgrade_while_the_name_server_fails_takes_no_server_away() {
+    let both = ["127.0.0.1:80", "127.0.0.2:80"];
+    for behaviour in [
+        Behaviour::Code(2),
+        Behaviour::Code(3),
+        Behaviour::Addresses(Vec::new(), 1),
+    ] {
+        let config = [named("u", &["api.test"])];
+        let (_fleet, cluster, dns, discovery) = start_after(&config, &both, behaviour);
+        let version = cluster.version();
+        assert!(discovery.wait_for_answers(LONGEST));
+        let asked = dns.questions();
+        dns.does(Behaviour::Code(2));
+        until("it was asked again", || dns.questions() >= asked + 2);
+        assert_eq!(
+            (servers(&cluster), cluster.version()),
+            (both.map(str::to_owned).into(), version)
+        );
+        assert!(!cluster.sources()[0].up);
+        dns.does(Behaviour::Addresses(ips("127.0.0.2"), 1));
+        until("the answer is believed", || servers(&cluster) == both[1..]);
+    }
 }
 
 #[test]

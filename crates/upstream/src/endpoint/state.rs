@@ -50,6 +50,15 @@ impl Counts {
         }
     }
 
+    /// What was carried may be any number.
+    fn plus(self, more: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(more.requests),
+            failures: self.failures.saturating_add(more.failures),
+            connects: self.connects.saturating_add(more.connects),
+        }
+    }
+
     pub(crate) fn is_none(self) -> bool {
         self == Self::default()
     }
@@ -97,15 +106,20 @@ impl Endpoint {
         }
     }
 
-    /// Takes over what another process knew. For a server that nobody uses yet.
-    pub(crate) fn import(&self, state: &EndpointState) {
+    /// Takes over what another process knew. For a server that nobody uses yet. What checks said counts only if the server
+    /// is `checked` here, too: nobody else would ever take it back.
+    pub(crate) fn import(&self, state: &EndpointState, checked: bool) {
         let mut record = self.record();
         record.breaker.clone_from(&state.breaker);
         record.since = state.since;
         record.reason.clone_from(&state.reason);
         record.ejections = state.ejections;
         record.last_error.clone_from(&state.last_error);
-        let active = Active::from_bits(state.active);
+        let active = if checked {
+            Active::from_bits(state.active)
+        } else {
+            Active::Unchecked
+        };
         self.active.store(active as u8, Ordering::Relaxed);
         self.returned.store(state.returned, Ordering::Relaxed);
         // A trial under way is the other process's; when its time is over, one of ours may be made.
@@ -132,9 +146,11 @@ impl Endpoint {
             connects: connects.load(Ordering::Relaxed),
         };
         for core in &self.cores {
-            counts.requests += core.requests.load(Ordering::Relaxed);
-            counts.failures += core.failures.load(Ordering::Relaxed);
-            counts.connects += core.connects.load(Ordering::Relaxed);
+            counts = counts.plus(Counts {
+                requests: core.requests.load(Ordering::Relaxed),
+                failures: core.failures.load(Ordering::Relaxed),
+                connects: core.connects.load(Ordering::Relaxed),
+            });
         }
         counts
     }

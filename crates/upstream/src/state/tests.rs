@@ -1,10 +1,12 @@
 use std::net::SocketAddr;
 
-use narthex_config::model::{Eject, Server, ServerAddress, Upstream};
+use narthex_config::model::{Discover, Eject, Order, Server, ServerAddress, Upstream};
 use proptest::prelude::*;
 
 use super::*;
 use crate::clock::monotonic_ms;
+use crate::cluster::overlay::Edit;
+use crate::discover::delta::Delta;
 use crate::discover::srv::Place;
 use crate::endpoint::{Active, CoreCounters, Report};
 
@@ -52,7 +54,8 @@ fn requests(endpoint: &Endpoint, core: usize, times: usize) {
 
 #[test]
 fn an_ejected_server_stays_ejected_and_a_dead_one_dead() {
-    let upstreams = [upstream("a", &[1, 2, 3]), upstream("b", &[4])];
+    let mut upstreams = [upstream("a", &[1, 2, 3]), upstream("b", &[4])];
+    upstreams[0].health = Some(crate::testkit::health());
     let old = fleet(2, &upstreams);
     let cluster = old.named("a").unwrap();
     let eject = Eject::default();
@@ -97,6 +100,36 @@ fn found_servers_are_there_at_once() {
     assert_eq!(new.status()[0].endpoints.len(), 2);
 }
 
+/// A file that is just being written does not take its servers away, nor what is known of them.
+#[test]
+fn listed_servers_are_there_at_once() {
+    let listed = |path: &str| {
+        let mut upstream = upstream("a", &[1]);
+        let path = path.into();
+        upstream.discover.push(Discover::File { path });
+        upstream
+    };
+    let old = fleet(1, &[listed("/a.kdl")]);
+    let spec = old.named("a").unwrap().lists().remove(0);
+    let mut servers = upstream("", &[2, 3]).servers;
+    servers[1].weight = 9;
+    servers[1].zone = Some("z".to_owned());
+    let entries = servers.into_iter().zip(["k2", "k3"]);
+    let entries = entries.map(|(server, key)| (key.to_owned(), server));
+    let snapshot = Delta::Snapshot(entries.collect());
+    old.named("a").unwrap().found(&spec, snapshot.clone());
+    requests(&endpoint(&old, "a", 2), 0, 3);
+    let new = fleet(1, &[listed("/a.kdl")]);
+    let state = through_json(&old.export());
+    assert_eq!(new.import(&state), 0);
+    assert_eq!(new.status()[0].endpoints, old.status()[0].endpoints);
+    assert_eq!(new.named("a").unwrap().set().members[2].weight, 9);
+    let again = new.named("a").unwrap().found(&spec, snapshot);
+    assert!(!again.is_change(), "the list says what is known");
+    let other = fleet(1, &[listed("/b.kdl")]);
+    assert_eq!(other.import(&state), 2, "another file is another list");
+}
+
 #[test]
 fn what_nobody_knows_is_passed_over_and_what_is_missing_is_as_new() {
     let text = r#"{"later":1,"clusters":[{"name":"a","more":{},"servers":[{"address":"127.0.0.1:1","target":"127.0.0.1:1","mood":"good"}]}]}"#;
@@ -114,6 +147,74 @@ fn who_has_left_looks_after_nobody_and_still_shows_all() {
     assert_eq!(fleet.status().len(), 1);
 }
 
+/// The new configuration may have no check any more, and nobody to say that the server is well.
+#[test]
+fn what_a_check_said_is_forgotten_with_the_check() {
+    let mut checked = upstream("a", &[1, 2]);
+    checked.health = Some(crate::testkit::health());
+    let old = fleet(1, &[checked.clone()]);
+    let cluster = old.named("a").unwrap();
+    endpoint(&old, "a", 0).set_active(&cluster, Active::Gone, Some("connect: refused"));
+    for (new, state) in [(checked, "down"), (upstream("a", &[1, 2]), "up")] {
+        let new = fleet(1, &[new]);
+        new.import(&through_json(&old.export()));
+        assert_eq!(endpoint(&new, "a", 0).state().word(), state);
+    }
+}
+
+/// A server that the operator had changed, and that went from the file with the upgrade, is not changed when it comes back.
+#[test]
+fn what_is_said_of_a_server_goes_with_it() {
+    let change = |fleet: &Fleet, edit| fleet.named("a").unwrap().change(None, edit).unwrap();
+    let both = [upstream("a", &[1, 2, 3])];
+    let old = fleet(1, &both);
+    let set = Edit::Set {
+        server: "127.0.0.1:1".to_owned(),
+        weight: Some(7),
+        order: Some(Order::Drain),
+        lasts: None,
+    };
+    change(&old, set);
+    change(&old, Edit::Remove("127.0.0.1:2".to_owned()));
+    let state = through_json(&old.export());
+    let same = fleet(1, &both);
+    same.import(&state);
+    assert_eq!(same.named("a").unwrap().drift().len(), 3);
+    let without = fleet(1, &[upstream("a", &[3])]);
+    without.import(&state);
+    assert_eq!(without.named("a").unwrap().drift(), []);
+    without.reconcile(&both);
+    assert!(
+        without.status()[0]
+            .endpoints
+            .iter()
+            .all(|e| ["up", "returning"].contains(&e.state.word()))
+    );
+}
+
+/// Numbers and words that no process of ours has written.
+#[test]
+fn a_state_that_cannot_be_harms_nobody() {
+    let text = r#"{"clusters":[{"name":"a","changes":{"added":[{"name":"127.0.0.1:9","weight":0,"order":"ready"},
+        {"name":"127.0.0.1:8","weight":4294967295,"order":"drain"},{"name":"127.0.0.1:7","weight":1,"priority":200,"order":"ready"},
+        {"name":"nonsense","weight":1,"order":"ready"}],"laid":[{"name":"127.0.0.1:1","weight":4294967295,"order":"gone","until":18446744073709551615}]},
+        "servers":[{"address":"127.0.0.1:1","target":"127.0.0.1:1","active":255,"trial":255,"returned":18446744073709551615,
+        "breaker":{"series":4294967295,"length":18446744073709551615,"until":18446744073709551615},
+        "counts":{"requests":18446744073709551615,"failures":18446744073709551615,"connects":18446744073709551615},"ejections":18446744073709551615}]}]}"#;
+    let new = fleet(2, &[upstream("a", &[1])]);
+    new.import(&serde_json::from_str(text).unwrap());
+    let cluster = new.named("a").unwrap();
+    assert_eq!(cluster.drift(), []);
+    let endpoint = endpoint(&new, "a", 0);
+    requests(&endpoint, 0, 3);
+    for _ in 0..10 {
+        endpoint.failed(&cluster, Report::Timeout, true, monotonic_ms());
+    }
+    assert_eq!(endpoint.requests(), u64::MAX);
+    assert_eq!(new.status()[0].endpoints.len(), 1);
+    new.export();
+}
+
 proptest! {
     /// Whatever happened: the state after taking it over is the state, and so are the counts after the last ones.
     #[test]
@@ -122,7 +223,9 @@ proptest! {
         later in prop::collection::vec((0usize..5, 1usize..9), 0..10),
         cores in 1usize..9,
     ) {
-        let upstreams = [upstream("a", &[1, 2, 3, 4, 5])];
+        let mut checked = upstream("a", &[1, 2, 3, 4, 5]);
+        checked.health = Some(crate::testkit::health());
+        let upstreams = [checked];
         let old = fleet(2, &upstreams);
         let cluster = old.named("a").unwrap();
         for (at, what, when) in happened {

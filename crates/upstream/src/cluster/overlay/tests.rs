@@ -93,6 +93,86 @@ fn the_last_server_stays() {
     assert!(matches!(weight, Err(Refusal::Conflict(_))), "{weight:?}");
 }
 
+/// Of names the addresses count, and one that stands for nobody is nobody.
+#[test]
+fn the_last_address_stays() {
+    let named = |name: &str| Server::new(name, ServerAddress::parse(name).unwrap());
+    let file = [named("a.test:80"), named("gone.test:80")];
+    let addresses = |n: std::ops::RangeInclusive<u8>| -> Vec<(String, String)> {
+        let address = |n| {
+            (
+                format!("a.test:80 (10.0.0.{n}:80)"),
+                format!("10.0.0.{n}:80"),
+            )
+        };
+        n.map(address).collect()
+    };
+    let remove = |overlay: &mut Overlay, addresses: &[(String, String)], server: &str| {
+        let known = Known {
+            servers: &file,
+            addresses,
+        };
+        overlay.edit(known, Edit::Remove(server.to_owned()), 20)
+    };
+    let mut overlay = Overlay::default();
+    let whole = remove(&mut overlay, &addresses(1..=2), "a.test:80");
+    assert!(matches!(whole, Err(Refusal::Conflict(_))), "{whole:?}");
+    remove(&mut overlay, &addresses(1..=2), "10.0.0.1:80").unwrap();
+    for last in ["10.0.0.2:80", "a.test:80"] {
+        let last = remove(&mut overlay, &addresses(2..=2), last);
+        assert!(matches!(last, Err(Refusal::Conflict(_))), "{last:?}");
+    }
+    remove(&mut overlay, &addresses(2..=2), "gone.test:80").unwrap();
+}
+
+#[test]
+fn what_is_at_its_bound_can_still_be_changed_back() {
+    let file: Vec<Server> = (0..=MAX_CHANGES as u16)
+        .map(|n| {
+            let address: SocketAddr = ([10, 0, 0, 1], n + 1).into();
+            Server::new(address.to_string(), ServerAddress::Ip(address))
+        })
+        .collect();
+    let mut overlay = Overlay::default();
+    let mut order = |server: &Server, order| {
+        overlay.edit(known(&file), set(&server.name, None, Some(order)), 20)
+    };
+    for server in &file[1..] {
+        order(server, Order::Drain).unwrap();
+    }
+    let more = order(&file[0], Order::Drain);
+    assert!(matches!(more, Err(Refusal::Conflict(_))), "{more:?}");
+    order(&file[7], Order::Down).unwrap();
+    order(&file[7], Order::Ready).unwrap();
+    order(&file[0], Order::Drain).unwrap();
+    assert_eq!(overlay.drift().len(), MAX_CHANGES);
+}
+
+/// Rather than taking it and doing something else.
+#[test]
+fn a_server_that_comes_back_comes_back_as_it_is_written() {
+    let mut file = [server(1), server(2)];
+    file[0].priority = 3;
+    let mut overlay = Overlay::default();
+    overlay
+        .edit(known(&file), Edit::Remove("10.0.0.1:80".to_owned()), 20)
+        .unwrap();
+    let mut backup = server(1);
+    backup.backup = true;
+    let mut zoned = server(1);
+    zoned.zone = Some("z".to_owned());
+    let mut first = server(1);
+    first.priority = 1;
+    for other in [backup, zoned, first] {
+        let refused = overlay.edit(known(&file), Edit::Add(other), 20);
+        assert!(matches!(refused, Err(Refusal::Conflict(_))), "{refused:?}");
+    }
+    overlay
+        .edit(known(&file), Edit::Add(server(1)), 20)
+        .unwrap();
+    assert!(overlay.is_empty());
+}
+
 #[test]
 fn a_server_that_is_removed_can_be_added_again() {
     let file = [server(1), server(2)];
@@ -253,8 +333,8 @@ proptest! {
                 prop_assert_eq!(&overlay, &before, "a refused edit changes nothing");
             }
         }
-        let saved = serde_json::to_string(&overlay.save()).unwrap();
-        let back = Overlay::restore(&serde_json::from_str(&saved).unwrap());
+        let saved = serde_json::to_string(&overlay.save(&file)).unwrap();
+        let back = Overlay::restore(&serde_json::from_str(&saved).unwrap(), &file);
         prop_assert_eq!(&back, &overlay, "another process knows the same");
 
         let same = {

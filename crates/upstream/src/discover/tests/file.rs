@@ -100,6 +100,22 @@ fn a_file_that_is_gone_or_broken_takes_no_server_away() {
 }
 
 #[test]
+fn a_pipe_is_no_file_and_holds_nobody_up() {
+    let place = Place::new("file-pipe");
+    let mut mkfifo = std::process::Command::new("mkfifo");
+    assert!(
+        mkfifo
+            .arg(place.file("servers.kdl"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (cluster, _discovery) = follow(listed(&place.file("servers.kdl")));
+    let why = cluster.sources()[0].why.clone().unwrap();
+    assert_eq!(why, "this is not a regular file");
+}
+
+#[test]
 fn a_bad_entry_is_counted_and_the_others_are_taken() {
     let place = Place::new("file-entries");
     place.replace(

@@ -80,6 +80,37 @@ fn ports_weights_and_priorities_are_the_records() {
     });
 }
 
+/// The servers are never away between the records' answer and those of their targets.
+#[test]
+fn an_upgrade_takes_no_server_away() {
+    let learnt = ["127.0.0.1:8001"];
+    let records = vec![(10, 6, 8001, "a.api.test")];
+    let good = Behaviour::Services(records, NAMES.to_vec());
+    for (behaviour, up) in [
+        (good.clone(), true),
+        (Behaviour::Code(2), false),
+        (Behaviour::Code(3), false),
+        (
+            Behaviour::Services(vec![(10, 6, 8001, "gone.api.test")], Vec::new()),
+            false,
+        ),
+    ] {
+        let (_fleet, cluster, dns, discovery) = start_after(&[by_srv(None)], &learnt, behaviour);
+        let version = cluster.version();
+        assert!(discovery.wait_for_answers(LONGEST));
+        assert_eq!(cluster.sources()[0].up, up);
+        assert_eq!(members(&cluster), ["127.0.0.1:8001 6 0"]);
+        assert_eq!(cluster.version(), version);
+        dns.does(Behaviour::Services(
+            vec![(10, 6, 8002, "b.api.test")],
+            NAMES.to_vec(),
+        ));
+        if !up {
+            until("the answer is believed", || members(&cluster).len() == 2);
+        }
+    }
+}
+
 #[test]
 fn without_records_the_names_own_addresses_stand_in_if_a_port_is_written() {
     let own = Behaviour::Services(Vec::new(), NAMES.to_vec());

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod choice;
+mod churn;
 mod hedge;
 mod limits;
 mod pool;
