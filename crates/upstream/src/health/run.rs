@@ -35,9 +35,9 @@ const FILES_KEPT: u64 = 8;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// Checks under way.
-    under_way: usize,
+    pub(super) under_way: usize,
     /// Those of servers that are not known to be well.
-    doubtful: usize,
+    pub(super) doubtful: usize,
     /// Kept connections, unless the process has more descriptors to spare (`Fleet::checks_may_keep`).
     pub(super) kept: usize,
     /// How long, in milliseconds.

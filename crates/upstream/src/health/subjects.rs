@@ -511,6 +511,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_asks_nobody_earlier() {
+        let mut room = Room::new(4);
+        for id in room.due(0) {
+            room.answer(id, 0, true);
+        }
+        let (id, cluster) = (room.cluster.id(), Arc::clone(&room.cluster));
+        room.subjects.keep_only(&[Arc::clone(&cluster)], 1_000);
+        room.subjects.follow(id, Some(cluster), 1_000);
+        assert!(room.due(1_999).is_empty());
+        assert_eq!(room.due(2_000).len(), 4);
+    }
+
+    #[test]
     fn nothing_is_left_of_what_nobody_asks() {
         let mut room = Room::new(5);
         let id = room.cluster.id();
