@@ -244,11 +244,18 @@ fn a_chunked_answer_keeps_the_connection_too() {
     on_core(|| async {
         let chunks = vec!["4\r\nfi", "ne\r\n0", "\r\n\r\n"];
         let patient = Patient::with(After::KeepChunked, chunks);
-        let (_fleet, cluster, _) = checked(path("/"), [patient.address]);
+        let (_fleet, ..) = checked(patiently(), [patient.address]);
         until("it was asked often", || patient.asked().len() >= 20).await;
-        let lost = cluster.checked().1;
-        assert!(patient.connections() as u64 <= 2 + lost);
+        assert_eq!(patient.connections(), 1);
     });
+}
+
+/// Asked often, and not given up on a slow machine.
+fn patiently() -> HealthCheck {
+    HealthCheck {
+        timeout: Duration::from_secs(10),
+        ..path("/")
+    }
 }
 
 /// Room for one connection that is kept.
@@ -264,15 +271,14 @@ fn who_has_a_place_among_the_kept_keeps_it() {
     on_core(|| async {
         let patients = [0; 3].map(|_| Patient::with(After::Keep, vec!["fine"]));
         let addresses = patients.each_ref().map(|p| p.address);
-        let (_fleet, cluster, _) = checked_within(one_is_kept(), path("/"), addresses);
+        let (_fleet, ..) = checked_within(one_is_kept(), patiently(), addresses);
         until("all were asked often", || {
             patients.iter().all(|p| p.asked().len() >= 30)
         })
         .await;
-        let lost = cluster.checked().1 as usize;
         let mut connections = patients.each_ref().map(Patient::connections);
         connections.sort_unstable();
-        assert!(connections[0] <= 3 + lost, "{connections:?}");
+        assert!(connections[0] <= 3, "{connections:?}");
         assert!(connections[1] >= 29, "{connections:?}");
     });
 }
@@ -284,17 +290,16 @@ fn the_place_of_a_server_that_is_gone_is_free() {
             Patient::with(After::Keep, vec!["fine"]),
             Patient::with(After::Keep, vec!["fine"]),
         );
-        let (fleet, ..) = checked_within(one_is_kept(), path("/"), [first.address]);
+        let (fleet, ..) = checked_within(one_is_kept(), patiently(), [first.address]);
         until("it was asked", || first.asked().len() >= 5).await;
         let mut config = upstream("v", [second.address]);
-        config.health = Some(path("/"));
-        let cluster = fleet.reconcile(&[config]).remove(0);
+        config.health = Some(patiently());
+        fleet.reconcile(&[config]);
         fleet.forget_unused();
         until("its connection is closed", || first.open() == 0).await;
         until("the other was asked", || second.asked().len() >= 20).await;
-        let lost = cluster.checked().1 as usize;
         // The first answers may have come while the place was still taken.
-        assert!(second.connections() <= 5 + lost);
+        assert!(second.connections() <= 5);
     });
 }
 
