@@ -145,6 +145,7 @@ impl Engine {
         self.apply_log_level(&config);
         // The old one is dropped here, on the control thread, or with the last request that it serves.
         self.active = Active { config, runtime };
+        self.spare_for_checks();
         self.shared.memory().set_cap(memory);
         self.shared.fleet().forget_unused();
         Ok((changes, warnings))
@@ -183,6 +184,13 @@ impl Engine {
         self.metrics
             .successful
             .set_shared(i64::from(result.is_ok()));
+    }
+
+    /// Tells the health checks how many connections they may keep.
+    pub(crate) fn spare_for_checks(&self) {
+        let clients = self.active.config.connections_max;
+        let kept = limits::checks_kept(clients, self.open_files);
+        self.shared.fleet().checks_may_keep(kept);
     }
 
     fn apply_log_level(&self, config: &narthex_config::model::Config) {

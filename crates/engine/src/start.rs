@@ -167,6 +167,7 @@ impl Engine {
             handed_over: None,
             hurried: false,
         };
+        engine.spare_for_checks();
         if engine.predecessor.is_none() {
             engine.look_after_servers()?;
         }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
@@ -143,6 +143,8 @@ struct Inner {
 pub(crate) struct Checks {
     /// How far it is behind, in milliseconds.
     pub(crate) late_ms: AtomicU64,
+    /// Connections that it may keep.
+    pub(crate) may_keep: AtomicUsize,
 }
 
 /// Every upstream, keyed by name. One per process; outlives every reload.
@@ -296,6 +298,11 @@ impl Fleet {
     /// How far the health checks are behind their calendar, in milliseconds.
     pub fn checks_late_ms(&self) -> u64 {
         self.checks.late_ms.load(Ordering::Relaxed)
+    }
+
+    /// Health checks may keep so many connections, or an eighth of the open files if that is more.
+    pub fn checks_may_keep(&self, connections: usize) {
+        self.checks.may_keep.store(connections, Ordering::Relaxed);
     }
 
     /// All there is to see.

@@ -13,8 +13,8 @@ use std::task::Poll;
 use narthex_net::rt::{self, TaskKey};
 
 use super::probe::{Asked, ask};
-use super::schedule::{CheckId, jittered};
-use super::subjects::{Errand, Subjects};
+use super::schedule::CheckId;
+use super::subjects::{Errand, KEPT_FOR_MS, Subjects};
 use super::tally::Failure;
 use crate::clock::millis;
 use crate::fleet::{Changed, Fleet, Follower};
@@ -35,15 +35,17 @@ const FILES_KEPT: u64 = 8;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// Checks under way.
-    under_way: usize,
+    pub(super) under_way: usize,
     /// Those of servers that are not known to be well.
-    doubtful: usize,
-    /// Kept connections.
+    pub(super) doubtful: usize,
+    /// Kept connections, unless the process has more descriptors to spare (`Fleet::checks_may_keep`).
     pub(super) kept: usize,
+    /// How long, in milliseconds.
+    pub(super) kept_for: u64,
 }
 
 impl Bounds {
-    fn of_process() -> Self {
+    pub(super) fn of_process() -> Self {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         Self::of(files.unwrap_or(u64::MAX))
     }
@@ -55,6 +57,7 @@ impl Bounds {
             under_way,
             doubtful: under_way / 2,
             kept: share(FILES_KEPT),
+            kept_for: KEPT_FOR_MS,
         }
     }
 }
@@ -74,9 +77,13 @@ struct Checker {
 
 /// Asks every server of every upstream that wants checks. Runs on one core, for ever.
 pub async fn run_checks(fleet: Arc<Fleet>) {
-    let bounds = Bounds::of_process();
+    run_within(fleet, Bounds::of_process()).await;
+}
+
+/// The same, within these bounds.
+pub(super) async fn run_within(fleet: Arc<Fleet>, bounds: Bounds) {
     let checker = Rc::new(Checker {
-        subjects: RefCell::new(Subjects::new(bounds.kept)),
+        subjects: RefCell::new(Subjects::new(bounds.kept, bounds.kept_for)),
         bounds,
         under_way: Cell::new(0),
         doubtful: Cell::new(0),
@@ -138,6 +145,8 @@ impl Checker {
         let now = rt::now_ms();
         let mut due = Vec::new();
         let mut subjects = self.subjects.borrow_mut();
+        let spare = self.fleet.checks.may_keep.load(Ordering::Relaxed);
+        subjects.kept_max = self.bounds.kept.max(spare);
         let late = subjects.late(now);
         self.fleet.checks.late_ms.store(late, Ordering::Relaxed);
         let free = self.bounds.under_way.saturating_sub(self.under_way.get());
@@ -203,14 +212,12 @@ impl Drop for Turn {
         let asked = self.asked.take().unwrap_or_else(|| Asked {
             verdict: Err(Failure::Unwell("the check did not end".to_owned())),
             keep: None,
+            fresh: true,
         });
         let random = checker.random();
-        let sooner = checker
-            .subjects
-            .borrow_mut()
-            .ended(self.id, asked, rt::now_ms(), |pause| {
-                jittered(pause, random)
-            });
+        let mut subjects = checker.subjects.borrow_mut();
+        let sooner = subjects.ended(self.id, asked, rt::now_ms(), random);
+        drop(subjects);
         if was_full || sooner {
             checker.nudge();
         }
@@ -229,18 +236,13 @@ async fn check(checker: Rc<Checker>, errand: Errand) {
     let failed = |failure| Asked {
         verdict: Err(failure),
         keep: None,
+        fresh: true,
     };
     turn.asked = Some(match &*errand.question {
         Err(words) => failed(Failure::Unwell(words.clone())),
         Ok(question) => {
             let deadline = rt::now_ms().saturating_add(millis(key.health().timeout).max(1));
-            let answer = ask(
-                question,
-                &key.target,
-                &key.settings.dial,
-                errand.kept,
-                &connected,
-            );
+            let answer = ask(question, &key.target, &key.dial, errand.kept, &connected);
             match rt::timeout_at(deadline, answer).await {
                 Ok(asked) => asked,
                 Err(rt::Elapsed) if connected.get() => {

@@ -3,15 +3,40 @@
 //! Everything is O(log n), so that 20,000 servers cost no more per check than 20 do.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Number of something that is asked again and again.
 pub(super) type CheckId = u64;
+
+/// Hashes a [`CheckId`]: a number that we count up ourselves, which nobody outside can choose.
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+/// See [`IdHasher`].
+pub(super) type Ids = BuildHasherDefault<IdHasher>;
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The table looks at the highest bits, too.
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 /// What is due when. Each entry stands in it at most once.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     by_time: BTreeSet<(u64, CheckId)>,
-    times: HashMap<CheckId, u64>,
+    times: HashMap<CheckId, u64, Ids>,
 }
 
 impl Schedule {
@@ -63,10 +88,10 @@ impl Schedule {
     }
 }
 
-/// `interval`, a tenth more or less.
-pub(super) fn jittered(interval: u64, random: u64) -> u64 {
-    let tenth = interval / 10;
-    (interval - tenth).saturating_add(random % (2 * tenth + 1))
+/// `time`, one `part`th of it more or less.
+pub(super) fn varied(time: u64, part: u64, random: u64) -> u64 {
+    let most = time / part;
+    (time - most).saturating_add(random % (2 * most + 1))
 }
 
 #[cfg(test)]
@@ -83,10 +108,10 @@ mod tests {
 
     #[test]
     fn jitter_is_a_tenth() {
-        let all: Vec<_> = (0..1000).map(|random| jittered(2_000, random)).collect();
+        let all: Vec<_> = (0..1000).map(|random| varied(2_000, 10, random)).collect();
         assert_eq!(all.iter().min(), Some(&1_800));
         assert_eq!(all.iter().max(), Some(&2_200));
-        assert_eq!(jittered(5, 7), 5);
+        assert_eq!(varied(5, 10, 7), 5);
     }
 
     #[test]
@@ -176,7 +201,7 @@ mod tests {
                         prop_assert!(gap <= interval + interval / 10 + step, "{} after {}", now, before);
                     }
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    schedule.put(*id, now + jittered(interval, random >> 33));
+                    schedule.put(*id, now + varied(interval, 10, random >> 33));
                 }
             }
             prop_assert_eq!(last.len() as u64, servers);

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use narthex_config::model::{HealthCheck, ServerAddress};
-use narthex_net::dial::Target;
+use narthex_net::dial::{DialOptions, Target};
 use narthex_net::stream::Stream;
 
 use super::judge::Asker;
 use super::probe::{Asked, Question};
-use super::schedule::{CheckId, Schedule};
+use super::schedule::{CheckId, Ids, Schedule, varied};
 use crate::clock::millis;
 use crate::cluster::{Cluster, Settings};
 use crate::endpoint::Endpoint;
 
 /// No check runs more often, in milliseconds.
 const INTERVAL_MIN_MS: u64 = 10;
-/// A kept connection is renewed every so many questions: a server must accept, too.
-const USES: u32 = 16;
+/// A kept connection is renewed when it is as old as this, in milliseconds, a quarter more or less: a server must accept, too.
+pub(super) const KEPT_FOR_MS: u64 = 60_000;
 /// First questions that come together: so many in a millisecond, so that a start with many servers is no burst.
 const FIRST_PER_MS: u64 = 10;
 
@@ -29,12 +29,13 @@ pub(super) struct Key {
     pub(super) target: Target,
     /// What `Host` says where the configuration does not say it.
     host: String,
-    pub(super) settings: Arc<Settings>,
+    pub(super) dial: DialOptions,
+    proxy_protocol: Option<u8>,
     health: HealthCheck,
 }
 
 impl Key {
-    fn new(endpoint: &Endpoint, settings: &Arc<Settings>, health: &HealthCheck) -> Self {
+    fn new(endpoint: &Endpoint, settings: &Settings, health: &HealthCheck) -> Self {
         let mut target = endpoint.target().clone();
         if let (Target::Tcp(address), Some(port)) = (&mut target, health.port) {
             address.set_port(port);
@@ -42,7 +43,13 @@ impl Key {
         Self {
             target,
             host: host_of(endpoint),
-            settings: Arc::clone(settings),
+            // A connection that is asked all the time, and closed when no answer comes, needs no watch of the kernel's.
+            dial: DialOptions {
+                source: settings.dial.source,
+                mark: settings.dial.mark,
+                ..DialOptions::default()
+            },
+            proxy_protocol: settings.proxy_protocol,
             health: health.clone(),
         }
     }
@@ -57,7 +64,7 @@ impl Key {
         (
             (&self.target, &self.host, &health.probe, health.reuse),
             (health.interval, health.recovery, health.timeout),
-            (&self.settings.dial, self.settings.proxy_protocol),
+            (&self.dial, self.proxy_protocol),
         )
     }
 }
@@ -91,8 +98,11 @@ struct Subject {
     question: Rc<Result<Question, String>>,
     askers: Vec<Asker>,
     kept: Option<Stream>,
-    /// Questions asked on the present connection.
-    uses: u32,
+    /// It has a place among the kept connections. The place stays its own while it is asked: else those that must connect
+    /// would take it meanwhile, and nobody would keep anything for long.
+    has_place: bool,
+    /// When the present connection is to be renewed.
+    renew_at: u64,
     /// It is being asked now.
     asking: bool,
     asked_at: u64,
@@ -114,27 +124,31 @@ pub(super) struct Subjects {
     pub(super) well: Schedule,
     /// When the others are.
     pub(super) doubtful: Schedule,
-    by_id: HashMap<CheckId, Subject>,
+    by_id: HashMap<CheckId, Subject, Ids>,
     by_key: HashMap<Rc<Key>, CheckId>,
     /// By cluster, then by endpoint.
     clusters: HashMap<u64, HashMap<u64, CheckId>>,
+    /// Places taken by kept connections, and how many there are.
     kept: usize,
-    kept_max: usize,
+    pub(super) kept_max: usize,
+    kept_for: u64,
     last_id: CheckId,
     /// First questions placed, and since when.
     first: (u64, u64),
 }
 
 impl Subjects {
-    pub(super) fn new(kept_max: usize) -> Self {
+    /// `kept_for`: so long a connection is kept, in milliseconds, a quarter more or less.
+    pub(super) fn new(kept_max: usize, kept_for: u64) -> Self {
         Self {
             well: Schedule::default(),
             doubtful: Schedule::default(),
-            by_id: HashMap::new(),
+            by_id: HashMap::default(),
             by_key: HashMap::new(),
             clusters: HashMap::new(),
             kept: 0,
             kept_max,
+            kept_for,
             last_id: 0,
             first: (0, 0),
         }
@@ -192,7 +206,7 @@ impl Subjects {
             self.well.remove(subject);
             self.doubtful.remove(subject);
             if let Some(gone) = self.by_id.remove(&subject) {
-                self.kept -= usize::from(gone.kept.is_some());
+                self.kept -= usize::from(gone.has_place);
                 self.by_key.remove(&gone.key);
             }
         }
@@ -209,12 +223,7 @@ impl Subjects {
         self.last_id += 1;
         let id = self.last_id;
         let health = &key.health;
-        let question = Question::new(
-            &health.probe,
-            &key.host,
-            key.settings.proxy_protocol,
-            health.reuse,
-        );
+        let question = Question::new(&health.probe, &key.host, key.proxy_protocol, health.reuse);
         let at = self.first_question(now, interval(&key));
         let key = Rc::new(key);
         self.by_key.insert(Rc::clone(&key), id);
@@ -223,7 +232,8 @@ impl Subjects {
             question: Rc::new(question),
             askers: vec![asker],
             kept: None,
-            uses: 0,
+            has_place: false,
+            renew_at: 0,
             asking: false,
             asked_at: 0,
         };
@@ -254,14 +264,7 @@ impl Subjects {
         let subject = self.by_id.get_mut(&id)?;
         subject.asking = true;
         subject.asked_at = now;
-        let mut kept = subject.kept.take();
-        self.kept -= usize::from(kept.is_some());
-        if subject.uses >= USES {
-            kept = None;
-        }
-        if kept.is_none() {
-            subject.uses = 0;
-        }
+        let kept = subject.kept.take().filter(|_| now < subject.renew_at);
         Some(Errand {
             id,
             key: Rc::clone(&subject.key),
@@ -271,15 +274,9 @@ impl Subjects {
         })
     }
 
-    /// A check has ended: what it says, and when the next one is; `jitter` varies a pause. Says whether somebody is to be
+    /// A check has ended: what it says, and when the next one is; `random` varies the pauses. Says whether somebody is to be
     /// asked earlier than was planned.
-    pub(super) fn ended(
-        &mut self,
-        id: CheckId,
-        asked: Asked,
-        now: u64,
-        jitter: impl FnOnce(u64) -> u64,
-    ) -> bool {
+    pub(super) fn ended(&mut self, id: CheckId, asked: Asked, now: u64, random: u64) -> bool {
         let Some(subject) = self.by_id.get_mut(&id) else {
             // Nobody wants to know any more.
             return false;
@@ -300,13 +297,14 @@ impl Subjects {
             }
         }
         let well = subject.is_well();
-        if let Some(stream) = asked.keep
-            && well
-            && self.kept < self.kept_max
-        {
-            self.kept += 1;
-            subject.uses += 1;
-            subject.kept = Some(stream);
+        let others = self.kept - usize::from(subject.has_place);
+        subject.kept = asked.keep.filter(|_| well && others < self.kept_max);
+        subject.has_place = subject.kept.is_some();
+        self.kept = others + usize::from(subject.has_place);
+        if asked.fresh {
+            // Those that were connected together are not renewed together.
+            subject.renew_at =
+                now.saturating_add(varied(self.kept_for, 4, random.rotate_right(32)));
         }
         // A first check is as early as can be, and the first word of a server that has not answered well yet comes soon.
         let pause = if well {
@@ -314,7 +312,7 @@ impl Subjects {
         } else {
             recovery(&subject.key)
         };
-        let at = now.saturating_add(jitter(pause));
+        let at = now.saturating_add(varied(pause, 10, random));
         let earlier = {
             let (calendar, other) = if well {
                 (&mut self.well, &mut self.doubtful)
@@ -382,6 +380,9 @@ mod tests {
     use crate::health::tally::Failure;
     use crate::testkit::upstream;
 
+    /// Makes pauses of 500 and 2,000 ms neither shorter nor longer.
+    const EVEN: u64 = 20_250;
+
     /// An upstream that is asked about on a clock of our own.
     struct Room {
         subjects: Subjects,
@@ -393,7 +394,7 @@ mod tests {
             let mut config = upstream("u", (1..=servers).map(|n| ([127, 0, 0, n], 80).into()));
             config.health = Some(HealthCheck::new("/"));
             let cluster = Fleet::new(1).reconcile(&[config]).remove(0);
-            let mut subjects = Subjects::new(9);
+            let mut subjects = Subjects::new(9, KEPT_FOR_MS);
             subjects.follow(cluster.id(), Some(Arc::clone(&cluster)), 0);
             Self { subjects, cluster }
         }
@@ -415,8 +416,9 @@ mod tests {
                     Err(Failure::Unwell(String::new()))
                 },
                 keep: None,
+                fresh: true,
             };
-            self.subjects.ended(id, asked, now, |pause| pause);
+            self.subjects.ended(id, asked, now, EVEN);
         }
 
         fn all_are(&self, active: Active) -> bool {
@@ -493,7 +495,7 @@ mod tests {
 
     #[test]
     fn first_questions_of_many_are_spread() {
-        let mut subjects = Subjects::new(9);
+        let mut subjects = Subjects::new(9, KEPT_FOR_MS);
         let times: Vec<u64> = (0..30_000)
             .map(|_| subjects.first_question(7, 2_000))
             .collect();
@@ -506,6 +508,19 @@ mod tests {
             5_000,
             "later: at once"
         );
+    }
+
+    #[test]
+    fn a_reload_asks_nobody_earlier() {
+        let mut room = Room::new(4);
+        for id in room.due(0) {
+            room.answer(id, 0, true);
+        }
+        let (id, cluster) = (room.cluster.id(), Arc::clone(&room.cluster));
+        room.subjects.keep_only(&[Arc::clone(&cluster)], 1_000);
+        room.subjects.follow(id, Some(cluster), 1_000);
+        assert!(room.due(1_999).is_empty());
+        assert_eq!(room.due(2_000).len(), 4);
     }
 
     #[test]

@@ -81,14 +81,16 @@ pub(super) struct Body {
     at: At,
     line: Vec<u8>,
     trailers: usize,
-    /// The first bytes of the data, at most [`WINDOW`].
+    /// So many bytes of the data are looked at.
+    window: usize,
+    /// They, as far as they have come.
     pub(super) data: Vec<u8>,
     /// Bytes came after the end.
     pub(super) surplus: bool,
 }
 
 impl Body {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing, window: usize) -> Self {
         Self {
             at: match framing {
                 Framing::Length(0) => At::Done,
@@ -98,6 +100,7 @@ impl Body {
             },
             line: Vec::new(),
             trailers: 0,
+            window,
             data: Vec::new(),
             surplus: false,
         }
@@ -110,7 +113,16 @@ impl Body {
 
     /// Has all been seen that is looked at?
     pub(super) fn is_enough(&self) -> bool {
-        self.is_done() || self.data.len() >= WINDOW
+        self.is_done() || self.data.len() >= self.window
+    }
+
+    /// Has it an end of its own, which may be within so many bytes?
+    pub(super) fn is_short(&self, most: usize) -> bool {
+        match self.at {
+            At::Data(left) | At::Chunk(left) => left <= most as u64,
+            At::Open => false,
+            At::Done | At::Size | At::ChunkEnd | At::Trailer => true,
+        }
     }
 
     /// May the connection's end be the body's?
@@ -158,7 +170,7 @@ impl Body {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = WINDOW.saturating_sub(self.data.len()).min(bytes.len());
+        let room = self.window.saturating_sub(self.data.len()).min(bytes.len());
         self.data
             .extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
@@ -222,7 +234,7 @@ mod tests {
     use super::*;
 
     fn read(framing: Framing, text: &[u8], step: usize) -> Result<Body, &'static str> {
-        let mut body = Body::new(framing);
+        let mut body = Body::new(framing, WINDOW);
         for part in text.chunks(step.max(1)) {
             body.take(part)?;
         }

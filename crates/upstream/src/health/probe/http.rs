@@ -1,16 +1,17 @@
 //! The check of a path: a request, and a response whose status, and perhaps whose body, must be right.
 
 use std::fmt::Write;
+use std::io;
 
 use narthex_config::model::HttpProbe;
 use narthex_net::stream::Stream;
 
-use super::body::{Body, Matcher};
+use super::body::{Body, Matcher, WINDOW};
 use super::head::{Answer, Framing, HEAD_MAX, Head, parse};
-use super::{Ended, lost, send};
+use super::{Ended, lost, receive, send};
 
 /// A body without meaning is read up to here, so that the connection can be kept.
-const READ_THROUGH: u64 = 64 << 10;
+const READ_THROUGH: usize = 64 << 10;
 
 /// What is sent, and what is to come.
 #[derive(Debug)]
@@ -40,30 +41,94 @@ impl Question {
             // It may have answered before it closed, but not to this question.
             return Ended::Died(lost(&error));
         }
-        let mut reader = Reader::default();
-        let answer = match reader.head(stream).await {
-            Ok(answer) => answer,
-            Err(ended) => return ended,
+        let mut held = Held::default();
+        let answered = loop {
+            match receive(stream, |came| self.look(&mut held, came)).await {
+                Ok(None) => {}
+                Ok(Some(answered)) => break answered,
+                Err(ended) => return ended,
+            }
         };
-        if !self.is_good(answer.status) {
-            return Ended::Bad(format!("status {}", answer.status));
-        }
-        let framing = if self.is_head {
-            Framing::Length(0)
-        } else {
-            answer.framing
-        };
-        let mut body = Body::new(framing);
-        if let Err(words) = body.take(reader.rest(answer.length)) {
-            return Ended::Bad(words.to_owned());
-        }
+        let (answer, mut body) = answered;
         match &self.body {
             Some(matcher) => self.match_body(stream, &mut body, matcher, answer).await,
             None => Ended::Good {
                 clean: self.reuse
                     && answer.persistent
-                    && Self::read_through(stream, &mut body, framing).await,
+                    && Self::read_through(stream, &mut body).await,
             },
+        }
+    }
+
+    /// Looks at what came. `None`: more of the head is to come.
+    fn look(
+        &self,
+        held: &mut Held,
+        came: io::Result<&[u8]>,
+    ) -> Result<Option<(Answer, Body)>, Ended> {
+        let bad = |words: &str| Err(Ended::Bad(words.to_owned()));
+        let came = match came {
+            Ok([]) if held.begun => return bad("the connection ended inside the response head"),
+            Ok([]) => {
+                let words = "the connection ended before the response";
+                return Err(Ended::Died(words.to_owned()));
+            }
+            Ok(came) => came,
+            Err(error) if held.begun => return Err(Ended::Bad(lost(&error))),
+            Err(error) => return Err(Ended::Died(lost(&error))),
+        };
+        held.begun = true;
+        // An answer that comes at once is not copied.
+        if held.bytes.is_empty() {
+            return self.answered(came).map(|found| {
+                found
+                    .map_err(|rest| held.bytes.extend_from_slice(rest))
+                    .ok()
+            });
+        }
+        held.bytes.extend_from_slice(came);
+        match self.answered(&held.bytes)? {
+            Ok(found) => Ok(Some(found)),
+            Err(rest) => {
+                let done = held.bytes.len() - rest.len();
+                held.bytes.drain(..done);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The head of the answer, after the interim ones, and what there is of its body; or what is left of the bytes while it is
+    /// not whole.
+    fn answered<'a>(&self, mut bytes: &'a [u8]) -> Result<Result<(Answer, Body), &'a [u8]>, Ended> {
+        let bad = |words: &str| Ended::Bad(words.to_owned());
+        loop {
+            let answer = match parse(bytes).map_err(bad)? {
+                Head::Partial if bytes.len() >= HEAD_MAX => {
+                    return Err(bad("the response head is too long"));
+                }
+                Head::Partial => return Ok(Err(bytes)),
+                Head::Interim(length) => {
+                    bytes = bytes.get(length..).unwrap_or_default();
+                    continue;
+                }
+                Head::Final(answer) => answer,
+            };
+            if !self.is_good(answer.status) {
+                return Err(Ended::Bad(format!("status {}", answer.status)));
+            }
+            let window = if self.body.is_some() { WINDOW } else { 0 };
+            let mut body = Body::new(self.framing(answer), window);
+            body.take(bytes.get(answer.length..).unwrap_or_default())
+                .map_err(bad)?;
+            return Ok(Ok((answer, body)));
+        }
+    }
+
+    fn framing(&self, answer: Answer) -> Framing {
+        if self.is_head {
+            Framing::Length(0)
+        } else {
+            answer.framing
         }
     }
 
@@ -81,7 +146,6 @@ impl Question {
         answer: Answer,
     ) -> Ended {
         const MISSING: &str = "the body does not have what is expected";
-        let mut buffer = [0u8; 2048];
         loop {
             let enough = body.is_enough();
             if matcher.is_in(&body.data, enough) {
@@ -92,89 +156,48 @@ impl Question {
             if enough {
                 return Ended::Bad(MISSING.to_owned());
             }
-            match stream.recv(&mut buffer).await {
+            let more = receive(stream, |came| match came {
+                Ok(came) => body.take(came).map(|()| came.len()).map_err(str::to_owned),
+                Err(error) => Err(lost(&error)),
+            });
+            match more.await {
                 Ok(0) if body.ends_with_connection() && matcher.is_in(&body.data, true) => {
                     return Ended::Good { clean: false };
                 }
                 Ok(0) if body.ends_with_connection() => return Ended::Bad(MISSING.to_owned()),
                 Ok(0) => return Ended::Bad("the connection ended inside the body".to_owned()),
-                Ok(n) => {
-                    if let Err(words) = body.take(buffer.get(..n).unwrap_or_default()) {
-                        return Ended::Bad(words.to_owned());
-                    }
-                }
-                Err(error) => return Ended::Bad(lost(&error)),
+                Ok(_) => {}
+                Err(words) => return Ended::Bad(words),
             }
         }
     }
 
-    /// Reads a body of known, small length to its end. What goes wrong here is the connection's matter, not the server's: it
+    /// Reads a small body to its end. What goes wrong here is the connection's matter, not the server's: it
     /// has answered.
-    async fn read_through(stream: &Stream, body: &mut Body, framing: Framing) -> bool {
-        if !matches!(framing, Framing::Length(n) if n <= READ_THROUGH) {
-            return false;
-        }
-        let mut buffer = [0u8; 2048];
+    async fn read_through(stream: &Stream, body: &mut Body) -> bool {
+        let mut left = READ_THROUGH;
         while !body.is_done() {
-            match stream.recv(&mut buffer).await {
-                Ok(0) | Err(_) => return false,
-                Ok(n) => {
-                    if body.take(buffer.get(..n).unwrap_or_default()).is_err() {
-                        return false;
-                    }
-                }
+            if !body.is_short(left) {
+                return false;
             }
+            let more = receive(stream, |came| {
+                let came = came.ok().filter(|came| body.take(came).is_ok())?;
+                (!came.is_empty()).then_some(came.len())
+            });
+            let Some(more) = more.await else {
+                return false;
+            };
+            left = left.saturating_sub(more);
         }
         !body.surplus
     }
 }
 
-/// The bytes of a response as they come.
+/// What has come of an answer whose head is not whole.
 #[derive(Default)]
-struct Reader {
+struct Held {
     bytes: Vec<u8>,
-}
-
-impl Reader {
-    /// The head of the answer, after the interim ones.
-    async fn head(&mut self, stream: &Stream) -> Result<Answer, Ended> {
-        let bad = |words: &str| Ended::Bad(words.to_owned());
-        let mut buffer = [0u8; 2048];
-        let mut begun = false;
-        loop {
-            match parse(&self.bytes).map_err(bad)? {
-                Head::Partial if self.bytes.len() >= HEAD_MAX => {
-                    return Err(bad("the response head is too long"));
-                }
-                Head::Partial => {}
-                Head::Interim(length) => {
-                    self.bytes.drain(..length);
-                    continue;
-                }
-                Head::Final(answer) => return Ok(answer),
-            }
-            match stream.recv(&mut buffer).await {
-                Ok(0) if !begun => {
-                    return Err(Ended::Died(
-                        "the connection ended before the response".to_owned(),
-                    ));
-                }
-                Ok(0) => return Err(bad("the connection ended inside the response head")),
-                Ok(n) => {
-                    begun = true;
-                    self.bytes
-                        .extend_from_slice(buffer.get(..n).unwrap_or_default());
-                }
-                Err(error) if begun => return Err(Ended::Bad(lost(&error))),
-                Err(error) => return Err(Ended::Died(lost(&error))),
-            }
-        }
-    }
-
-    /// What came after the head.
-    fn rest(&self, head: usize) -> &[u8] {
-        self.bytes.get(head..).unwrap_or_default()
-    }
+    begun: bool,
 }
 
 fn head(probe: &HttpProbe, host: &str, reuse: bool) -> Result<Vec<u8>, String> {

@@ -13,9 +13,13 @@ use std::io;
 
 use narthex_config::model::Probe;
 use narthex_net::dial::{DialOptions, Target, dial};
+use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
 use super::tally::Failure;
+
+/// Bytes received at once.
+const RECEIVE_MAX: usize = 16 << 10;
 
 /// What is asked of a server, ready to be sent.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub(super) struct Asked {
     pub(super) verdict: Result<(), Failure>,
     /// The connection, if another question may be asked on it.
     pub(super) keep: Option<Stream>,
+    /// It was made for this question.
+    pub(super) fresh: bool,
 }
 
 impl Question {
@@ -96,7 +102,7 @@ pub(super) async fn ask(
         connected.set(true);
         match question.exchange(&stream, false).await {
             Ended::Died(_) => connected.set(false),
-            ended => return Asked::new(ended, stream),
+            ended => return Asked::new(ended, stream, false),
         }
     }
     let stream = match dial(target, options).await {
@@ -105,16 +111,17 @@ pub(super) async fn ask(
             return Asked {
                 verdict: Err(Failure::Unreachable(format!("connect: {error}"))),
                 keep: None,
+                fresh: true,
             };
         }
     };
     connected.set(true);
     let ended = question.exchange(&stream, true).await;
-    Asked::new(ended, stream)
+    Asked::new(ended, stream, true)
 }
 
 impl Asked {
-    fn new(ended: Ended, stream: Stream) -> Self {
+    fn new(ended: Ended, stream: Stream, fresh: bool) -> Self {
         let (verdict, keep) = match ended {
             Ended::Good { clean } => (Ok(()), clean && is_fit(&stream)),
             Ended::Bad(words) | Ended::Died(words) => (Err(Failure::Unwell(words)), false),
@@ -122,6 +129,7 @@ impl Asked {
         Self {
             verdict,
             keep: keep.then_some(stream),
+            fresh,
         }
     }
 }
@@ -135,6 +143,25 @@ fn is_fit(stream: &Stream) -> bool {
 /// In the words of a check.
 fn lost(error: &io::Error) -> String {
     format!("connection lost: {error}")
+}
+
+/// Waits for bytes, and shows them to `take`: none is the end. They are received into the core's buffer, so that a check which
+/// waits holds no memory for its answer.
+async fn receive<T>(stream: &Stream, mut take: impl FnMut(io::Result<&[u8]>) -> T) -> T {
+    loop {
+        stream.readable().await;
+        let taken = scratch::with(|buffer| {
+            let buffer = buffer.get_mut(..RECEIVE_MAX).unwrap_or_default();
+            match stream.try_recv(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+                Err(error) => Some(take(Err(error))),
+                Ok(n) => Some(take(Ok(buffer.get(..n).unwrap_or_default()))),
+            }
+        });
+        if let Some(taken) = taken {
+            return taken;
+        }
+    }
 }
 
 /// Sends the greeting and the question, in one system call if there is no greeting.

@@ -3,7 +3,7 @@
 use narthex_config::model::TcpProbe;
 use narthex_net::stream::Stream;
 
-use super::{Ended, lost, send};
+use super::{Ended, lost, receive, send};
 
 /// What is sent, and what is to come.
 #[derive(Debug)]
@@ -26,18 +26,20 @@ impl Question {
         if let Err(error) = send(stream, greeting, &self.send).await {
             return Ended::Died(lost(&error));
         }
-        let mut buffer = [0u8; 1024];
         let mut rest = self.expect.as_slice();
         while !rest.is_empty() {
-            let n = match stream.recv(&mut buffer).await {
-                Ok(0) => return Ended::Bad("the connection ended before the answer".to_owned()),
-                Ok(n) => n,
-                Err(error) => return Ended::Bad(lost(&error)),
-            };
-            let came = buffer.get(..n.min(rest.len())).unwrap_or_default();
-            match rest.strip_prefix(came) {
-                Some(left) => rest = left,
-                None => return Ended::Bad("the answer is not what is expected".to_owned()),
+            let left = receive(stream, |came| match came {
+                Ok([]) => Err("the connection ended before the answer".to_owned()),
+                Ok(came) => {
+                    let came = came.get(..rest.len()).unwrap_or(came);
+                    let left = rest.strip_prefix(came);
+                    left.ok_or_else(|| "the answer is not what is expected".to_owned())
+                }
+                Err(error) => Err(lost(&error)),
+            });
+            match left.await {
+                Ok(left) => rest = left,
+                Err(words) => return Ended::Bad(words),
             }
         }
         Ended::Good { clean: false }
