@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
-use crate::cluster::found::SavedName;
+use crate::cluster::found::{SavedList, SavedName};
 use crate::cluster::overlay::SavedChanges;
 use crate::endpoint::Endpoint;
 use crate::endpoint::state::{Counts, EndpointState};
@@ -28,6 +28,8 @@ pub(crate) struct ClusterState {
     name: String,
     /// The last answers of name servers.
     pub(crate) names: Vec<SavedName>,
+    /// What lists of servers said last.
+    lists: Vec<SavedList>,
     pub(crate) servers: Vec<EndpointState>,
     /// What the operator has changed.
     changes: SavedChanges,
@@ -119,6 +121,7 @@ fn export(cluster: &Cluster) -> ClusterState {
     ClusterState {
         name: cluster.name().to_owned(),
         names: cluster.save_names(),
+        lists: cluster.save_lists(),
         changes: cluster.save_changes(),
         servers: set.members.iter().map(|m| m.endpoint.export()).collect(),
     }
@@ -126,6 +129,10 @@ fn export(cluster: &Cluster) -> ClusterState {
 
 /// Gives the number of servers that are not there.
 fn import(cluster: &Cluster, state: &ClusterState) -> usize {
+    // A list may have names.
+    for list in &state.lists {
+        cluster.restore_list(list);
+    }
     for name in &state.names {
         cluster.restore_name(name);
     }

@@ -72,10 +72,14 @@ impl Consul {
         });
     }
 
-    /// What it does from now on; questions that wait are cut off.
+    /// What it does from now on, with questions that wait, too.
     pub fn mood(&self, mood: Mood) {
+        let silent = mood == Mood::Silent;
         self.inside.change(|state| state.mood = mood);
-        self.inside.cut();
+        // Nobody can tell such a question from one for which nothing happens.
+        if silent {
+            self.inside.cut();
+        }
     }
 
     /// Questions so far.

@@ -261,8 +261,8 @@ fn events(shared: &Shared<State>, sock: &mut Sock) -> io::Result<()> {
         let event = json!({ "Type": "container", "Action": "start", "Actor": { "ID": "x" } });
         let (text, over) = match &state.mood {
             Mood::Babbles(text) => (text.clone(), true),
-            Mood::Well => (format!("{event}\n"), false),
-            _ => return Ok(()),
+            Mood::Dead => return Ok(()),
+            mood => (format!("{event}\n"), *mood != Mood::Well),
         };
         drop(state);
         for piece in text.as_bytes().chunks(50_000.min(text.len() / 2 + 1)) {

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use narthex_config::model::{Discover, Server, ServerAddress};
-use serde::{Deserialize, Serialize};
 
 use super::Cluster;
 use crate::clock::monotonic_ms;
 use crate::discover::delta::{Applied, Delta, Entries};
 use crate::discover::srv::Place;
+
+mod saved;
+
+pub(crate) use saved::{SavedList, SavedName};
 
 /// Where servers of an upstream come from, beside its own lines.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,46 +37,6 @@ pub struct SourceStatus {
     pub servers: usize,
     /// Entries that were left out since the start, by reason.
     pub skipped: Vec<(&'static str, u64)>,
-}
-
-/// A name's last good answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SavedName {
-    name: String,
-    port: Option<u16>,
-    srv: bool,
-    places: Vec<Place>,
-}
-
-impl SavedName {
-    fn of(name: &ServerAddress, named: &Named) -> Option<Self> {
-        let (name, port, srv) = match name {
-            ServerAddress::Dns { host, port } => (host, Some(*port), false),
-            ServerAddress::Srv { name, port } => (name, *port, true),
-            ServerAddress::Ip(_) | ServerAddress::Unix(_) => return None,
-        };
-        (!named.places.is_empty()).then(|| Self {
-            name: name.clone(),
-            port,
-            srv,
-            places: named.places.clone(),
-        })
-    }
-
-    fn address(&self) -> ServerAddress {
-        let name = self.name.clone();
-        if self.srv {
-            return ServerAddress::Srv {
-                name,
-                port: self.port,
-            };
-        }
-        ServerAddress::Dns {
-            host: name,
-            port: self.port.unwrap_or_default(),
-        }
-    }
 }
 
 /// How it fares, as kept.
@@ -291,20 +254,6 @@ impl Cluster {
         named.places = places;
         self.rebuild(&mut source);
         true
-    }
-
-    /// The last answers of name servers, for another process.
-    pub(crate) fn save_names(&self) -> Vec<SavedName> {
-        let source = self.source();
-        let names = source.found.names.iter();
-        let mut saved: Vec<SavedName> = names.filter_map(|(n, of)| SavedName::of(n, of)).collect();
-        saved.sort_by(|a, b| (&a.name, a.port).cmp(&(&b.name, b.port)));
-        saved
-    }
-
-    /// Takes over what another process has heard.
-    pub(crate) fn restore_name(&self, saved: &SavedName) {
-        self.resolved(&saved.address(), saved.places.clone());
     }
 
     /// Changes how a source fares.

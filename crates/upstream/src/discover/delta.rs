@@ -44,6 +44,11 @@ impl Entries {
         self.0.values()
     }
 
+    /// The same with their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Server)> {
+        self.0.iter()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

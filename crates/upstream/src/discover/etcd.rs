@@ -13,14 +13,13 @@ use tokio::time::{Instant, timeout_at};
 
 mod message;
 
-use message::{Event, Watched};
+use message::{Event, Everything, Watched};
 
 use super::base64;
 use super::delta::{Delta, MAX_ENTRIES};
 use super::http::{Api, Ask, Lines, MAX_ANSWER};
 use super::names::Names;
 use super::sink::{Sink, Skipped};
-use super::source::Found;
 
 /// Everything is read anew so often.
 const RENEW: Duration = Duration::from_mins(5);
@@ -58,20 +57,22 @@ impl Store {
     pub(super) async fn follow(&self, sink: &mut Sink) -> Result<(), String> {
         let deadline = Instant::now() + RENEW;
         let token = self.token().await?;
-        let (revision, found) = self.read(token.as_deref()).await?;
-        let mut left_out = Unusable::new(found.left_out);
+        let all = self.read(token.as_deref()).await?;
+        let mut left_out = Unusable::new(all.found.left_out);
         sink.left_out(left_out.all());
-        sink.take(Delta::Snapshot(found.servers));
+        sink.take(Delta::Snapshot(all.found.servers));
 
-        let mut watch = self.watch(token.as_deref(), revision).await?;
+        let mut watch = self.watch(token.as_deref(), all.revision).await?;
         while let Ok(line) = timeout_at(deadline, watch.next()).await {
             let (events, goes_on) = together(&mut watch, line?).await?;
+            let room = events.iter().any(|e| e.now.is_none());
             if !events.is_empty() {
                 let changes = left_out.take(events);
                 sink.left_out(left_out.all());
                 sink.take(Delta::Changes(changes));
             }
-            if !goes_on {
+            // Some that were left out may come in now.
+            if !goes_on || (room && all.cut > 0) {
                 return Ok(());
             }
         }
@@ -91,11 +92,9 @@ impl Store {
         message::token(&answer.body).map(Some)
     }
 
-    /// Everything, and the revision at which it was so.
-    async fn read(&self, token: Option<&str>) -> Result<(u64, Found), String> {
+    async fn read(&self, token: Option<&str>) -> Result<Everything, String> {
         let (key, range_end) = &self.range;
-        // One more than are taken, so that it is known that there are more.
-        let range = json!({ "key": key, "range_end": range_end, "limit": MAX_ENTRIES + 1 });
+        let range = json!({ "key": key, "range_end": range_end, "limit": MAX_ENTRIES });
         let ask = with(token, Ask::post("/v3/kv/range", range.to_string()));
         message::everything(&self.api.whole(ask, Duration::ZERO).await?.body)
     }

@@ -35,6 +35,9 @@ struct Range {
     header: Header,
     #[serde(default)]
     kvs: Vec<Value>,
+    /// Of all keys, those beyond the limit too.
+    #[serde(default, deserialize_with = "number")]
+    count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,11 +116,27 @@ pub(super) fn token(body: &[u8]) -> Result<String, String> {
     }
 }
 
-/// The answer to a range: its revision, and what it has.
-pub(super) fn everything(body: &[u8]) -> Result<(u64, Found), String> {
+/// The answer to a range.
+#[derive(Debug, PartialEq)]
+pub(super) struct Everything {
+    pub(super) revision: u64,
+    pub(super) found: Found,
+    /// Keys beyond the limit, which are in `found` as one that is left out.
+    pub(super) cut: u64,
+}
+
+pub(super) fn everything(body: &[u8]) -> Result<Everything, String> {
     let range: Range = serde_json::from_slice(body)
         .map_err(|error| format!("this is no answer of etcd's JSON gateway: {error}"))?;
     let mut found = Found::default();
+    let cut = range.count.saturating_sub(range.kvs.len() as u64);
+    if cut > 0 {
+        found.left_out.push(Skipped {
+            reason: "too-many",
+            entry: format!("{cut} keys"),
+            why: "the prefix has more keys than are taken".to_owned(),
+        });
+    }
     for (index, kv) in range.kvs.into_iter().enumerate() {
         match KeyValue::deserialize(kv) {
             Ok(kv) => {
@@ -133,7 +152,11 @@ pub(super) fn everything(body: &[u8]) -> Result<(u64, Found), String> {
             }
         }
     }
-    Ok((range.header.revision, found))
+    Ok(Everything {
+        revision: range.header.revision,
+        found,
+        cut,
+    })
 }
 
 /// A line of a watch. An error: what it says is not known, so everything is to be read anew.

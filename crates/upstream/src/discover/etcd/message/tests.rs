@@ -13,14 +13,23 @@ const COMPACTED: &str = r#"{"result":{"header":{"cluster_id":"3","member_id":"3"
 
 #[test]
 fn everything_is_read_and_what_is_no_server_is_named() {
-    let (revision, found) = everything(RANGE.as_bytes()).unwrap();
-    assert_eq!(revision, 7);
+    let all = everything(RANGE.as_bytes()).unwrap();
+    assert_eq!((all.revision, all.cut), (7, 0));
+    let found = all.found;
     assert_eq!(found.servers.len(), 1);
     assert_eq!(found.servers[0].0, "/s/a/1");
     assert_eq!(found.servers[0].1.name, "127.0.0.1:80");
     assert_eq!(found.left_out.len(), 1);
     assert_eq!(found.left_out[0].entry, "/s/a/2");
-    assert_eq!(everything(EMPTY.as_bytes()), Ok((1, Found::default())));
+    let empty = everything(EMPTY.as_bytes()).unwrap();
+    assert_eq!((empty.revision, empty.found), (1, Found::default()));
+    // More than was asked for.
+    let more = RANGE.replace("\"count\":\"2\"", "\"more\":true,\"count\":\"9\"");
+    let all = everything(more.as_bytes()).unwrap();
+    assert_eq!(
+        (all.cut, all.found.left_out[0].entry.as_str()),
+        (7, "7 keys")
+    );
 }
 
 #[test]
@@ -28,7 +37,7 @@ fn one_broken_pair_does_not_cost_the_others() {
     let text = RANGE
         .replace("bm9uc2Vuc2U=", "!")
         .replace("MTI3LjAuMC4xOjgw", "MTAuMC4wLjE6ODA=");
-    let (_, found) = everything(text.as_bytes()).unwrap();
+    let found = everything(text.as_bytes()).unwrap().found;
     assert_eq!(found.servers[0].1.name, "10.0.0.1:80");
     assert_eq!(found.left_out[0].entry, "entry 2");
 }
@@ -136,8 +145,9 @@ proptest! {
         let at = at.min(damaged.len());
         let end = (at + cut).min(damaged.len());
         damaged.splice(at..end, put.bytes());
-        if let Ok((_, found)) = everything(&damaged) {
-            prop_assert!(found.servers.len() + found.left_out.len() <= 3);
+        if let Ok(all) = everything(&damaged) {
+            // Two keys, maybe one more, and those beyond the limit.
+            prop_assert!(all.found.servers.len() + all.found.left_out.len() <= 4);
         }
         let _ = watched(&damaged);
     }
