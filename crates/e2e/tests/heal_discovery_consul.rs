@@ -8,7 +8,8 @@
 use narthex_e2e::kit::consul::{Consul, Mood, instance};
 use narthex_e2e::kit::eventually;
 use narthex_e2e::kit::found::{
-    LONG, metric, metric_becomes, origins, proxy, says, served_by, served_by_nobody, up, who,
+    LONG, config, metric, metric_becomes, origins, proxy, says, served_by, served_by_nobody, up,
+    who,
 };
 use narthex_e2e::kit::load::{Load, Plan};
 use narthex_e2e::kit::origin::Origin;
@@ -218,4 +219,36 @@ fn what_is_asked_is_what_is_written_and_the_token_is_not_shown() {
     assert!(shown.contains("token=\"file:"), "{shown}");
     let skipped = metric(&proxy, "narthex_discovery_skipped_total{");
     assert_eq!(skipped, None);
+}
+
+/// What a source said last survives a new token and a new process, though the source answers neither.
+#[test]
+fn a_reload_and_an_upgrade_while_consul_is_dead_take_nobody_away() {
+    let (consul, origins) = (Consul::start(), origins(2));
+    consul.set(vec![of(&origins[0])]);
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "one").unwrap();
+    let discover = format!("{} token=\"file:{}\"", discover(&consul), token.display());
+    let mut proxy = proxy(2, &discover);
+    served_by(&proxy, &["o1"]);
+    let load = Load::start(proxy.addr(), Plan::sized(200, 2_000));
+    consul.mood(Mood::Dead);
+    up(&proxy, "0");
+    std::fs::write(&token, "two").unwrap();
+    proxy.reload_ok(&config(2, &discover));
+    assert_eq!(who(&proxy), ["o1".to_owned()].into());
+    assert!(eventually(LONG, || consul
+        .asked()
+        .last()
+        .is_some_and(|a| a.fields["x-consul-token"] == "two")));
+    let old = proxy.upgrade_ok();
+    assert_eq!(who(&proxy), ["o1".to_owned()].into());
+    proxy.await_end_of(old);
+    up(&proxy, "0");
+    consul.set(vec![of(&origins[1])]);
+    consul.mood(Mood::Well);
+    served_by(&proxy, &["o2"]);
+    let tally = load.stop();
+    assert!(tally.failed().is_empty(), "{}", tally.brief());
 }

@@ -159,7 +159,16 @@ impl Drop for Engine {
                 let _ = self.command(&["rm", "--force", container]);
             }
         }
+        let _ = self.command(&["network", "prune", "--force"]);
         self.kill();
+        // What an engine leaves behind, and what would keep the directory.
+        for mount in ["exec/netns/default", "data"] {
+            let path = self.dir.path().join(mount);
+            let _ = Command::new("umount")
+                .arg(path)
+                .stderr(Stdio::null())
+                .status();
+        }
     }
 }
 

@@ -21,13 +21,18 @@ pub fn origins(n: usize) -> Vec<Origin> {
 /// A proxy with so many workers and an upstream that has only this.
 #[track_caller]
 pub fn proxy(workers: usize, discover: &str) -> Proxy {
+    Proxy::start(&config(workers, discover))
+}
+
+/// Its configuration.
+pub fn config(workers: usize, discover: &str) -> String {
     let config = Proxy::config(
         "",
         &format!(
             "upstream \"u\" {{\n{discover}\nbalance \"round-robin\"\n}}\nsite \"*\" {{ proxy \"u\" }}"
         ),
     );
-    Proxy::start(&config.replace("workers 2", &format!("workers {workers}")))
+    config.replace("workers 2", &format!("workers {workers}"))
 }
 
 /// The value of the first metric whose line begins so.

@@ -128,12 +128,16 @@ impl Found {
         }
         let mut known = std::mem::take(&mut self.lists);
         for spec in lists {
-            let at = known.iter().position(|l| l.spec == *spec);
-            self.lists.push(match at {
-                Some(at) => known.swap_remove(at),
-                None => Listed {
+            let same = known.iter().position(|l| l.spec == *spec);
+            // Asked in another way, e.g. with a new token: what it said holds until it says something.
+            let alike = |l: &Listed| label(&l.spec) == label(spec) && !lists.contains(&l.spec);
+            let at = same.or_else(|| known.iter().position(alike));
+            let before = at.map(|at| known.swap_remove(at));
+            self.lists.push(match before {
+                Some(before) if before.spec == *spec => before,
+                before => Listed {
                     spec: spec.clone(),
-                    entries: Entries::default(),
+                    entries: before.map(|b| b.entries).unwrap_or_default(),
                     condition: Condition::default(),
                     doubled: HashSet::new(),
                 },
