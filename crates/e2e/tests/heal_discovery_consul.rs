@@ -8,8 +8,8 @@
 use narthex_e2e::kit::consul::{Consul, Mood, instance};
 use narthex_e2e::kit::eventually;
 use narthex_e2e::kit::found::{
-    LONG, config, metric, metric_becomes, origins, proxy, says, served_by, served_by_nobody, up,
-    who,
+    LONG, config, heard, held, metric, metric_becomes, origins, proxy, says, served_by,
+    served_by_nobody, up, who,
 };
 use narthex_e2e::kit::load::{Load, Plan};
 use narthex_e2e::kit::origin::Origin;
@@ -118,16 +118,10 @@ fn holds_through(mood: Mood, why: &str) {
     let (consul, origins, proxy) = start(2);
     let load = Load::start(proxy.addr(), Plan::sized(200, 2_000));
     consul.mood(mood);
-    up(&proxy, "0");
-    says(&proxy, "the last known servers are kept");
-    says(&proxy, why);
-    let asked = consul.asked().len();
-    assert!(eventually(LONG, || consul.asked().len() >= asked + 2));
-    assert_eq!(who(&proxy), ["o1", "o2"].map(str::to_owned).into());
+    held(&proxy, &["o1", "o2"], why, || consul.asked().len());
     consul.set(vec![of(&origins[2])]);
     consul.mood(Mood::Well);
-    served_by(&proxy, &["o3"]);
-    up(&proxy, "1");
+    heard(&proxy, &["o3"]);
     let tally = load.stop();
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 }

@@ -8,7 +8,7 @@
 use narthex_e2e::kit::docker::{Engine, Mood, Played, container};
 use narthex_e2e::kit::eventually;
 use narthex_e2e::kit::found::{
-    LONG, metric_becomes, origins, proxy, says, served_by, served_by_nobody, up, who,
+    LONG, heard, held, metric_becomes, origins, proxy, says, served_by, served_by_nobody, up,
 };
 use narthex_e2e::kit::load::{Load, Plan};
 use narthex_e2e::kit::origin::Origin;
@@ -207,16 +207,10 @@ fn holds_through(mood: Mood, why: &str) {
     let (_dir, engine, origins, proxy) = start(2);
     let load = Load::start(proxy.addr(), Plan::sized(200, 2_000));
     engine.mood(mood);
-    up(&proxy, "0");
-    says(&proxy, "the last known servers are kept");
-    says(&proxy, why);
-    let asked = engine.asked().len();
-    assert!(eventually(LONG, || engine.asked().len() >= asked + 2));
-    assert_eq!(who(&proxy), ["o1", "o2"].map(str::to_owned).into());
+    held(&proxy, &["o1", "o2"], why, || engine.asked().len());
     engine.set_silently(vec![of("three", &origins[2])]);
     engine.mood(Mood::Well);
-    served_by(&proxy, &["o3"]);
-    up(&proxy, "1");
+    heard(&proxy, &["o3"]);
     let tally = load.stop();
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 }

@@ -99,3 +99,26 @@ pub fn served_by_nobody(proxy: &Proxy) {
     let done = eventually(LONG, || proxy.connect().ask(get("/", "")).status == 503);
     assert!(done, "somebody answers\n{}", proxy.stderr());
 }
+
+/// The source is lost for this reason, is asked again and again, and takes none of these away.
+#[track_caller]
+pub fn held(proxy: &Proxy, kept: &[&str], why: &str, asked: impl Fn() -> usize) {
+    up(proxy, "0");
+    says(proxy, "the last known servers are kept");
+    says(proxy, why);
+    let before = asked();
+    assert!(
+        eventually(LONG, || asked() >= before + 2),
+        "it is not asked"
+    );
+    let kept: BTreeSet<String> = kept.iter().map(|s| (*s).to_owned()).collect();
+    assert_eq!(who(proxy), kept);
+}
+
+/// The source works again and says so.
+#[track_caller]
+pub fn heard(proxy: &Proxy, now: &[&str]) {
+    up(proxy, "1");
+    served_by(proxy, now);
+    says(proxy, "the source of servers works again");
+}
