@@ -17,8 +17,16 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let only_cargo = args.flag("--only-cargo");
     args.end()?;
     let begin = Instant::now();
-    // A C compiler links Rust and builds the allocator.
-    apt::ensure(&[("cc", "gcc")])?;
+    // A C compiler links Rust and builds the allocator; the others are what servers are discovered from.
+    apt::ensure(&[
+        ("cc", "gcc"),
+        ("etcd", "etcd-server"),
+        ("etcdctl", "etcd-client"),
+    ])?;
+    // Nobody else may start an engine; its tests say so then.
+    if apt::is_root() {
+        apt::ensure(&[("dockerd", "docker.io"), ("docker", "docker.io")])?;
+    }
     let mut totals = Totals::default();
     let built = step("build the proxy", || sh::narthex("dev"));
     match built {

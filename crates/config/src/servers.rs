@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value as Plain;
+use serde_json::{Value as Plain, json};
 
 use crate::check::Problems;
 use crate::lower::{address, upstream};
-use crate::model::{Server, ServerAddress};
+use crate::model::{Order, Server, ServerAddress};
 use crate::problem::Problem;
 use crate::raw::{self, Block};
 use crate::schema;
@@ -57,6 +57,29 @@ pub fn address(text: &str) -> Result<ServerAddress, String> {
 /// One entry of a JSON list: `"10.0.0.1:80"`, or `{"address": "10.0.0.1:80", "weight": 2}` with the properties of `server`.
 pub fn entry(plain: &Plain) -> Result<Server, String> {
     server(&node(plain)?)
+}
+
+/// What [`entry`] reads as this server.
+pub fn plain(server: &Server) -> Plain {
+    let state = match server.order {
+        Order::Ready => "ready",
+        Order::Drain => "drain",
+        Order::Down => "down",
+    };
+    let mut plain = json!({
+        "address": server.name,
+        "weight": server.weight,
+        "backup": server.backup,
+        "priority": server.priority,
+        "state": state,
+    });
+    if let Some(zone) = &server.zone {
+        plain["zone"] = zone.as_str().into();
+    }
+    if matches!(server.address, ServerAddress::Srv { .. }) {
+        plain["resolve"] = "srv".into();
+    }
+    plain
 }
 
 fn from_kdl(text: &str) -> Result<List, String> {
@@ -264,6 +287,19 @@ mod tests {
                 .starts_with("line 1")
         );
         assert_eq!(read("s.kdl", "").unwrap(), List::default());
+    }
+
+    #[test]
+    fn what_is_written_again_reads_the_same() {
+        for text in [
+            r#""10.0.0.1:80""#,
+            r#"{"address": "unix:/run/a.sock", "weight": 7, "backup": true}"#,
+            r#"{"address": "api.internal:80", "priority": 3, "zone": "a", "state": "drain"}"#,
+            r#"{"address": "_http._tcp.API.internal", "resolve": "srv", "state": "down"}"#,
+        ] {
+            let server = entry(&serde_json::from_str(text).unwrap()).unwrap();
+            assert_eq!(entry(&plain(&server)), Ok(server), "{text}");
+        }
     }
 
     #[test]

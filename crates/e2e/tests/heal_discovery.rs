@@ -6,19 +6,15 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::dns::{Dns, Mood, Record};
 use narthex_e2e::kit::eventually;
+use narthex_e2e::kit::found::{LONG, heard, held, metric, served_by, up};
 use narthex_e2e::kit::load::{Load, Plan};
 use narthex_e2e::kit::origin::{Origin, Personality};
 use narthex_e2e::kit::proxy::{Proxy, free_port};
-
-/// A silent name server is waited for as long as a look-up may take, and more.
-const LONG: Duration = Duration::from_secs(40);
 
 /// Three origins on one port of three addresses, a name server that knows the first two, and a proxy.
 struct Named {
@@ -59,35 +55,6 @@ fn proxy(dns: &Dns, upstream: &str) -> Proxy {
     ))
 }
 
-/// The value of a metric of the only source.
-fn metric(proxy: &Proxy, name: &str) -> Option<String> {
-    let text = proxy
-        .admin("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        .text();
-    let line = text.lines().find(|l| l.starts_with(name))?;
-    line.rsplit(' ').next().map(str::to_owned)
-}
-
-/// Who answers a few requests.
-fn who(proxy: &Proxy) -> BTreeSet<String> {
-    let ask = |_| {
-        let answer = proxy.connect().ask(get("/", ""));
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.fields.get("x-origin").unwrap().clone()
-    };
-    (0..8).map(ask).collect()
-}
-
-#[track_caller]
-fn served_by(proxy: &Proxy, wanted: &[&str]) {
-    let wanted: BTreeSet<String> = wanted.iter().map(|s| (*s).to_owned()).collect();
-    assert!(
-        eventually(LONG, || who(proxy) == wanted),
-        "{:?} and not {wanted:?}",
-        who(proxy)
-    );
-}
-
 /// While the name server is in this mood, the servers stay and the loss is said; afterwards its new word is taken.
 fn holds_through(mood: Mood) {
     let named = named();
@@ -95,26 +62,12 @@ fn holds_through(mood: Mood) {
     served_by(proxy, &["o1", "o2"]);
     let load = Load::start(proxy.addr(), Plan::sized(200, 2_000));
     named.dns.mood(mood);
-    let up = |wanted: &str| {
-        let seen = || metric(proxy, "narthex_discovery_up{").as_deref() == Some(wanted);
-        assert!(
-            eventually(LONG, seen),
-            "{:?}",
-            metric(proxy, "narthex_discovery_up{")
-        );
-    };
-    up("0");
-    let asked = named.dns.questions();
-    assert!(eventually(LONG, || named.dns.questions() >= asked + 2));
-    assert!(proxy.stderr().contains("the last known servers are kept"));
-    assert_eq!(who(proxy), ["o1", "o2"].map(str::to_owned).into());
+    held(proxy, &["o1", "o2"], "u", || named.dns.questions());
     named.dns.set("api.test", vec![a(2), a(3)]);
     named.dns.mood(Mood::Well);
-    up("1");
-    served_by(proxy, &["o2", "o3"]);
+    heard(proxy, &["o2", "o3"]);
     let tally = load.stop();
     assert!(tally.failed().is_empty(), "{}", tally.brief());
-    assert!(proxy.stderr().contains("the source of servers works again"));
 }
 
 #[test]
@@ -261,12 +214,11 @@ fn a_file_of_servers_is_followed() {
     ));
     served_by(&proxy, &["one", "two"]);
     put("server \"127.0.0.1:1");
-    let up = || metric(&proxy, "narthex_discovery_up{");
-    assert!(eventually(LONG, || up().as_deref() == Some("0")));
+    up(&proxy, "0");
     served_by(&proxy, &["one", "two"]);
     put(&format!("server \"{}\"\n", two.place()));
     served_by(&proxy, &["two"]);
-    assert_eq!(up().as_deref(), Some("1"));
+    up(&proxy, "1");
     let tally = load.stop();
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 }

@@ -26,10 +26,10 @@ pub struct FleetState {
 #[serde(default)]
 pub(crate) struct ClusterState {
     name: String,
-    /// What lists of servers have.
-    lists: Vec<SavedList>,
     /// The last answers of name servers.
     pub(crate) names: Vec<SavedName>,
+    /// What lists of servers said last.
+    lists: Vec<SavedList>,
     pub(crate) servers: Vec<EndpointState>,
     /// What the operator has changed.
     changes: SavedChanges,
@@ -120,8 +120,8 @@ fn export(cluster: &Cluster) -> ClusterState {
     let set = cluster.set();
     ClusterState {
         name: cluster.name().to_owned(),
-        lists: cluster.save_lists(),
         names: cluster.save_names(),
+        lists: cluster.save_lists(),
         changes: cluster.save_changes(),
         servers: set.members.iter().map(|m| m.endpoint.export()).collect(),
     }

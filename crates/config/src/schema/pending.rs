@@ -5,26 +5,10 @@
 pub(crate) static KEYS: &[(&str, &str)] = &[("upstream", "adaptive-concurrency")];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[
-    ("discover", "address"),
-    ("discover", "datacenter"),
-    ("discover", "network"),
-    ("discover", "password"),
-    ("discover", "port"),
-    ("discover", "prefix"),
-    ("discover", "service"),
-    ("discover", "socket"),
-    ("discover", "tag"),
-    ("discover", "token"),
-    ("discover", "user"),
-];
+pub(crate) static PROPS: &[(&str, &str)] = &[];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[
-    ("discover", "consul"),
-    ("discover", "docker"),
-    ("discover", "etcd"),
-];
+pub(crate) static WORDS: &[(&str, &str)] = &[];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

@@ -145,7 +145,12 @@ static KEYS: [NodeSpec; 19] = [
     NodeSpec {
         name: "discover",
         doc: "Servers are also learnt from here, and come and go while the process runs. If the source fails, its last state is \
-              kept.",
+              kept; a bad entry is left out, named in the log and counted. `file`: a list of servers that is watched. `docker`: \
+              containers with the label `narthex.upstream=SERVICE` that run and are not found unhealthy; further labels \
+              `narthex.port`, `weight`, `priority`, `backup`, `zone` are as those of `server`. `consul`: the passing instances \
+              of a service, their weights as registered; tested with a stand-in only, not yet with Consul itself. `etcd`: each \
+              key below a prefix is a server, its value `address:port` or an object as in a JSON list; version 3.4 or later. \
+              Consul and etcd are spoken to without TLS.",
         args: &[arg("source", Word(&["file", "docker", "consul", "etcd"]))],
         props: &[
             prop(
@@ -170,13 +175,13 @@ static KEYS: [NodeSpec; 19] = [
                 "network",
                 Text,
                 "",
-                "`docker`: whose address is used, if a container is in several.",
+                "`docker`: whose address is used; required if a container is in several.",
             ),
             prop(
                 "port",
                 Int(1, 65_535),
                 "",
-                "`docker`: for containers without the label `narthex.port`.",
+                "`docker`: for containers without the label `narthex.port`. Default: the only TCP port that it exposes.",
             ),
             prop(
                 "address",

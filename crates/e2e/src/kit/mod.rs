@@ -1,19 +1,27 @@
 //! The kit: an origin that records and misbehaves ([`origin`]), a client that sends exactly the bytes it is told
 //! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]). For
-//! faults under load: paced load with a tally ([`load`]) and origins that can be killed ([`chaos`]).
+//! faults under load: paced load with a tally ([`load`]) and origins that can be killed ([`chaos`]). For discovery: a name
+//! server ([`dns`]), a real etcd ([`etcd`]), a real Docker engine and one that is played ([`docker`]), a played Consul
+//! ([`consul`]).
 
 pub mod attack;
 pub mod canon;
 pub mod chaos;
+pub mod consul;
 pub mod craft;
 pub mod dns;
+pub mod docker;
+pub mod etcd;
+pub mod found;
 pub mod http;
 pub mod load;
 pub mod model;
 pub mod origin;
 pub mod proxy;
+pub mod relay;
 pub mod rig;
 pub mod sock;
+pub mod stand_in;
 pub mod table;
 
 use std::time::{Duration, Instant};

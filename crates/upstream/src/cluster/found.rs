@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use narthex_config::model::{Discover, Server, ServerAddress};
-use serde::{Deserialize, Serialize};
 
 use super::Cluster;
-use super::overlay::SavedServer;
 use crate::clock::monotonic_ms;
 use crate::discover::delta::{Applied, Delta, Entries};
 use crate::discover::srv::Place;
+
+mod saved;
+
+pub(crate) use saved::{SavedList, SavedName};
 
 /// Where servers of an upstream come from, beside its own lines.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,56 +37,6 @@ pub struct SourceStatus {
     pub servers: usize,
     /// Entries that were left out since the start, by reason.
     pub skipped: Vec<(&'static str, u64)>,
-}
-
-/// A name's last good answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SavedName {
-    name: String,
-    port: Option<u16>,
-    srv: bool,
-    places: Vec<Place>,
-}
-
-impl SavedName {
-    fn of(name: &ServerAddress, named: &Named) -> Option<Self> {
-        let (name, port, srv) = match name {
-            ServerAddress::Dns { host, port } => (host, Some(*port), false),
-            ServerAddress::Srv { name, port } => (name, *port, true),
-            ServerAddress::Ip(_) | ServerAddress::Unix(_) => return None,
-        };
-        (!named.places.is_empty()).then(|| Self {
-            name: name.clone(),
-            port,
-            srv,
-            places: named.places.clone(),
-        })
-    }
-
-    fn address(&self) -> ServerAddress {
-        let name = self.name.clone();
-        if self.srv {
-            return ServerAddress::Srv {
-                name,
-                port: self.port,
-            };
-        }
-        ServerAddress::Dns {
-            host: name,
-            port: self.port.unwrap_or_default(),
-        }
-    }
-}
-
-/// What a list has.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct SavedList {
-    /// Its label.
-    source: String,
-    /// By key.
-    servers: Vec<(String, SavedServer)>,
 }
 
 /// How it fares, as kept.
@@ -176,12 +128,16 @@ impl Found {
         }
         let mut known = std::mem::take(&mut self.lists);
         for spec in lists {
-            let at = known.iter().position(|l| l.spec == *spec);
-            self.lists.push(match at {
-                Some(at) => known.swap_remove(at),
-                None => Listed {
+            let same = known.iter().position(|l| l.spec == *spec);
+            // Asked in another way, e.g. with a new token: what it said holds until it says something.
+            let alike = |l: &Listed| label(&l.spec) == label(spec) && !lists.contains(&l.spec);
+            let at = same.or_else(|| known.iter().position(alike));
+            let before = at.map(|at| known.swap_remove(at));
+            self.lists.push(match before {
+                Some(before) if before.spec == *spec => before,
+                before => Listed {
                     spec: spec.clone(),
-                    entries: Entries::default(),
+                    entries: before.map(|b| b.entries).unwrap_or_default(),
                     condition: Condition::default(),
                     doubled: HashSet::new(),
                 },
@@ -309,47 +265,6 @@ impl Cluster {
         let source = self.source();
         let named = source.found.names.get(name);
         named.map(|n| n.places.clone()).unwrap_or_default()
-    }
-
-    /// The last answers of name servers, for another process.
-    pub(crate) fn save_names(&self) -> Vec<SavedName> {
-        let source = self.source();
-        let names = source.found.names.iter();
-        let mut saved: Vec<SavedName> = names.filter_map(|(n, of)| SavedName::of(n, of)).collect();
-        saved.sort_by(|a, b| (&a.name, a.port).cmp(&(&b.name, b.port)));
-        saved
-    }
-
-    /// What lists have, for another process.
-    pub(crate) fn save_lists(&self) -> Vec<SavedList> {
-        let source = self.source();
-        let entry = |(key, server): (&String, &Server)| (key.clone(), SavedServer::of(server));
-        let lists = source.found.lists.iter().filter(|l| l.entries.len() > 0);
-        lists
-            .map(|list| SavedList {
-                source: label(&list.spec),
-                servers: list.entries.all().map(entry).collect(),
-            })
-            .collect()
-    }
-
-    /// Takes over what another process was told by a list; it holds until the list says something itself.
-    pub(crate) fn restore_list(&self, saved: &SavedList) {
-        let spec = self
-            .lists()
-            .into_iter()
-            .find(|spec| label(spec) == saved.source);
-        let Some(spec) = spec else {
-            return;
-        };
-        let entry = |(key, server): &(String, SavedServer)| Some((key.clone(), server.server()?));
-        let servers = saved.servers.iter().filter_map(entry);
-        self.found(&spec, Delta::Snapshot(servers.collect()));
-    }
-
-    /// Takes over what another process has heard.
-    pub(crate) fn restore_name(&self, saved: &SavedName) {
-        self.resolved(&saved.address(), saved.places.clone());
     }
 
     /// Changes how a source fares.

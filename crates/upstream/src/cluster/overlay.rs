@@ -15,7 +15,6 @@ use narthex_config::model::{Order, Server};
 use crate::clock::millis;
 
 pub use saved::SavedChanges;
-pub(crate) use saved::SavedServer;
 
 /// Changes that one upstream remembers.
 pub const MAX_CHANGES: usize = 1_024;

@@ -10,14 +10,11 @@ pub(crate) const MAX_ENTRIES: usize = 10_000;
 
 /// What a source says. Each entry stands under a key of the source's own: a path in a key space, a container's number.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(not(test), expect(dead_code))] // until a source says what changed
 pub(crate) enum Delta {
     /// All there is.
     Snapshot(Vec<(String, Server)>),
-    /// This entry is new, or says something else now.
-    Upsert(String, Server),
-    /// This entry is gone.
-    Remove(String),
+    /// Entries that are new or say something else now, and such that are gone, in the order in which that happened.
+    Changes(Vec<(String, Option<Server>)>),
 }
 
 /// What a delta changed.
@@ -47,8 +44,8 @@ impl Entries {
         self.0.values()
     }
 
-    /// With their keys.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&String, &Server)> {
+    /// The same with their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Server)> {
         self.0.iter()
     }
 
@@ -60,8 +57,14 @@ impl Entries {
         let mut applied = Applied::default();
         match delta {
             Delta::Snapshot(entries) => self.replace(entries, &mut applied),
-            Delta::Upsert(key, server) => self.upsert(key, server, &mut applied),
-            Delta::Remove(key) => applied.removed = usize::from(self.0.remove(&key).is_some()),
+            Delta::Changes(changes) => {
+                for (key, server) in changes {
+                    match server {
+                        Some(server) => self.upsert(key, server, &mut applied),
+                        None => applied.removed += usize::from(self.0.remove(&key).is_some()),
+                    }
+                }
+            }
         }
         applied
     }
@@ -115,9 +118,13 @@ mod tests {
     fn delta() -> impl Strategy<Value = Delta> {
         prop_oneof![
             1 => proptest::collection::vec(entry(), 0..8).prop_map(Delta::Snapshot),
-            4 => entry().prop_map(|(key, server)| Delta::Upsert(key, server)),
-            2 => (0..8_u16).prop_map(|n| Delta::Remove(format!("k{n}"))),
+            4 => proptest::collection::vec(change(), 1..4).prop_map(Delta::Changes),
         ]
+    }
+
+    fn change() -> impl Strategy<Value = (String, Option<Server>)> {
+        (entry(), proptest::bool::weighted(0.7))
+            .prop_map(|((key, server), there)| (key, there.then_some(server)))
     }
 
     proptest! {
@@ -130,11 +137,21 @@ mod tests {
                 let before = model.clone();
                 match delta.clone() {
                     Delta::Snapshot(all) => model = all.into_iter().collect(),
-                    Delta::Upsert(key, server) => { model.insert(key, server); }
-                    Delta::Remove(key) => { model.remove(&key); }
+                    Delta::Changes(changes) => for (key, server) in changes {
+                        match server {
+                            Some(server) => { model.insert(key, server); }
+                            None => { model.remove(&key); }
+                        }
+                    },
                 }
+                let several = matches!(&delta, Delta::Changes(changes) if changes.len() > 1);
                 let applied = entries.apply(delta);
                 prop_assert_eq!(&entries.0, &model);
+                if several {
+                    // Some of them may undo others.
+                    prop_assert!(applied.is_change() || before == model);
+                    continue;
+                }
                 prop_assert_eq!(applied.is_change(), before != model);
                 let added = model.keys().filter(|k| !before.contains_key(*k)).count();
                 let removed = before.keys().filter(|k| !model.contains_key(*k)).count();
@@ -152,7 +169,10 @@ mod tests {
         let mut entries = Entries::default();
         let applied = entries.apply(Delta::Snapshot(many(0)));
         assert_eq!((applied.added, applied.skipped), (MAX_ENTRIES, 5));
-        let applied = entries.apply(Delta::Upsert("another".to_owned(), server(1, 1)));
+        let applied = entries.apply(Delta::Changes(vec![(
+            "another".to_owned(),
+            Some(server(1, 1)),
+        )]));
         assert_eq!((applied.added, applied.skipped), (0, 1));
         let applied = entries.apply(Delta::Snapshot(many(0)));
         assert!(!applied.is_change(), "{applied:?}");

@@ -5,10 +5,15 @@
 //! notice by their version. A source that fails takes no server away.
 
 mod backoff;
+mod base64;
+mod consul;
 pub(crate) mod delta;
+mod docker;
+mod etcd;
 mod file;
 mod follow;
 mod hold;
+mod http;
 mod inotify;
 mod named;
 mod names;

@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use narthex_config::model::{Discover, Eject, Order, Server, ServerAddress, Upstream};
+use narthex_config::model::{Discover, Eject, Order, Secret, Server, ServerAddress, Upstream};
 use proptest::prelude::*;
 
 use super::*;
@@ -259,4 +259,40 @@ proptest! {
             prop_assert_eq!(new.failures, failures + old.failures - was.failures);
         }
     }
+}
+
+#[test]
+fn what_lists_said_crosses_and_what_is_no_longer_asked_does_not() {
+    let list = |service: &str| Discover::Consul {
+        address: ServerAddress::Ip(([127, 0, 0, 1], 8500).into()),
+        service: service.to_owned(),
+        tag: None,
+        datacenter: None,
+        token: Some(Secret::new("env:TOKEN", "geheim")),
+    };
+    let mut upstream = Upstream::new("a");
+    upstream.discover = vec![list("one"), list("two")];
+    let old = fleet(1, std::slice::from_ref(&upstream));
+    let cluster = old.named("a").unwrap();
+    for (service, port) in [("one", 1), ("two", 2)] {
+        let mut server = Server::new(
+            format!("127.0.0.1:{port}"),
+            ServerAddress::Ip(([127, 0, 0, 1], port).into()),
+        );
+        server.weight = 7;
+        let delta = Delta::Snapshot(vec![(format!("n/{service}"), server)]);
+        cluster.found(&list(service), delta);
+    }
+    let state = through_json(&old.export());
+    assert!(!serde_json::to_string(&state).unwrap().contains("geheim"));
+
+    upstream.discover.remove(0);
+    let new = fleet(1, &[upstream]);
+    new.import(&state);
+    let set = new.named("a").unwrap().set();
+    assert_eq!(set.members.len(), 1);
+    assert_eq!(set.members[0].endpoint.name(), "127.0.0.1:2");
+    assert_eq!(set.members[0].weight, 7);
+    // It has said nothing itself yet.
+    assert!(!new.named("a").unwrap().sources()[0].up);
 }

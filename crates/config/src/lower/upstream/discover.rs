@@ -118,6 +118,15 @@ fn at(ctx: &mut Context<'_>, item: &Item<'_>, name: &str, usual: &str) -> Option
             None => address::server(usual).ok(),
         };
     };
+    if text.starts_with("https://") {
+        ctx.error(
+            "not-built-yet",
+            span,
+            "TLS to a source of servers is not built yet in this version",
+            "write a plain \"address:port\", and let a local agent or proxy speak TLS",
+        );
+        return None;
+    }
     match address::server(text) {
         Ok(address) => Some(address),
         Err((message, help)) => {
