@@ -32,9 +32,8 @@ pub(super) async fn socket_of_all(
         fence(Ordering::SeqCst);
         if !lease.view.give_up_any()
             && let Some(fleet) = lease.endpoint.fleet()
-            && let Some(other) = cluster.most_idle(core)
         {
-            ask_for_any(&fleet.fleet, other, cluster.id());
+            ask_for_any(&fleet.fleet, core, cluster);
         }
     };
     match turn(wait.besides(cluster.idle()), lease.settings(), call).await? {
@@ -102,10 +101,9 @@ fn call_for_one(lease: &Lease) {
     if lease.endpoint.give_up_oldest() {
         return;
     }
-    if let Some(core) = endpoint.most_idle(lease.endpoint.core())
-        && let Some(fleet) = lease.endpoint.fleet()
-    {
-        ask_to_give_up(&fleet.fleet, core, lease.view.cluster.id(), endpoint.id());
+    if let Some(fleet) = lease.endpoint.fleet() {
+        let (core, cluster) = (lease.endpoint.core(), lease.view.cluster.id());
+        ask_to_give_up(&fleet.fleet, core, cluster, endpoint);
     }
 }
 

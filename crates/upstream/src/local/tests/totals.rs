@@ -161,3 +161,38 @@ fn what_is_not_limited_is_not_counted() {
         assert_eq!(lease.endpoint().places.used(), 0);
     });
 }
+
+/// Those who wait at one server do not hand its connection to each other for ever, past those who wait for any.
+#[test]
+fn one_servers_queue_does_not_keep_another_server_from_the_total() {
+    on_core(|| async {
+        let origins = [Origin::start(), Origin::start()];
+        let mut config = totals(&[origins[0].address, origins[1].address], 1);
+        config.connections.max = 1;
+        let (_fleet, _core, cluster) = core_of(config);
+        let (first, second) = two(&cluster);
+        let held = connect(&first).await;
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let ask = |lease: Lease, name: &'static str| {
+            let order = Rc::clone(&order);
+            rt::spawn(async move {
+                let connection = connect(&lease).await;
+                order.borrow_mut().push(name);
+                lease.release(connection, None);
+            });
+        };
+        ask(second, "second");
+        let sockets = Arc::clone(cluster.shared().sockets());
+        until("one waits for any", || sockets.waiting() == 1).await;
+        let mut picked = std::iter::repeat_with(|| pick(&cluster)).take(4);
+        let same = picked.find(|l| l.endpoint().id() == first.endpoint().id());
+        ask(same.unwrap(), "first again");
+        until("one waits for the server", || {
+            first.endpoint().waiting() == 1
+        })
+        .await;
+        first.release(held, None);
+        until("both were served", || order.borrow().len() == 2).await;
+        assert_eq!(*order.borrow(), ["second", "first again"]);
+    });
+}
