@@ -70,7 +70,7 @@ impl Exchange<'_> {
                 Ok(connection) => connection,
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
-                        && matches!(failure, Failure::Connect(kind) if blames(kind));
+                        && matches!(failure, Failure::Connect(kind) if blames(kind, &lease));
                     if retry && self.may_retry(&lease, &cluster, &tries) {
                         continue;
                     }
@@ -300,11 +300,13 @@ impl Tries {
 }
 
 /// A connect failure that another server may not have.
-fn blames(kind: ConnectErrorKind) -> bool {
-    !matches!(
-        kind,
-        ConnectErrorKind::QueueTimeout | ConnectErrorKind::Exhausted
-    )
+fn blames(kind: ConnectErrorKind, lease: &Lease) -> bool {
+    match kind {
+        ConnectErrorKind::QueueTimeout | ConnectErrorKind::Exhausted => false,
+        // The only server has no more room for the second question than for the first.
+        ConnectErrorKind::Limit => !lease.is_alone(),
+        _ => true,
+    }
 }
 
 /// May this request be sent once more? `silent`: not a byte of an answer came.

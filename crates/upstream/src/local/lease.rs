@@ -171,6 +171,11 @@ impl Lease {
         self.endpoint.shared().target()
     }
 
+    /// Has the upstream no other server?
+    pub fn is_alone(&self) -> bool {
+        self.view.members.len() < 2
+    }
+
     /// The settings that this attempt began with.
     pub fn settings(&self) -> &Settings {
         &self.view.settings
