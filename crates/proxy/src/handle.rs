@@ -354,6 +354,8 @@ impl Exchange<'_> {
             .and_then(|s| s.routes.get(self.route?))
             .ok_or(Failure::NoRoute)?;
         if late::refuses(&rt.runtime.config, route.settings.priority) {
+            let metrics = &self.proxy.shared.metrics;
+            metrics.shed(self.proxy.core, route.settings.priority);
             return Err(Failure::Overload);
         }
         if let (Some(max), validate::Body::Length(length)) = (route.settings.body_max, facts.body)
