@@ -43,7 +43,7 @@ impl Exchange<'_> {
             self.upload = Upload::Whole;
         }
         let mut attempt = Attempt::of(Source::of(facts.body, extension));
-        let admission = match self.admit(&cluster).await {
+        self.admission = match self.admit(&cluster).await {
             Ok(admission) => admission,
             Err(failure) => return self.fail(failure).await,
         };
@@ -57,7 +57,7 @@ impl Exchange<'_> {
                 server: affinity.tag,
             };
             let Ok(lease) = cluster.pick(&wish) else {
-                drop(admission);
+                self.admission = Admission::default();
                 return self.fail(Failure::NoServer).await;
             };
             tries.begin(&lease);
@@ -74,7 +74,8 @@ impl Exchange<'_> {
                     if retry && self.may_retry(&lease, &cluster, &tries) {
                         continue;
                     }
-                    drop((lease, admission));
+                    drop(lease);
+                    self.admission = Admission::default();
                     return self.fail(failure).await;
                 }
             };
@@ -98,7 +99,8 @@ impl Exchange<'_> {
                 Ok(Ended::Complete | Ended::Buffered) => {
                     if let Some(unfed) = attempt.unfed.take() {
                         // However slow the client is, it is no load of the server's any more.
-                        drop((lease, admission));
+                        drop(lease);
+                        self.admission = Admission::default();
                         let before = self.story.sent;
                         if let Err(failure) = self.feed_client(unfed).await {
                             let answered = attempt.answered || self.story.sent > before;
@@ -136,7 +138,8 @@ impl Exchange<'_> {
                         continue;
                     }
                     // A client that takes its time with our answer is no load of the server's.
-                    drop((lease, admission));
+                    drop(lease);
+                    self.admission = Admission::default();
                     return self.give_up(failure, attempt.answered).await;
                 }
             }
@@ -302,7 +305,9 @@ impl Tries {
 /// A connect failure that another server may not have.
 fn blames(kind: ConnectErrorKind, lease: &Lease) -> bool {
     match kind {
-        ConnectErrorKind::QueueTimeout | ConnectErrorKind::Exhausted => false,
+        ConnectErrorKind::QueueTimeout
+        | ConnectErrorKind::Overload
+        | ConnectErrorKind::Exhausted => false,
         // The only server has no more room for the second question than for the first.
         ConnectErrorKind::Limit => !lease.is_alone(),
         _ => true,

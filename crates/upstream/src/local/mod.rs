@@ -6,6 +6,7 @@ mod lease;
 mod pool;
 mod queue;
 mod reaper;
+mod sampler;
 #[cfg(test)]
 mod tests;
 mod view;

@@ -330,3 +330,36 @@ fn every_idle_connection_makes_room_for_somebody() {
         }
     }
 }
+
+/// Waits are counted with how they ended, and refusals.
+#[test]
+fn queues_count_what_becomes_of_those_who_wait() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let mut config = limited(origin.address, 1);
+        config.connections.queue = 1;
+        config.connections.queue_timeout = Duration::from_millis(50);
+        let (_fleet, _core, cluster) = core_of(config);
+        let lease = Rc::new(pick(&cluster));
+        let held = lease.connect(Priority::Normal).await.unwrap();
+        let (waiting, ended) = (Rc::clone(&lease), Rc::new(Cell::new(false)));
+        let is_ended = Rc::clone(&ended);
+        rt::spawn(async move {
+            let _ = waiting.connect(Priority::Normal).await;
+            ended.set(true);
+        });
+        let figures = || lease.endpoint().queue();
+        until("one waits", || figures().waiting == 1).await;
+        assert!(lease.connect(Priority::Normal).await.is_err());
+        until("the wait ends", || is_ended.get()).await;
+        let seen = figures();
+        assert_eq!(
+            (seen.waiting, seen.waited, seen.timeouts, seen.refused),
+            (0, 1, 1, 1)
+        );
+        assert!(seen.waited_us >= 40_000, "{seen:?}");
+        drop(held);
+        drop(lease.connect(Priority::Normal).await.unwrap());
+        assert_eq!(figures(), seen, "who does not wait is not counted");
+    });
+}
