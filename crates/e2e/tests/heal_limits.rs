@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test fails by panicking"
+    clippy::float_cmp,
+    reason = "a test fails by panicking; metrics that are compared are whole numbers"
 )]
 
 use std::io::{BufRead, BufReader, Write};
@@ -47,9 +48,31 @@ fn rig(workers: usize, upstream: &str, global: &str) -> Rig {
     Rig { proxy, origin }
 }
 
-/// What was sent on other connections before this has been seen when it is answered. For one worker.
-fn settle(rig: &Rig) {
-    assert_eq!(rig.connect().ask(get("/marker", "")).text(), "here");
+/// The sum of a family's series.
+fn metric(proxy: &Proxy, family: &str) -> f64 {
+    let metrics = proxy.metrics();
+    let lines = metrics
+        .lines()
+        .filter(|l| l.starts_with(&format!("{family}{{")));
+    let values = lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
+}
+
+/// Of the queues of servers and of upstreams together.
+fn of_queues(proxy: &Proxy, what: &str) -> f64 {
+    let of = |whose: &str| metric(proxy, &format!("narthex_{whose}_{what}"));
+    of("server") + of("upstream")
+}
+
+/// So many wait, on whatever worker.
+#[track_caller]
+fn await_waiting(rig: &Rig, n: usize) {
+    let waiting = || of_queues(&rig.proxy, "waiting");
+    assert!(
+        eventually(PATIENCE, || waiting() == n as f64),
+        "{} wait, not {n}",
+        waiting()
+    );
 }
 
 fn asked(rig: &Rig, path: &str) -> Client {
@@ -159,6 +182,60 @@ fn the_maximum_holds_and_nobody_starves() {
     }
 }
 
+/// One connection, and so one worker, that asks without a pause, many requests at once; clients on other connections ask now
+/// and then, and are served.
+#[test]
+fn one_busy_worker_starves_nobody() {
+    const BURST: usize = 50;
+    for setting in ["max=4", "total=4"] {
+        for workers in [1, 2, 8, 16] {
+            let origin = Counting::start();
+            let text = format!(
+                "upstream \"u\" {{\n server \"{}\"\n connections {setting} queue-timeout=\"60s\"\n}}\n\
+                 site \"*\" {{ proxy \"u\" }}",
+                origin.address
+            );
+            let text = Proxy::config("", &text).replace("workers 2", &format!("workers {workers}"));
+            let proxy = Proxy::start(&text);
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| {
+                        let mut client = proxy.connect();
+                        while !done.load(Ordering::SeqCst) {
+                            client.send(get("/busy", "").repeat(BURST));
+                            for _ in 0..BURST {
+                                assert_eq!(client.read_response("GET").unwrap().status, 200);
+                            }
+                        }
+                    });
+                }
+                let others: Vec<_> = (0..2 * workers)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            for _ in 0..5 {
+                                // Another connection each time: another worker, as it comes.
+                                assert_eq!(proxy.connect().ask(get("/", "")).status, 200);
+                            }
+                        })
+                    })
+                    .collect();
+                let failed = others.into_iter().filter_map(|t| t.join().err()).count();
+                done.store(true, Ordering::SeqCst);
+                assert_eq!(failed, 0, "{setting}, {workers} workers");
+            });
+            let peak = origin.peak.load(Ordering::SeqCst);
+            assert!((1..=4).contains(&peak), "{peak} at once; {setting}");
+            let waiting = || of_queues(&proxy, "waiting");
+            assert!(
+                eventually(PATIENCE, || waiting() == 0.0),
+                "{} wait",
+                waiting()
+            );
+        }
+    }
+}
+
 fn serve_all(proxy: &Proxy) {
     let others_left = AtomicUsize::new(12);
     let done = AtomicBool::new(false);
@@ -217,6 +294,15 @@ fn who_waits_too_long_is_told() {
             let mut first = asked(&rig, "/wait");
             assert!(rig.origin.wait_heads(1));
             assert_refused(&rig.connect().ask(get("/", "")), "queue-timeout");
+            let counted = [
+                "queue_timeouts_total",
+                "waits_total",
+                "queue_full_total",
+                "waiting",
+            ];
+            let counted = counted.map(|what| of_queues(&rig.proxy, what));
+            assert_eq!(counted, [1.0, 1.0, 0.0, 0.0], "{limit}");
+            assert!(of_queues(&rig.proxy, "wait_seconds_total") >= 0.09);
             rig.origin.open("go");
             assert_eq!(first.read_response("GET").unwrap().status, 200);
             rig.alive();
@@ -227,47 +313,60 @@ fn who_waits_too_long_is_told() {
 #[test]
 fn who_waits_is_served_by_priority() {
     for (connections, requests) in ONE_PLACE {
-        let limit = format!("connections {connections} queue-timeout=\"60s\"\n{requests}");
-        let rig = rig(1, &limit, "");
-        let mut first = asked(&rig, "/wait");
-        assert!(rig.origin.wait_heads(1));
-        let mut clients = ["/low", "/a", "/b", "/high"].map(|path| {
-            let client = asked(&rig, path);
-            settle(&rig);
-            client
-        });
-        rig.origin.open("go");
-        assert_eq!(first.read_response("GET").unwrap().status, 200);
-        for client in &mut clients {
-            assert_eq!(client.read_response("GET").unwrap().status, 200);
+        for workers in [1, 2, 8] {
+            let limit = format!("connections {connections} queue-timeout=\"60s\"\n{requests}");
+            let rig = rig(workers, &limit, "");
+            let mut first = asked(&rig, "/wait");
+            assert!(rig.origin.wait_heads(1));
+            let mut waiting = 0;
+            let mut clients = ["/low", "/a", "/b", "/high"].map(|path| {
+                let client = asked(&rig, path);
+                waiting += 1;
+                await_waiting(&rig, waiting);
+                client
+            });
+            rig.origin.open("go");
+            assert_eq!(first.read_response("GET").unwrap().status, 200);
+            for client in &mut clients {
+                assert_eq!(client.read_response("GET").unwrap().status, 200);
+            }
+            let order: Vec<_> = rig
+                .origin
+                .seen()
+                .iter()
+                .map(|s| s.path().to_owned())
+                .collect();
+            assert_eq!(
+                order,
+                ["/wait", "/high", "/a", "/b", "/low"],
+                "{limit}, {workers} workers"
+            );
         }
-        let order: Vec<_> = rig
-            .origin
-            .seen()
-            .iter()
-            .map(|s| s.path().to_owned())
-            .collect();
-        assert_eq!(order, ["/wait", "/high", "/a", "/b", "/low"], "{limit}");
     }
 }
 
 #[test]
 fn a_full_queue_lets_the_less_important_go() {
     for (connections, requests) in ONE_PLACE {
-        let limit = format!("connections {connections} queue=1 queue-timeout=\"60s\"\n{requests}");
-        let rig = rig(1, &limit, "");
-        let mut first = asked(&rig, "/wait");
-        assert!(rig.origin.wait_heads(1));
-        let mut low = asked(&rig, "/low");
-        settle(&rig);
-        let mut normal = asked(&rig, "/");
-        assert_refused(&low.read_response("GET").unwrap(), "queue-full");
-        let mut high = asked(&rig, "/high");
-        assert_refused(&normal.read_response("GET").unwrap(), "queue-full");
-        assert_refused(&rig.connect().ask(get("/", "")), "queue-full");
-        rig.origin.open("go");
-        assert_eq!(first.read_response("GET").unwrap().status, 200);
-        assert_eq!(high.read_response("GET").unwrap().status, 200);
+        for workers in [1, 2, 8] {
+            let limit =
+                format!("connections {connections} queue=1 queue-timeout=\"60s\"\n{requests}");
+            let rig = rig(workers, &limit, "");
+            let mut first = asked(&rig, "/wait");
+            assert!(rig.origin.wait_heads(1));
+            let mut low = asked(&rig, "/low");
+            await_waiting(&rig, 1);
+            let mut normal = asked(&rig, "/");
+            assert_refused(&low.read_response("GET").unwrap(), "queue-full");
+            let mut high = asked(&rig, "/high");
+            assert_refused(&normal.read_response("GET").unwrap(), "queue-full");
+            assert_refused(&rig.connect().ask(get("/", "")), "queue-full");
+            assert_eq!(of_queues(&rig.proxy, "queue_full_total"), 3.0);
+            rig.origin.open("go");
+            assert_eq!(first.read_response("GET").unwrap().status, 200);
+            assert_eq!(high.read_response("GET").unwrap().status, 200);
+            assert_eq!(of_queues(&rig.proxy, "waits_total"), 3.0, "{limit}");
+        }
     }
 }
 
@@ -418,6 +517,14 @@ fn a_late_worker_sheds_by_priority() {
         done.store(true, Ordering::SeqCst);
         assert_eq!((shed, high), ([true, true], 0));
     });
+    let metrics = rig.proxy.metrics();
+    for priority in ["low", "normal"] {
+        let none = format!("narthex_shed_total{{priority=\"{priority}\"}} 0\n");
+        assert!(metrics.contains(none.trim_end_matches("0\n")) && !metrics.contains(&none));
+    }
+    assert!(eventually(PATIENCE, || {
+        metric(&rig.proxy, "narthex_lateness_seconds") >= 0.001
+    }));
     for path in ["/low", "/", "/high"] {
         assert!(
             eventually(PATIENCE, || !refused(path)),

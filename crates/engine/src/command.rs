@@ -225,8 +225,25 @@ pub struct UpstreamStatus {
     pub name: String,
     /// Moves on with its settings and servers; `If-Match` of a change.
     pub tag: String,
+    /// Its adaptive limit, if it has one.
+    pub limit: Option<LimitStatus>,
+    /// Requests that wait for room at the upstream, before those of its servers.
+    pub waiting: u64,
     /// Its servers.
     pub servers: Vec<ServerStatus>,
+}
+
+/// A limit of requests that follows the response times.
+#[derive(Debug, Clone, Serialize)]
+pub struct LimitStatus {
+    /// Requests that may be under way now.
+    pub limit: u64,
+    /// Requests that are.
+    pub used: u64,
+    /// The mean time to a response's head lately, in microseconds; 0: nothing was seen yet.
+    pub rtt_us: u64,
+    /// The same at best.
+    pub best_rtt_us: u64,
 }
 
 /// One server.
@@ -254,7 +271,7 @@ pub struct ServerStatus {
     pub reason: String,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Requests that wait for a connection.
+    /// Requests that wait for a connection or a place.
     pub waiting: u64,
     /// Open connections.
     pub connections: u64,

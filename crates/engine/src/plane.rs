@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub use narthex_proxy::{BuildError, CoreProxy, Holding, Runtime, Shared, Stage};
 use narthex_upstream::{Cluster, Member, order_word, run_checks, run_outliers};
 
-use crate::command::{MemoryStatus, ServerStatus, UpstreamStatus};
+use crate::command::{LimitStatus, MemoryStatus, ServerStatus, UpstreamStatus};
 
 /// Starts what runs beside the requests on the control core: health checks, and the judgement of a server by the others.
 pub(crate) fn background(shared: &Arc<Shared>) {
@@ -41,6 +41,13 @@ fn shown(cluster: &Cluster) -> UpstreamStatus {
     UpstreamStatus {
         name: cluster.name().to_owned(),
         tag,
+        limit: cluster.found_limit().map(|found| LimitStatus {
+            limit: found.limit,
+            used: found.used,
+            rtt_us: found.pace_us,
+            best_rtt_us: found.best_us,
+        }),
+        waiting: cluster.queue().waiting,
         servers: cluster.set().members.iter().map(server).collect(),
     }
 }

@@ -168,7 +168,7 @@ impl Exchange<'_> {
         attempt.replayable = relay.is_replayable();
         attempt.silent = relay.is_silent();
         if let Some(us) = relay.latency_us(begun_us, result) {
-            lease.latency(us);
+            lease.latency(us, status);
         }
         attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
         attempt.received = relay.received;

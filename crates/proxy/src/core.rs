@@ -300,6 +300,8 @@ async fn housekeeping(proxy: std::rc::Weak<CoreProxy>) {
             log.borrow_mut().flush_if_due(now);
         }
         proxy.account_for_pool();
+        let late = &proxy.shared.lateness;
+        late.note(proxy.core, rt::lateness_ms(), now);
         drop(proxy);
         rt::sleep_until(now + 500).await;
     }

@@ -55,6 +55,7 @@ impl Downstream for ToClient<'_, '_> {
         out: &mut Vec<u8>,
     ) -> Begun {
         let ex = self.exchange;
+        ex.admission.answered();
         edits.clear();
         if facts.status == 101 {
             switching(head, out);

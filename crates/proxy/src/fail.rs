@@ -63,6 +63,7 @@ impl Failure {
                 ConnectErrorKind::Timeout => 504,
                 ConnectErrorKind::Limit
                 | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Overload
                 | ConnectErrorKind::Exhausted => 503,
                 _ => 502,
             },
@@ -91,6 +92,7 @@ impl Failure {
                 ConnectErrorKind::Timeout => "upstream-timeout",
                 ConnectErrorKind::Limit
                 | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Overload
                 | ConnectErrorKind::Exhausted => "limited",
                 _ => "upstream-unreachable",
             },
@@ -118,6 +120,7 @@ impl Failure {
             Self::Connect(
                 ConnectErrorKind::Limit
                 | ConnectErrorKind::QueueTimeout
+                | ConnectErrorKind::Overload
                 | ConnectErrorKind::Exhausted,
             ) => "proxy",
             _ => "origin",
@@ -139,6 +142,7 @@ impl Failure {
                 ConnectErrorKind::Unreachable => "connect-unreachable",
                 ConnectErrorKind::Limit => "queue-full",
                 ConnectErrorKind::QueueTimeout => "queue-timeout",
+                ConnectErrorKind::Overload => "upstream-overload",
                 ConnectErrorKind::Exhausted => "out-of-sockets",
                 ConnectErrorKind::Other => "connect-failed",
             },

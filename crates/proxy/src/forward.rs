@@ -44,7 +44,7 @@ impl Exchange<'_> {
             self.upload = Upload::Whole;
         }
         let mut attempt = Attempt::of(Source::of(facts.body, extension));
-        let admission = match self.admit(&cluster).await {
+        self.admission = match self.admit(&cluster).await {
             Ok(admission) => admission,
             Err(failure) => return self.fail(failure).await,
         };
@@ -58,7 +58,7 @@ impl Exchange<'_> {
                 server: affinity.tag,
             };
             let Ok(mut lease) = cluster.pick(&wish) else {
-                drop(admission);
+                self.admission = Admission::default();
                 return self.fail(Failure::NoServer).await;
             };
             tries.begin(&lease);
@@ -89,11 +89,12 @@ impl Exchange<'_> {
                 Ok(connection) => connection,
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
-                        && matches!(failure, Failure::Connect(kind) if blames(kind));
+                        && matches!(failure, Failure::Connect(kind) if blames(kind, &lease));
                     if retry && self.may_retry(&lease, &cluster, &tries) {
                         continue;
                     }
-                    drop((lease, admission));
+                    drop(lease);
+                    self.admission = Admission::default();
                     return self.fail(failure).await;
                 }
             };
@@ -119,7 +120,8 @@ impl Exchange<'_> {
                 Ok(Ended::Complete | Ended::Buffered) => {
                     if let Some(unfed) = attempt.unfed.take() {
                         // However slow the client is, it is no load of the server's any more.
-                        drop((lease, admission));
+                        drop(lease);
+                        self.admission = Admission::default();
                         let before = self.story.sent;
                         if let Err(failure) = self.feed_client(unfed).await {
                             let answered = attempt.answered || self.story.sent > before;
@@ -148,7 +150,8 @@ impl Exchange<'_> {
                         continue;
                     }
                     // A client that takes its time with our answer is no load of the server's.
-                    drop((lease, admission));
+                    drop(lease);
+                    self.admission = Admission::default();
                     return self.give_up(failure, attempt.answered).await;
                 }
             }
@@ -342,11 +345,15 @@ pub(crate) fn blame_connect(lease: &Lease, failure: Failure) {
 }
 
 /// A connect failure that another server may not have.
-fn blames(kind: ConnectErrorKind) -> bool {
-    !matches!(
-        kind,
-        ConnectErrorKind::QueueTimeout | ConnectErrorKind::Exhausted
-    )
+fn blames(kind: ConnectErrorKind, lease: &Lease) -> bool {
+    match kind {
+        ConnectErrorKind::QueueTimeout
+        | ConnectErrorKind::Overload
+        | ConnectErrorKind::Exhausted => false,
+        // The only server has no more room for the second question than for the first.
+        ConnectErrorKind::Limit => !lease.is_alone(),
+        _ => true,
+    }
 }
 
 /// May this request be sent once more? `silent`: not a byte of an answer came.

@@ -17,6 +17,7 @@ use narthex_message::{Head, Method, Reject, RequestFacts, Span, validate};
 use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_route::{Fields, Query};
+use narthex_upstream::Admission;
 use narthex_wire::h1::scan::{self, Progress};
 
 use crate::account::Account;
@@ -64,6 +65,8 @@ pub(crate) struct Exchange<'c> {
     pub(crate) given_id: Option<Span>,
     /// The request's body, if it was taken whole before it is forwarded.
     pub(crate) buffered: Option<SpooledBody>,
+    /// The request's place among those of its upstream.
+    pub(crate) admission: Admission,
     /// How much of the body has been taken from the client.
     pub(crate) upload: Upload,
     /// Value of a `Set-Cookie` that the answer carries for us.
@@ -174,6 +177,7 @@ pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next
         given_id: None,
         buffered: None,
         cookie: None,
+        admission: Admission::default(),
         upload: Upload::Untouched,
     };
     let next = exchange.run().await;
@@ -354,6 +358,8 @@ impl Exchange<'_> {
             .and_then(|s| s.routes.get(self.route?))
             .ok_or(Failure::NoRoute)?;
         if late::refuses(&rt.runtime.config, route.settings.priority) {
+            let metrics = &self.proxy.shared.metrics;
+            metrics.shed(self.proxy.core, route.settings.priority);
             return Err(Failure::Overload);
         }
         if let (Some(max), validate::Body::Length(length)) = (route.settings.body_max, facts.body)

@@ -1,5 +1,6 @@
 //! The data path's metrics: counters with one writer per core, registered once per name and kept across reloads.
 
+use narthex_config::model::Priority;
 use narthex_observe::metrics::{Counter, Gauge, Histogram, Registry, Unit};
 
 /// Of a route: requests by status class, and how long they took.
@@ -157,6 +158,8 @@ pub(crate) struct GlobalMetrics {
     pub(crate) connections: Gauge,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
+    /// Refused because the core is late: `low` and `normal`.
+    shed: [Counter; 2],
     registry: Registry,
 }
 
@@ -178,7 +181,24 @@ impl GlobalMetrics {
                 "Response bytes given to clients.",
                 &[],
             ),
+            shed: ["low", "normal"].map(|priority| {
+                registry.counter(
+                    "narthex_shed_total",
+                    "Requests refused because their core was late, by priority.",
+                    &[("priority", priority)],
+                )
+            }),
             registry: registry.clone(),
+        }
+    }
+
+    /// Counts a request that was refused because its core is late.
+    pub(crate) fn shed(&self, core: usize, priority: Priority) {
+        let [low, normal] = &self.shed;
+        match priority {
+            Priority::High => {}
+            Priority::Normal => normal.inc(core),
+            Priority::Low => low.inc(core),
         }
     }
 

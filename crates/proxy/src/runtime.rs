@@ -15,6 +15,7 @@ use narthex_route::Router;
 use narthex_upstream::{Cluster, Fleet};
 use narthex_wire::h1::scan::HeadLimits;
 
+use crate::late::Peaks;
 use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
@@ -40,6 +41,7 @@ pub struct Shared {
     pub(crate) metrics: GlobalMetrics,
     ready: AtomicBool,
     memory: Memory,
+    pub(crate) lateness: Arc<Peaks>,
 }
 
 impl Shared {
@@ -61,6 +63,7 @@ impl Shared {
             listener_ids: Mutex::default(),
             ready: AtomicBool::new(false),
             memory: Memory::new(&registry),
+            lateness: Peaks::new(cores, &registry),
             registry,
         })
     }

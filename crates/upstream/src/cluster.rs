@@ -19,6 +19,7 @@ use narthex_config::model::{
 };
 use narthex_net::dial::DialOptions;
 
+use crate::adaptive::Limiter;
 use crate::balance::ring::Ring;
 use crate::balance::roster::{self, Candidate, Roster, Rules};
 use crate::clock::monotonic_ms;
@@ -32,6 +33,7 @@ use found::Found;
 use set::Departed;
 
 pub use found::SourceStatus;
+pub use limits::FoundLimit;
 
 /// What the configuration says about an upstream, but for its servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,6 +190,8 @@ pub struct Cluster {
     sockets: Arc<Gate>,
     /// Requests at all its servers, where they are limited.
     places: Arc<Gate>,
+    /// What their limit follows, where it follows something.
+    limiter: Mutex<Option<Limiter>>,
     retired: AtomicBool,
     left: AtomicBool,
     source: Mutex<Source>,
@@ -215,6 +219,7 @@ impl Cluster {
             epoch: AtomicU64::new(0),
             sockets: Gate::new(0, 0),
             places: Gate::new(0, 0),
+            limiter: Mutex::default(),
             retired: AtomicBool::new(false),
             left: AtomicBool::new(false),
             source: Mutex::default(),

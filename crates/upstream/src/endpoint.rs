@@ -15,7 +15,7 @@ use narthex_net::dial::Target;
 
 use crate::breaker::Breaker;
 use crate::clock::{monotonic_ms, wall_ms};
-use crate::gate::Gate;
+use crate::gate::{Gate, QueueFigures};
 
 use ramp::Ramp;
 
@@ -276,9 +276,14 @@ impl Endpoint {
         self.sockets.used() as u64
     }
 
-    /// Requests that wait for a socket.
+    /// Requests that wait for a socket or a place.
     pub fn waiting(&self) -> u64 {
-        self.sockets.waiting() as u64
+        self.queue().waiting
+    }
+
+    /// Its queues: of those who wait for a socket, and for a place among its requests.
+    pub fn queue(&self) -> QueueFigures {
+        self.sockets.figures() + self.places.figures()
     }
 
     /// Requests that it was given and left to end, and those of them that ended badly.

@@ -5,6 +5,8 @@
 //! has waited longest of the highest class, never to a newcomer. The queue is bounded, and so is the wait (by the caller); a
 //! full queue lets the newest of a lower class go for one of a higher.
 
+mod waits;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use narthex_config::model::Priority;
+
+use waits::Waits;
+
+pub use waits::QueueFigures;
 
 const WAITING: u8 = 0;
 /// A permit is counted for the one who waits.
@@ -74,6 +80,7 @@ pub struct Gate {
     waiting: AtomicUsize,
     queue_max: AtomicUsize,
     queue: Mutex<Queue>,
+    waits: Waits,
 }
 
 /// The right to one of what the gate counts. Dropping gives it back.
@@ -146,6 +153,26 @@ impl Gate {
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// What became of those who had to wait, and who waits now.
+    pub fn figures(&self) -> QueueFigures {
+        self.waits.figures(self.waiting())
+    }
+
+    /// A wait has ended, however, after so many microseconds.
+    pub(crate) fn note_wait(&self, us: u64) {
+        self.waits.ended(us);
+    }
+
+    /// It ended because it took too long.
+    pub(crate) fn note_timeout(&self) {
+        self.waits.timed_out();
+    }
+
+    /// There was no place in the queue, or it went to another.
+    pub(crate) fn note_refusal(&self) {
+        self.waits.refused();
     }
 
     /// Is there a limit?

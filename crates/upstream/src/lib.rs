@@ -9,6 +9,7 @@
 //! A plain request reads shared memory and writes only its own core's cache lines. Shared counters are written when a
 //! connection is opened or closed, locks are taken when something fails or when a limit is reached.
 
+pub mod adaptive;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
@@ -32,10 +33,13 @@ pub use crate::cluster::change::ChangeError;
 pub use crate::cluster::overlay::{
     Drift, Edit, Edited, Overlay, Refusal, SavedChanges, word as order_word,
 };
-pub use crate::cluster::{Cluster, ClusterStatus, Member, ServerSet, Settings, SourceStatus};
+pub use crate::cluster::{
+    Cluster, ClusterStatus, FoundLimit, Member, ServerSet, Settings, SourceStatus,
+};
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
+pub use crate::gate::QueueFigures;
 pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
     Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, NoHedge,

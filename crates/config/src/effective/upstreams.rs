@@ -320,8 +320,11 @@ fn connections(u: &Upstream, defaults: &Upstream, out: &mut Writer) {
     }
     if let Some(adaptive) = &r.adaptive {
         out.line(format!(
-            "adaptive-concurrency min={} max={}",
-            adaptive.min, adaptive.max
+            "adaptive-concurrency min={} max={} tolerance=\"{}%\" wait={}",
+            adaptive.min,
+            adaptive.max,
+            adaptive.tolerance,
+            time(adaptive.wait)
         ));
     }
 }

@@ -359,6 +359,8 @@ fn adaptive(ctx: &mut Context<'_>, item: &Item<'_>) -> Adaptive {
     let mut limits = Adaptive::default();
     set(&mut limits.min, item.int("min"));
     set(&mut limits.max, item.int("max"));
+    set(&mut limits.tolerance, item.percent("tolerance"));
+    set(&mut limits.wait, item.duration("wait"));
     if limits.min > limits.max {
         ctx.error(
             "out-of-range",

@@ -261,6 +261,10 @@ pub struct Adaptive {
     pub min: usize,
     /// Never above; 10,000.
     pub max: usize,
+    /// Slower than the best pace by so many percent is no reason to lower it; 0..=100, 50.
+    pub tolerance: u8,
+    /// Longest wait for room; 250 ms. Zero: refused at once.
+    pub wait: Duration,
 }
 
 /// Who waits less.
@@ -354,6 +358,8 @@ impl Default for Adaptive {
         Self {
             min: 10,
             max: 10_000,
+            tolerance: 50,
+            wait: Duration::from_millis(250),
         }
     }
 }

@@ -368,12 +368,25 @@ static KEYS: [NodeSpec; 19] = [
     },
     NodeSpec {
         name: "adaptive-concurrency",
-        doc: "A limit of requests under way that follows what the upstream can take, by the time to the response head.",
+        doc: "A limit of requests under way at all servers together that follows what they can take, by the time to the response \
+              head. Who finds no room waits for a moment; then 503 `upstream-overload`.",
         props: &[
             prop("min", Int(1, 1_000_000), "10", "Never below."),
             prop("max", Int(1, 1_000_000), "10000", "Never above."),
+            prop(
+                "tolerance",
+                Percent,
+                "\"50%\"",
+                "Slower than at its best by so much, an upstream has room for more; beyond, the limit falls.",
+            ),
+            prop(
+                "wait",
+                DurationOrZero,
+                "\"250ms\"",
+                "Longest wait for room, if `queue-timeout` is not less; `0s`: refused at once.",
+            ),
         ],
-        example: "adaptive-concurrency min=10 max=2000",
+        example: r#"adaptive-concurrency min=10 max=2000 tolerance="50%" wait="250ms""#,
         ..NODE
     },
     NodeSpec {

@@ -32,7 +32,7 @@ pub fn table(value: &Value) -> String {
         if index > 0 {
             out.push('\n');
         }
-        let _ = writeln!(out, "{}", text(upstream, "name"));
+        let _ = writeln!(out, "{}{}", text(upstream, "name"), limit(upstream));
         let rows: Vec<Vec<String>> = servers(upstream).map(|server| row(server, now)).collect();
         if rows.is_empty() {
             out.push_str("  no servers: names have not resolved, or to nothing\n");
@@ -50,6 +50,23 @@ pub fn table(value: &Value) -> String {
 fn servers(upstream: &Value) -> impl Iterator<Item = &Value> {
     let list = upstream.get("servers").and_then(Value::as_array);
     list.into_iter().flatten()
+}
+
+/// What an adaptive limit is now, and from what; behind the upstream's name.
+fn limit(upstream: &Value) -> String {
+    let Some(limit) = upstream.get("limit").filter(|limit| limit.is_object()) else {
+        return String::new();
+    };
+    let n = |key| number(limit, key);
+    let ms = |key| format!("{}.{} ms", n(key) / 1_000, n(key) % 1_000 / 100);
+    format!(
+        ": {} of {} requests under way, {} wait; {} to a response's head, {} at best",
+        n("used"),
+        n("limit"),
+        number(upstream, "waiting"),
+        ms("rtt_us"),
+        ms("best_rtt_us"),
+    )
 }
 
 /// Why it is as it is, and what went wrong last.
@@ -223,6 +240,17 @@ mod tests {
             lines[2].find("12345").unwrap() + 5,
             lines[1].find("REQUESTS").unwrap() + 8
         );
+    }
+
+    #[test]
+    fn an_adaptive_limit_is_shown_beside_the_name() {
+        let mut api = json!({"name": "api", "waiting": 3, "servers": [],
+            "limit": {"limit": 57, "used": 12, "rtt_us": 12_345, "best_rtt_us": 980}});
+        assert!(table(&api).starts_with(
+            "api: 12 of 57 requests under way, 3 wait; 12.3 ms to a response's head, 0.9 ms at best\n"
+        ));
+        api["limit"] = json!(null);
+        assert!(table(&api).starts_with("api\n"));
     }
 
     #[test]

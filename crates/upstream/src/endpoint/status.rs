@@ -63,7 +63,7 @@ pub struct EndpointStatus {
     pub idle: u64,
     /// Sockets, idle or not.
     pub sockets: u64,
-    /// Requests that wait for a socket.
+    /// Requests that wait for a socket or a place.
     pub waiting: u64,
     /// Requests given to it since the start.
     pub requests: u64,

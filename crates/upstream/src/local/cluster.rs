@@ -160,15 +160,13 @@ impl CoreCluster {
         self.view().give_up_any()
     }
 
-    pub(super) fn give_up_one(&self, endpoint: u64) {
+    /// Closes an idle connection to this one.
+    pub(super) fn give_up_one(&self, endpoint: u64) -> bool {
         let view = self.view();
-        if let Some(member) = view
-            .members
-            .iter()
+        let mut members = view.members.iter();
+        members
             .find(|m| m.endpoint.shared().id() == endpoint)
-        {
-            member.endpoint.give_up_oldest();
-        }
+            .is_some_and(|m| m.endpoint.give_up_oldest())
     }
 }
 

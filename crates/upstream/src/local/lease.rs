@@ -51,6 +51,8 @@ pub enum ConnectErrorKind {
     Limit,
     /// A limit was reached for longer than the queue timeout.
     QueueTimeout,
+    /// The upstream has as many requests as it can take, and there was no room in time.
+    Overload,
     /// This machine has no more sockets, ports or memory for them.
     Exhausted,
     /// Something else.
@@ -75,6 +77,7 @@ impl ConnectErrorKind {
             Self::Unreachable => "the server cannot be reached",
             Self::Limit => "a limit is reached and the queue is full",
             Self::QueueTimeout => "a limit was reached for longer than the queue timeout",
+            Self::Overload => "the upstream has as many requests as it can take",
             Self::Exhausted => "this machine has no more sockets or ports",
             Self::Other => "the connection could not be made",
         }
@@ -82,7 +85,10 @@ impl ConnectErrorKind {
 
     /// Is it the server's fault (then report [`Report::ConnectFailed`]), or a limit of ours?
     pub fn blames_server(self) -> bool {
-        !matches!(self, Self::Limit | Self::QueueTimeout | Self::Exhausted)
+        !matches!(
+            self,
+            Self::Limit | Self::QueueTimeout | Self::Overload | Self::Exhausted
+        )
     }
 }
 
@@ -171,15 +177,26 @@ impl Lease {
         self.endpoint.shared().target()
     }
 
+    /// Has the upstream no other server?
+    pub fn is_alone(&self) -> bool {
+        self.view.members.len() < 2
+    }
+
     /// The settings that this attempt began with.
     pub fn settings(&self) -> &Settings {
         &self.view.settings
     }
 
-    /// The server took so many microseconds to the head of its response, or was silent for so long.
-    pub fn latency(&self, us: u64) {
+    /// The server took so many microseconds to the head of its response, which has this status, or was silent for so long.
+    pub fn latency(&self, us: u64, status: Option<u16>) {
         if self.settings().balance == Balance::LeastTime {
             self.endpoint.observe(us);
+        }
+        if let Some(sampler) = &self.view.sampler
+            && !status.is_some_and(|s| s >= 500 || s == 429)
+        {
+            // What was refused, or failed, says nothing of how long it takes.
+            sampler.add(&self.view.cluster, us);
         }
     }
 
@@ -189,7 +206,7 @@ impl Lease {
         CoreCounters::bump(&self.endpoint.counters().given_up);
         let expected = self.endpoint.recent.get().now(rt::now_ms());
         if expected.is_none_or(|us| us < silent_us) {
-            self.latency(silent_us);
+            self.latency(silent_us, None);
         }
     }
 
@@ -227,13 +244,10 @@ impl Lease {
     /// Waits for a place among the server's requests. Dropping the future gives everything back.
     pub async fn enter(&self, priority: Priority) -> Result<(), ConnectError> {
         if !self.try_enter() {
-            let wait = self
-                .endpoint
-                .shared()
-                .places
-                .wait(self.endpoint.core(), priority);
-            self.place
-                .set(Some(queue::place(wait, self.settings()).await?));
+            let (gate, core) = (&self.endpoint.shared().places, self.endpoint.core());
+            let longest = queue::longest(self.settings());
+            let place = queue::place(gate, core, priority, longest).await?;
+            self.place.set(Some(place));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod lease;
 mod pool;
 mod queue;
 mod reaper;
+mod sampler;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -24,6 +25,7 @@ pub use hedge::NoHedge;
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 
 use crate::cluster::Cluster;
+use crate::endpoint::Endpoint;
 use crate::fleet::Fleet;
 
 thread_local! {
@@ -35,6 +37,9 @@ pub struct CoreFleet {
     core: usize,
     fleet: Arc<Fleet>,
     clusters: RefCell<HashMap<u64, Rc<CoreCluster>>>,
+    /// Connections for requests of this core that wait for one, by server and ticket. Not the server's side of this core has
+    /// them: there are two of those while a server that was removed and came back still has requests from before.
+    handed: RefCell<HashMap<(u64, u64), Connection>>,
     reaper: Cell<TaskKey>,
     /// Idle connections of this core, all servers together.
     idle: Cell<usize>,
@@ -50,6 +55,7 @@ impl CoreFleet {
             core,
             fleet,
             clusters: RefCell::default(),
+            handed: RefCell::default(),
             reaper: Cell::new(TaskKey::NONE),
             idle: Cell::new(0),
             watched: Cell::new(true),
@@ -81,6 +87,15 @@ impl CoreFleet {
         self.idle.get()
     }
 
+    fn hand(&self, endpoint: u64, ticket: u64, connection: Connection) {
+        let key = (endpoint, ticket);
+        self.handed.borrow_mut().insert(key, connection);
+    }
+
+    fn take_handed(&self, endpoint: u64, ticket: u64) -> Option<Connection> {
+        self.handed.borrow_mut().remove(&(endpoint, ticket))
+    }
+
     fn count_idle(&self, by: isize) {
         self.idle.set(self.idle.get().saturating_add_signed(by));
         if by > 0 && !self.watched.replace(true) {
@@ -91,15 +106,31 @@ impl CoreFleet {
     }
 }
 
-/// Asks `core` to close one idle connection to a server, for a request elsewhere that waits for the socket.
-fn ask_to_give_up(fleet: &Fleet, core: usize, cluster: u64, endpoint: u64) {
-    on_cluster(fleet, core, cluster, move |c| c.give_up_one(endpoint));
+/// Asks the core with most of them, other than `but`, to close one idle connection to a server, for a request that waits for
+/// the socket. A core that has none any more, because another request was before this one, asks on: while somebody waits no
+/// connection becomes idle, so this ends.
+fn ask_to_give_up(fleet: &Arc<Fleet>, but: usize, cluster: u64, endpoint: &Arc<Endpoint>) {
+    let Some(core) = endpoint.most_idle(but) else {
+        return;
+    };
+    let (all, endpoint) = (Arc::clone(fleet), Arc::clone(endpoint));
+    on_cluster(fleet, core, cluster, move |c| {
+        if !c.give_up_one(endpoint.id()) && endpoint.sockets.is_awaited() {
+            ask_to_give_up(&all, core, cluster, &endpoint);
+        }
+    });
 }
 
-/// Asks `core` to close one idle connection to any server of an upstream, for a request elsewhere.
-fn ask_for_any(fleet: &Fleet, core: usize, cluster: u64) {
-    on_cluster(fleet, core, cluster, |c| {
-        c.give_up_any();
+/// The same for a connection to any server of an upstream.
+fn ask_for_any(fleet: &Arc<Fleet>, but: usize, cluster: &Arc<Cluster>) {
+    let Some(core) = cluster.most_idle(but) else {
+        return;
+    };
+    let (all, cluster) = (Arc::clone(fleet), Arc::clone(cluster));
+    on_cluster(fleet, core, cluster.id(), move |c| {
+        if !c.give_up_any() && cluster.sockets().is_awaited() {
+            ask_for_any(&all, core, &cluster);
+        }
     });
 }
 

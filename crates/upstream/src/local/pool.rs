@@ -1,7 +1,7 @@
 //! One server's idle connections on one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -34,8 +34,6 @@ pub(super) struct CoreEndpoint {
     fleet: Weak<CoreFleet>,
     /// Oldest in front.
     idle: RefCell<VecDeque<Idle>>,
-    /// Connections for requests of this core that wait for one, by ticket.
-    handed: RefCell<HashMap<u64, Connection>>,
     /// How long it took lately, as this core saw it.
     pub(super) recent: Cell<Recent>,
     /// Not in the set any more: nothing is kept.
@@ -51,7 +49,6 @@ impl CoreEndpoint {
             core,
             fleet,
             idle: RefCell::default(),
-            handed: RefCell::default(),
             recent: Cell::default(),
             retired: Cell::new(false),
             racy_until: Cell::new(0),
@@ -117,6 +114,11 @@ impl CoreEndpoint {
         let Some(fleet) = self.fleet.upgrade() else {
             return;
         };
+        if is_wanted_by_all(cluster) {
+            // The place at the server and the one among all of the upstream's are passed on apart, each to who has waited
+            // longest for it. Handing the connection on would serve this server's queue alone.
+            return;
+        }
         let lifetime = lifetime(millis(settings.timeouts.idle), hint_ms);
         let keep = !self.retired.get()
             && lifetime > 0
@@ -134,7 +136,7 @@ impl CoreEndpoint {
             self.pass_on(keep);
         }
         // Whoever waits for any socket of the upstream may have counted on finding this one idle.
-        if cluster.sockets().is_limited() && cluster.sockets().is_awaited() {
+        if is_wanted_by_all(cluster) {
             self.drop_newest();
         }
     }
@@ -147,9 +149,11 @@ impl CoreEndpoint {
             Next::Here(ticket) => {
                 // The one that was just put there, however short it may be kept: somebody counts on it.
                 let idle = self.idle.borrow_mut().pop_back();
-                if let Some(idle) = idle {
+                if let Some(idle) = idle
+                    && let Some(fleet) = self.fleet.upgrade()
+                {
                     self.count(-1);
-                    self.handed.borrow_mut().insert(ticket, idle.into_use());
+                    fleet.hand(self.shared.id(), ticket, idle.into_use());
                 }
             }
         }
@@ -164,7 +168,7 @@ impl CoreEndpoint {
 
     /// The connection that was handed over under a ticket.
     pub(super) fn take_handed(&self, ticket: u64) -> Option<Connection> {
-        self.handed.borrow_mut().remove(&ticket)
+        self.fleet.upgrade()?.take_handed(self.shared.id(), ticket)
     }
 
     /// A core's even share of the cap is its own; more is for whoever comes first. Cores that grow at the same time can
@@ -227,6 +231,11 @@ impl CoreEndpoint {
             fleet.count_idle(by);
         }
     }
+}
+
+/// Does somebody wait for a socket to any server of the upstream?
+fn is_wanted_by_all(cluster: &Cluster) -> bool {
+    cluster.sockets().is_limited() && cluster.sockets().is_awaited()
 }
 
 impl Idle {

@@ -1,6 +1,7 @@
 //! Waiting at a gate: for a place among the requests, for a socket, for a connection that another request has finished with.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use narthex_config::model::Priority;
@@ -10,11 +11,16 @@ use super::lease::{ConnectError, ConnectErrorKind, Connection, Lease, deadline};
 use super::{ask_for_any, ask_to_give_up};
 use crate::clock::millis;
 use crate::cluster::Settings;
-use crate::gate::{Permit, Turn, Wait};
+use crate::gate::{Gate, Permit, Refused, Turn, Wait};
 
-/// Waits for a permit that nobody hands a connection with.
-pub(super) async fn place(wait: Wait, settings: &Settings) -> Result<Permit, ConnectError> {
-    match turn(wait, settings, || ()).await? {
+/// Waits for a permit that nobody hands a connection with, at most `limit` milliseconds.
+pub(super) async fn place(
+    gate: &Arc<Gate>,
+    core: usize,
+    priority: Priority,
+    limit: u64,
+) -> Result<Permit, ConnectError> {
+    match turn(gate, gate.wait(core, priority), limit, || ()).await? {
         Turn::Permit(permit) => Ok(permit),
         Turn::Handed(_) => Err(aborted()),
     }
@@ -27,17 +33,17 @@ pub(super) async fn socket_of_all(
 ) -> Result<Permit, ConnectError> {
     let core = lease.endpoint.core();
     let cluster = &lease.view.cluster;
-    let wait = cluster.sockets().wait(core, priority);
+    let gate = cluster.sockets();
+    let wait = gate.wait(core, priority).besides(cluster.idle());
     let call = || {
         fence(Ordering::SeqCst);
         if !lease.view.give_up_any()
             && let Some(fleet) = lease.endpoint.fleet()
-            && let Some(other) = cluster.most_idle(core)
         {
-            ask_for_any(&fleet.fleet, other, cluster.id());
+            ask_for_any(&fleet.fleet, core, cluster);
         }
     };
-    match turn(wait.besides(cluster.idle()), lease.settings(), call).await? {
+    match turn(gate, wait, longest(lease.settings()), call).await? {
         Turn::Permit(permit) => Ok(permit),
         Turn::Handed(_) => Err(aborted()),
     }
@@ -49,14 +55,15 @@ pub(super) async fn connection(
     priority: Priority,
 ) -> Result<Result<Connection, Permit>, ConnectError> {
     let endpoint = lease.endpoint.shared();
+    let gate = &endpoint.sockets;
     let mut place = Place {
-        wait: endpoint
-            .sockets
+        wait: gate
             .wait(lease.endpoint.core(), priority)
             .besides(endpoint.idle()),
         lease,
     };
-    match turn(&mut place.wait, lease.settings(), || call_for_one(lease)).await? {
+    let call = || call_for_one(lease);
+    match turn(gate, &mut place.wait, longest(lease.settings()), call).await? {
         Turn::Permit(permit) => Ok(Err(permit)),
         // Handed over and died since: what it held has been given back, which may serve us or another.
         Turn::Handed(ticket) => match lease.endpoint.take_handed(ticket) {
@@ -66,32 +73,60 @@ pub(super) async fn connection(
     }
 }
 
-/// Waits as long as the queue's timeout allows; `call` is called once, when the place in the queue is visible to those who
-/// give something back.
+/// How long a request may wait, in milliseconds.
+pub(super) fn longest(settings: &Settings) -> u64 {
+    millis(settings.connections.queue_timeout)
+}
+
+/// Waits at most `limit` milliseconds; `call` is called once, when the place in the queue is visible to those who give
+/// something back.
 async fn turn(
-    mut wait: impl Future<Output = Result<Turn, crate::gate::Refused>> + Unpin,
-    settings: &Settings,
+    gate: &Gate,
+    mut wait: impl Future<Output = Result<Turn, Refused>> + Unpin,
+    limit: u64,
     mut call: impl FnMut(),
 ) -> Result<Turn, ConnectError> {
-    let limit = millis(settings.connections.queue_timeout);
     if limit == 0 {
+        gate.note_refusal();
         return Err(full());
     }
-    let mut called = false;
+    let mut waited = None;
     let turn = std::future::poll_fn(|cx| {
         let polled = std::pin::Pin::new(&mut wait).poll(cx);
-        if polled.is_pending() && !std::mem::replace(&mut called, true) {
+        if polled.is_pending() && waited.is_none() {
+            waited = Some(Waited {
+                gate,
+                from: rt::now_us(),
+            });
             call();
         }
         polled
     });
     match rt::timeout_at(deadline(limit), turn).await {
         Ok(Ok(turn)) => Ok(turn),
-        Ok(Err(_refused)) => Err(full()),
-        Err(rt::Elapsed) => Err(ConnectError::new(
-            ConnectErrorKind::QueueTimeout,
-            io::ErrorKind::TimedOut,
-        )),
+        Ok(Err(Refused::QueueFull | Refused::Evicted)) => {
+            gate.note_refusal();
+            Err(full())
+        }
+        Err(rt::Elapsed) => {
+            gate.note_timeout();
+            Err(ConnectError::new(
+                ConnectErrorKind::QueueTimeout,
+                io::ErrorKind::TimedOut,
+            ))
+        }
+    }
+}
+
+/// A wait, counted however it ends.
+struct Waited<'a> {
+    gate: &'a Gate,
+    from: u64,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.gate.note_wait(rt::now_us().saturating_sub(self.from));
     }
 }
 
@@ -102,10 +137,9 @@ fn call_for_one(lease: &Lease) {
     if lease.endpoint.give_up_oldest() {
         return;
     }
-    if let Some(core) = endpoint.most_idle(lease.endpoint.core())
-        && let Some(fleet) = lease.endpoint.fleet()
-    {
-        ask_to_give_up(&fleet.fleet, core, lease.view.cluster.id(), endpoint.id());
+    if let Some(fleet) = lease.endpoint.fleet() {
+        let (core, cluster) = (lease.endpoint.core(), lease.view.cluster.id());
+        ask_to_give_up(&fleet.fleet, core, cluster, endpoint);
     }
 }
 

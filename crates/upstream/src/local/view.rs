@@ -9,6 +9,7 @@ use narthex_config::model::Balance;
 
 use super::CoreFleet;
 use super::pool::CoreEndpoint;
+use super::sampler::Sampler;
 use crate::balance::ring::{self, Ring};
 use crate::balance::roster::{self, Candidate, Roster, Standing};
 use crate::balance::shares::Shares;
@@ -33,6 +34,8 @@ pub(super) struct View {
     pub(super) settings: Rc<Settings>,
     pub(super) members: Vec<CoreMember>,
     pub(super) sticky: Option<StickyView>,
+    /// Where the limit of requests follows the response times.
+    pub(super) sampler: Option<Rc<Sampler>>,
     choice: RefCell<Choice>,
     ring: Option<Arc<Ring>>,
     core: usize,
@@ -95,6 +98,7 @@ impl View {
             settings: Rc::new((*cluster.settings()).clone()),
             members: Vec::new(),
             sticky: None,
+            sampler: None,
             choice: RefCell::default(),
             ring: None,
             core: 0,
@@ -156,6 +160,8 @@ impl View {
             version,
             cluster: Arc::clone(cluster),
             sticky,
+            sampler: (settings.requests.adaptive.is_some())
+                .then(|| old.sampler.clone().unwrap_or_default()),
             choice: RefCell::new(choice),
             ring: set.ring.clone(),
             core,

@@ -3,6 +3,7 @@
 //! Every answer carries `X-Id` (the request's own id, if it had one), `X-Origin`, `X-Conn` and `X-Seq`, so that an answer
 //! that reaches the wrong client can be proved. Threads are bounded and joined on drop.
 
+mod crew;
 mod parse;
 mod script;
 mod serve;
@@ -120,6 +121,7 @@ struct Shared {
     personality: Personality,
     state: Mutex<State>,
     changed: Condvar,
+    crew: crew::Crew,
 }
 
 impl Shared {
@@ -221,6 +223,7 @@ impl Origin {
             personality,
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
+            crew: crew::Crew::default(),
         });
         let for_thread = Arc::clone(&shared);
         let acceptor = std::thread::Builder::new()
@@ -337,6 +340,11 @@ impl Origin {
         self.shared.lock().open.len()
     }
 
+    /// For each request that came to a [`Step::Work`] since the last call: how many there were then, itself included.
+    pub fn take_crowds(&self) -> Vec<usize> {
+        self.shared.crew.take_crowds()
+    }
+
     /// Ends every connection at once, with RST or FIN, and goes on listening.
     pub fn cut(&self, reset: bool) {
         self.shared.update(|s| {
@@ -360,6 +368,7 @@ impl Origin {
             return;
         };
         self.shared.update(|s| s.stop = true);
+        self.shared.crew.close();
         // Wakes `accept`, which then sees the flag.
         let wake = Sock::connect(&self.place, PATIENCE);
         self.cut(false);

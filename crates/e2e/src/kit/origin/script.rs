@@ -33,6 +33,13 @@ pub enum Step {
     },
     /// Lets time pass (ends early when the origin stops).
     Pause(Duration),
+    /// Waits for one of so many workers of the origin, which then takes so long.
+    Work {
+        /// How many there are, for all connections.
+        workers: usize,
+        /// For one request.
+        time: Duration,
+    },
     /// Waits until the test opens this gate.
     Gate(String),
     /// Opens a gate, so that the test knows how far we are.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::parse::{self, Framing, Head};
 use super::{Ended, Personality, Script, Seen, Shared, Step, echo};
-use crate::kit::Fnv;
 use crate::kit::http::{Fields, hex};
 use crate::kit::sock::Sock;
+use crate::kit::{Fnv, pause};
 
 /// Body bytes kept of each request.
 const KEEP_BODY: usize = 1 << 20;
@@ -231,6 +231,10 @@ impl Serving<'_> {
             }
             Step::SendMany { block, times } => (0..*times).try_for_each(|_| self.send(block)),
             Step::Pause(d) => self.pause(*d),
+            Step::Work { workers, time } => {
+                self.shared.crew.work(*workers, || pause(*time));
+                Ok(())
+            }
             Step::Gate(name) => {
                 self.shared.wait(GATE, |s| s.stop || s.gates.contains(name));
                 if self.shared.lock().stop {

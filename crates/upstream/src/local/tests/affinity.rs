@@ -157,7 +157,7 @@ fn least_time_goes_where_it_is_answered_sooner() {
         let slow = config.servers[1].name.clone();
         for _ in 0..30 {
             let lease = pick(&cluster);
-            lease.latency(if lease.name() == slow { 50_000 } else { 500 });
+            lease.latency(if lease.name() == slow { 50_000 } else { 500 }, None);
         }
         assert_eq!(shares(&cluster, 40)[1], 0);
     });

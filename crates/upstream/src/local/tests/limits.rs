@@ -250,3 +250,116 @@ async fn hammer(
     }
     until("all are through", || finished.get() == 8).await;
 }
+
+/// A server that is removed and comes back has two sides on a core while requests from before are under way; they share one
+/// queue.
+#[test]
+fn a_server_that_was_away_hands_over_to_those_from_before() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let config = limited(origin.address, 2);
+        let (fleet, _core, cluster) = core_of(config.clone());
+        let before = Rc::new(pick(&cluster));
+        let held = before.connect(Priority::Normal).await.unwrap();
+        fleet.reconcile(&[upstream("u", [nobody()])]);
+        drop(pick(&cluster));
+        fleet.reconcile(&[config]);
+        let after = pick(&cluster);
+        assert_eq!(before.endpoint().id(), after.endpoint().id());
+        let other = after.connect(Priority::Normal).await.unwrap();
+        let got = Rc::new(RefCell::new(None));
+        let (waiting, result) = (Rc::clone(&before), Rc::clone(&got));
+        rt::spawn(async move {
+            *result.borrow_mut() = Some(waiting.connect(Priority::Normal).await);
+        });
+        until("one waits", || before.endpoint().waiting() == 1).await;
+        after.release(other, None);
+        until("the wait ends", || got.borrow().is_some()).await;
+        let handed = got.borrow_mut().take().unwrap().unwrap();
+        assert!(handed.reused);
+        drop((handed, held));
+        assert_eq!(before.endpoint().status().sockets, 0);
+    });
+}
+
+/// Two who wait, and an idle connection on each of two other cores: both are asked for theirs, whoever is asked first.
+#[test]
+fn every_idle_connection_makes_room_for_somebody() {
+    for _ in 0..10 {
+        let origin = Origin::start();
+        let (fleet, clusters) = fleet_of(&[limited(origin.address, 2)], 3);
+        let through = Arc::new(AtomicUsize::new(0));
+        let (ready, is_ready) = channel();
+        let holding: Vec<_> = [0, 1]
+            .into_iter()
+            .map(|number| {
+                let (fleet, cluster) = (Arc::clone(&fleet), Arc::clone(&clusters[0]));
+                let (ready, through) = (ready.clone(), Arc::clone(&through));
+                start_core(move || async move {
+                    let core = CoreFleet::new(number, fleet);
+                    let cluster = core.adopt(&cluster);
+                    let lease = pick(&cluster);
+                    let connection = lease.connect(Priority::Normal).await.unwrap();
+                    lease.release(connection, None);
+                    ready.send(core.idle()).unwrap();
+                    until("both are through", || through.load(Ordering::SeqCst) == 2).await;
+                    core.idle()
+                })
+            })
+            .collect();
+        for _ in &holding {
+            assert_eq!(is_ready.recv_timeout(LONGEST), Ok(1));
+        }
+        let (cluster, done) = (Arc::clone(&clusters[0]), Arc::clone(&through));
+        on_core(move || async move {
+            let core = CoreFleet::new(2, fleet);
+            let cluster = core.adopt(&cluster);
+            let held = Rc::new(RefCell::new(Vec::new()));
+            for _ in 0..2 {
+                let (lease, held, done) = (pick(&cluster), Rc::clone(&held), Arc::clone(&done));
+                rt::spawn(async move {
+                    let connection = lease.connect(Priority::Normal).await.unwrap();
+                    held.borrow_mut().push(connection);
+                    done.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+            until("both have one", || held.borrow().len() == 2).await;
+        });
+        for core in holding {
+            assert_eq!(core.wait(), 0);
+        }
+    }
+}
+
+/// Waits are counted with how they ended, and refusals.
+#[test]
+fn queues_count_what_becomes_of_those_who_wait() {
+    on_core(|| async {
+        let origin = Origin::start();
+        let mut config = limited(origin.address, 1);
+        config.connections.queue = 1;
+        config.connections.queue_timeout = Duration::from_millis(50);
+        let (_fleet, _core, cluster) = core_of(config);
+        let lease = Rc::new(pick(&cluster));
+        let held = lease.connect(Priority::Normal).await.unwrap();
+        let (waiting, ended) = (Rc::clone(&lease), Rc::new(Cell::new(false)));
+        let is_ended = Rc::clone(&ended);
+        rt::spawn(async move {
+            let _ = waiting.connect(Priority::Normal).await;
+            ended.set(true);
+        });
+        let figures = || lease.endpoint().queue();
+        until("one waits", || figures().waiting == 1).await;
+        assert!(lease.connect(Priority::Normal).await.is_err());
+        until("the wait ends", || is_ended.get()).await;
+        let seen = figures();
+        assert_eq!(
+            (seen.waiting, seen.waited, seen.timeouts, seen.refused),
+            (0, 1, 1, 1)
+        );
+        assert!(seen.waited_us >= 40_000, "{seen:?}");
+        drop(held);
+        drop(lease.connect(Priority::Normal).await.unwrap());
+        assert_eq!(figures(), seen, "who does not wait is not counted");
+    });
+}

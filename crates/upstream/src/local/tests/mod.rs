@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use narthex_config::model::{Balance, Priority, Server, ServerAddress, Upstream};
+use narthex_config::model::{Adaptive, Balance, Priority, Server, ServerAddress, Upstream};
 use narthex_net::rt;
 
 use super::*;

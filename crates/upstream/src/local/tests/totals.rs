@@ -161,3 +161,111 @@ fn what_is_not_limited_is_not_counted() {
         assert_eq!(lease.endpoint().places.used(), 0);
     });
 }
+
+/// Those who wait at one server do not hand its connection to each other for ever, past those who wait for any.
+#[test]
+fn one_servers_queue_does_not_keep_another_server_from_the_total() {
+    on_core(|| async {
+        let origins = [Origin::start(), Origin::start()];
+        let mut config = totals(&[origins[0].address, origins[1].address], 1);
+        config.connections.max = 1;
+        let (_fleet, _core, cluster) = core_of(config);
+        let (first, second) = two(&cluster);
+        let held = connect(&first).await;
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let ask = |lease: Lease, name: &'static str| {
+            let order = Rc::clone(&order);
+            rt::spawn(async move {
+                let connection = connect(&lease).await;
+                order.borrow_mut().push(name);
+                lease.release(connection, None);
+            });
+        };
+        ask(second, "second");
+        let sockets = Arc::clone(cluster.shared().sockets());
+        until("one waits for any", || sockets.waiting() == 1).await;
+        let mut picked = std::iter::repeat_with(|| pick(&cluster)).take(4);
+        let same = picked.find(|l| l.endpoint().id() == first.endpoint().id());
+        ask(same.unwrap(), "first again");
+        until("one waits for the server", || {
+            first.endpoint().waiting() == 1
+        })
+        .await;
+        first.release(held, None);
+        until("both were served", || order.borrow().len() == 2).await;
+        assert_eq!(*order.borrow(), ["second", "first again"]);
+    });
+}
+
+fn adaptive(address: SocketAddr, min: usize, max: usize, wait: Duration) -> Upstream {
+    let mut config = upstream("u", [address]);
+    config.requests.adaptive = Some(Adaptive {
+        min,
+        max,
+        wait,
+        ..Adaptive::default()
+    });
+    config
+}
+
+#[test]
+fn who_finds_no_room_below_a_found_limit_waits_for_a_moment() {
+    on_core(|| async {
+        let moment = Duration::from_millis(50);
+        let config = adaptive(nobody(), 1, 1, moment);
+        let (fleet, _core, cluster) = core_of(config.clone());
+        let held = cluster.try_admit().unwrap();
+        assert!(cluster.try_admit().is_none());
+        let ended = cluster.admit(Priority::Normal).await.unwrap_err();
+        assert_eq!(ended.kind, ConnectErrorKind::Overload);
+        let seen = cluster.shared().queue();
+        assert_eq!((seen.waited, seen.timeouts, seen.refused), (1, 1, 0));
+        // Or not at all.
+        fleet.reconcile(&[adaptive(nobody(), 1, 1, Duration::ZERO)]);
+        let ended = cluster.admit(Priority::Normal).await.unwrap_err();
+        assert_eq!(ended.kind, ConnectErrorKind::Overload);
+        // The written limit is the lower one: it has its own word.
+        let mut both = adaptive(nobody(), 5, 9, moment);
+        both.requests.total = 1;
+        fleet.reconcile(&[both]);
+        let ended = cluster.admit(Priority::Normal).await.unwrap_err();
+        assert_eq!(ended.kind, ConnectErrorKind::QueueTimeout);
+        drop(held);
+        drop(cluster.admit(Priority::Normal).await.unwrap());
+        assert_eq!(cluster.shared().places().used(), 0);
+    });
+}
+
+#[test]
+fn a_found_limit_follows_what_the_cores_see() {
+    on_core(|| async {
+        let (fleet, _core, cluster) = core_of(adaptive(nobody(), 10, 1_000, Duration::ZERO));
+        let limit = |cluster: &CoreCluster| cluster.shared().found_limit().unwrap();
+        assert_eq!(limit(&cluster).limit, 32);
+        let held: Vec<_> = std::iter::repeat_with(|| cluster.try_admit())
+            .map_while(|admitted| admitted)
+            .collect();
+        assert_eq!((held.len(), limit(&cluster).used), (32, 32));
+        let lease = pick(&cluster);
+        until("it has grown", || {
+            // What was refused, or failed, came soon and says nothing.
+            lease.latency(1, Some(503));
+            lease.latency(1, Some(429));
+            lease.latency(2_000, Some(200));
+            limit(&cluster).limit > 32
+        })
+        .await;
+        let seen = limit(&cluster);
+        assert!((1_900..=2_100).contains(&seen.pace_us), "{seen:?}");
+        // A reload with other bounds keeps what was found; one without forgets it.
+        fleet.reconcile(&[adaptive(nobody(), 10, 999, Duration::ZERO)]);
+        assert_eq!(limit(&cluster), seen);
+        fleet.reconcile(&[upstream("u", [nobody()])]);
+        assert!(cluster.shared().found_limit().is_none());
+        drop(pick(&cluster));
+        let unlimited = cluster.try_admit();
+        drop(held);
+        assert_eq!(cluster.shared().places().used(), 0);
+        drop(unlimited);
+    });
+}
