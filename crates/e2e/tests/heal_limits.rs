@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use narthex_e2e::kit::attack::{Client, Response};
 use narthex_e2e::kit::craft::get;
@@ -19,7 +19,12 @@ use narthex_e2e::kit::origin::{Origin, Personality, Step};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::sock::Place;
-use narthex_e2e::kit::{PATIENCE, eventually, pause};
+use narthex_e2e::kit::{PATIENCE, card, eventually, pause, workers};
+
+narthex_e2e::with_1_2_and_8_workers! {
+    op_descriptors_run_out,
+    op_ports_run_out,
+}
 
 /// Every route has its priority; `/wait` is answered when the test opens `go`.
 const ROUTES: &str = "route path=\"/marker\" { respond 200 \"here\" }
@@ -47,9 +52,26 @@ fn rig(workers: usize, upstream: &str, global: &str) -> Rig {
     Rig { proxy, origin }
 }
 
-/// What was sent on other connections before this has been seen when it is answered. For one worker.
-fn settle(rig: &Rig) {
-    assert_eq!(rig.connect().ask(get("/marker", "")).text(), "here");
+/// Waits until so many requests wait for a place. One worker has seen what was sent on other connections before this when
+/// this is answered; of several it is asked, and they show those who wait for `connections max`.
+#[track_caller]
+fn settle(rig: &Rig, workers: usize, waiting: u64) {
+    if workers == 1 {
+        assert_eq!(rig.connect().ask(get("/marker", "")).text(), "here");
+        return;
+    }
+    let seen = || rig.proxy.status()["upstreams"][0]["servers"][0]["waiting"].as_u64();
+    assert!(
+        eventually(PATIENCE, || seen() == Some(waiting)),
+        "{:?} wait",
+        seen()
+    );
+}
+
+/// One place by every limit with one worker; with several by the limit that shows who waits for it.
+fn places_and_workers() -> impl Iterator<Item = ((&'static str, &'static str), usize)> {
+    let one = ONE_PLACE.into_iter().map(|place| (place, 1));
+    one.chain([2, 8].map(|workers| (ONE_PLACE[0], workers)))
 }
 
 fn asked(rig: &Rig, path: &str) -> Client {
@@ -226,14 +248,16 @@ fn who_waits_too_long_is_told() {
 
 #[test]
 fn who_waits_is_served_by_priority() {
-    for (connections, requests) in ONE_PLACE {
+    for ((connections, requests), workers) in places_and_workers() {
         let limit = format!("connections {connections} queue-timeout=\"60s\"\n{requests}");
-        let rig = rig(1, &limit, "");
+        let rig = rig(workers, &limit, "");
         let mut first = asked(&rig, "/wait");
         assert!(rig.origin.wait_heads(1));
+        let mut waiting = 0;
         let mut clients = ["/low", "/a", "/b", "/high"].map(|path| {
             let client = asked(&rig, path);
-            settle(&rig);
+            waiting += 1;
+            settle(&rig, workers, waiting);
             client
         });
         rig.origin.open("go");
@@ -247,19 +271,23 @@ fn who_waits_is_served_by_priority() {
             .iter()
             .map(|s| s.path().to_owned())
             .collect();
-        assert_eq!(order, ["/wait", "/high", "/a", "/b", "/low"], "{limit}");
+        assert_eq!(
+            order,
+            ["/wait", "/high", "/a", "/b", "/low"],
+            "{limit}, {workers} workers"
+        );
     }
 }
 
 #[test]
 fn a_full_queue_lets_the_less_important_go() {
-    for (connections, requests) in ONE_PLACE {
+    for ((connections, requests), workers) in places_and_workers() {
         let limit = format!("connections {connections} queue=1 queue-timeout=\"60s\"\n{requests}");
-        let rig = rig(1, &limit, "");
+        let rig = rig(workers, &limit, "");
         let mut first = asked(&rig, "/wait");
         assert!(rig.origin.wait_heads(1));
         let mut low = asked(&rig, "/low");
-        settle(&rig);
+        settle(&rig, workers, 1);
         let mut normal = asked(&rig, "/");
         assert_refused(&low.read_response("GET").unwrap(), "queue-full");
         let mut high = asked(&rig, "/high");
@@ -294,10 +322,15 @@ fn assert_calm(proxy: &Proxy) {
     assert!(used < 50, "{used}% of a core");
 }
 
+/// A row of the scorecard.
+fn back_to_normal(what: &str, over: Instant) {
+    let what = format!("out of {what}, {} workers: back to normal", workers::now());
+    card::at_most(&what, over.elapsed(), Duration::from_secs(2));
+}
+
 /// Without descriptors nothing spins; with them everything is as before.
-#[test]
 fn op_descriptors_run_out() {
-    let rig = rig(2, "", "");
+    let rig = rig(workers::now(), "", "");
     rig.alive();
     let open = std::fs::read_dir(format!("/proc/{}/fd", rig.proxy.pid())).unwrap();
     let limit = |current: usize| {
@@ -314,17 +347,18 @@ fn op_descriptors_run_out() {
     assert_calm(&rig.proxy);
     rig.origin.open("go");
     drop(clients);
+    let over = Instant::now();
     assert!(eventually(PATIENCE, || {
         let mut client = rig.connect();
         client.send(get("/", "Connection: close\r\n"));
         client.read_response("GET").is_ok_and(|r| r.status == 200)
     }));
+    back_to_normal("descriptors", over);
     limit(1_024);
     rig.alive();
 }
 
 /// In a network of its own with four ports: see [`ports_run_out`].
-#[test]
 fn op_ports_run_out() {
     let possible = Command::new("unshare").args(["-n", "true"]).output();
     if !possible.is_ok_and(|out| out.status.success()) {
@@ -335,10 +369,12 @@ fn op_ports_run_out() {
                   exec timeout 60 \"$0\" --exact --ignored --nocapture ports_run_out";
     let out = Command::new("unshare")
         .args(["-n", "sh", "-c", script])
+        .env("WORKERS", workers::now().to_string())
         .arg(std::env::current_exe().unwrap())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
+    println!("{text}");
     assert!(
         out.status.success() && text.contains("1 passed"),
         "{text}\n{}",
@@ -349,6 +385,11 @@ fn op_ports_run_out() {
 #[test]
 #[ignore = "only in the network that op_ports_run_out makes"]
 fn ports_run_out() {
+    let number = std::env::var("WORKERS").ok().and_then(|n| n.parse().ok());
+    workers::with(number.unwrap_or(workers::USUAL), without_ports);
+}
+
+fn without_ports() {
     let origin = Origin::at("127.0.0.1:19999".parse().unwrap(), "o", Personality::Strict);
     origin.on(
         "/wait",
@@ -372,6 +413,7 @@ fn ports_run_out() {
     assert_refused(&ask("/").read_response("GET").unwrap(), "out-of-sockets");
     assert_calm(&proxy);
     origin.open("go");
+    let over = Instant::now();
     for mut client in waiting {
         let response = client.read_response("GET").unwrap();
         if response.status != 200 {
@@ -381,6 +423,7 @@ fn ports_run_out() {
     assert!(eventually(PATIENCE, || {
         ask("/").read_response("GET").is_ok_and(|r| r.status == 200)
     }));
+    back_to_normal("ports", over);
     // The origin connects to itself when it ends.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 60000").unwrap();
 }

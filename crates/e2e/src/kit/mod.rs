@@ -1,9 +1,11 @@
 //! The kit: an origin that records and misbehaves ([`origin`]), a client that sends exactly the bytes it is told
 //! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]). For
-//! faults under load: paced load with a tally ([`load`]) and origins that can be killed ([`chaos`]).
+//! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
+//! ([`workers`]) and rows for the scorecard ([`card`]).
 
 pub mod attack;
 pub mod canon;
+pub mod card;
 pub mod chaos;
 pub mod craft;
 pub mod dns;
@@ -15,6 +17,7 @@ pub mod proxy;
 pub mod rig;
 pub mod sock;
 pub mod table;
+pub mod workers;
 
 use std::time::{Duration, Instant};
 
@@ -104,4 +107,12 @@ impl Rng {
 /// Is the long form of the sweeps asked for (`NARTHEX_E2E_FULL=1`)?
 pub fn full() -> bool {
     std::env::var_os("NARTHEX_E2E_FULL").is_some_and(|v| v == "1")
+}
+
+/// Lets this process open as many files as it may. Long forms hold both ends of hundreds of connections, each end twice.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("limit of open files");
 }
