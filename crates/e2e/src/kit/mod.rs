@@ -2,6 +2,7 @@
 //! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]). For
 //! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
 //! ([`workers`]) and rows for the scorecard ([`card`]).
+//! Name servers are [`dns`], which says what it is told to say, and [`named`], which is none of ours.
 
 pub mod attack;
 pub mod canon;
@@ -12,6 +13,7 @@ pub mod dns;
 pub mod http;
 pub mod load;
 pub mod model;
+pub mod named;
 pub mod origin;
 pub mod proxy;
 pub mod rig;
