@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use narthex_e2e::kit::chaos::{Fleet, Order};
-use narthex_e2e::kit::load::{Entry, Load, Plan};
+use narthex_e2e::kit::load::{Entry, Load, Plan, Tally};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::{PATIENCE, card, eventually, full};
 use serde_json::Value;
@@ -58,24 +58,35 @@ fn until_state(proxy: &Proxy, fleet: &Fleet, i: usize, states: &[&str]) {
     );
 }
 
-/// The slow one of three gets far less than its third.
+/// The slow one of three gets far less than its third. In rounds, because what else the machine does lasts for some of them.
 fn slow_server(balance: &str) {
     let mut fleet = Fleet::of(3);
     let proxy = fleet.proxy(&format!("balance \"{balance}\""));
-    let plan = Plan::sized(400, 5_000);
-    let count = if full() { 50_000 } else { 2_000 };
-    let healthy = Load::start(proxy.addr(), plan.clone().count(count)).finish();
-    let slow = Duration::from_millis(60);
-    fleet.tell(0, Order::Delay(slow, slow));
-    let tally = Load::start(proxy.addr(), plan.count(count)).finish();
-    card::load(&format!("three servers, {balance}"), &healthy);
-    card::load(&format!("one of them slow, {balance}"), &tally);
+    let (rounds, count) = if full() { (5, 15_000) } else { (1, 2_000) };
+    let plan = Plan::sized(400, 5_000).count(count);
+    let (mut healthy, mut slowed) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        for (rounds, slow) in [(&mut healthy, 0), (&mut slowed, 60)] {
+            let slow = Duration::from_millis(slow);
+            fleet.tell(0, Order::Delay(slow, slow));
+            rounds.push(Load::start(proxy.addr(), plan.clone()).finish());
+        }
+    }
+    let median = |tallies: &[Tally]| {
+        let mut p99: Vec<Duration> = tallies.iter().map(|t| t.quantile(0.99)).collect();
+        p99.sort_unstable();
+        p99[p99.len() / 2]
+    };
     card::at_most(
-        &format!("p99 with one slow, {balance}"),
-        tally.quantile(0.99),
-        healthy.quantile(0.99) * 2,
+        &format!("p99 with one of three slow, twice that without, {balance}"),
+        median(&slowed),
+        median(&healthy) * 2,
     );
-    assert!(tally.failed().is_empty(), "{}", tally.brief());
+    let tally = &slowed[slowed.len() - 1];
+    card::load(&format!("one of three slow, {balance}"), tally);
+    for tally in healthy.iter().chain(&slowed) {
+        assert!(tally.failed().is_empty(), "{}", tally.brief());
+    }
     let by = tally.by_server();
     let share = by.get("s0").copied().unwrap_or(0);
     card::row(
@@ -146,14 +157,15 @@ fn flapping_server() {
 #[test]
 fn all_down_then_up() {
     const SERVERS: usize = 4;
-    const QUEUE: u64 = 40;
-    const MAX: u64 = 8;
+    const QUEUE: u64 = 10;
+    const MAX: u64 = 4;
     let mut fleet = Fleet::of(SERVERS);
     let limits = format!("connections max={MAX} queue={QUEUE}");
     let proxy = fleet.proxy(&format!("{QUICK}\n{limits}"));
     (0..SERVERS).for_each(|i| until_state(&proxy, &fleet, i, &["up"]));
-    // They come back slower than they were, so that there is something to wait for.
-    let ms = Duration::from_millis;
+    // They come back so slow that they can just do it, and requests wait for each other.
+    let (from, to) = if full() { (5, 9) } else { (40, 60) };
+    let busy = Order::Delay(Duration::from_millis(from), Duration::from_millis(to));
     (0..SERVERS).for_each(|i| fleet.kill(i));
     (0..SERVERS).for_each(|i| until_state(&proxy, &fleet, i, &["down"]));
     let load = Load::start(proxy.addr(), Plan::sized(300, 2_000).over(120));
@@ -163,7 +175,7 @@ fn all_down_then_up() {
     );
     for i in 0..SERVERS {
         fleet.start(i);
-        fleet.tell(i, Order::Delay(ms(5), ms(10)));
+        fleet.tell(i, busy);
     }
     let first_good = || load.wait_for(PATIENCE * 3, |e| e.iter().any(Entry::is_ok));
     assert!(first_good(), "nobody comes back");
