@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use narthex_e2e::kit::attack::{Client, End};
 use narthex_e2e::kit::chaos::{Fleet, Order};
 use narthex_e2e::kit::craft::{get, request};
-use narthex_e2e::kit::load::{Load, Plan};
+use narthex_e2e::kit::load::{Load, Plan, Tally};
 use narthex_e2e::kit::origin::{Origin, Step};
 use narthex_e2e::kit::proxy::{ProgramKind, Proxy, is_alive, say};
 use narthex_e2e::kit::rig::Rig;
@@ -48,6 +48,16 @@ fn websocket(proxy: &Proxy) -> Client {
 fn echoes(client: &mut Client, text: &[u8]) {
     client.send(text);
     assert_eq!(client.read_exactly(text.len()), text);
+}
+
+#[track_caller]
+fn nothing_lost(tally: &Tally) {
+    assert_eq!(
+        (tally.failed().len(), tally.cut()),
+        (0, 0),
+        "{}",
+        tally.brief()
+    );
 }
 
 #[test]
@@ -171,12 +181,7 @@ fn upgrades_and_reloads_under_load() {
         "longest upgrade / reload, by the command, ms",
         format!("{:.0} / {:.0}", ms(upgrading), ms(reloading)),
     );
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&tally);
     for client in &mut tunnels {
         echoes(client, b"and at the end");
     }
@@ -300,13 +305,7 @@ fn what_fails_is_rolled_back() {
     proxy.reload_ok(&good);
     proxy.upgrade_ok();
     load.wait_more(20);
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
 }
 
 #[track_caller]
@@ -464,8 +463,7 @@ fn changes_at_run_time_cross() {
         proxy.reload_ok(&text);
         assert_eq!(shown(&proxy), written, "nor does a reload forget them");
     }
-    let tally = load.stop();
-    assert!(tally.failed().is_empty(), "{}", tally.brief());
+    nothing_lost(&load.stop());
     fleet.kill(1);
     fleet.kill(3);
     let backup = || answering(&proxy) == ["s5".to_owned()].into();
@@ -493,13 +491,7 @@ fn a_passed_socket_is_passed_on() {
     }
     // Without a listener of its name it is kept, for the configuration of another day.
     let second = text.replace("fd:web", "127.0.0.1:@PORT2@");
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
     proxy.change_config(&second);
     proxy.upgrade_ok();
     assert_eq!(Client::connect(proxy.addr2()).ask(get("/", "")).status, 200);
@@ -556,13 +548,7 @@ fn an_upgrade_needs_no_root() {
     assert_eq!(Client::to(&front).ask(get("/", "")).status, 200);
     let named = fs::read_to_string(proxy.dir().join("pid")).unwrap();
     assert_eq!(named.trim(), proxy.pid().to_string());
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
     echoes(&mut tunnel, b"all the time");
     drop(tunnel);
     let last = proxy.pid();
@@ -661,13 +647,7 @@ fn the_configuration_may_change_with_it() {
     let gone = || std::net::TcpStream::connect(proxy.addr2()).is_err();
     assert!(eventually(PATIENCE, gone), "the second listener is gone");
     load.wait_more(30);
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
 }
 
 /// Long exchanges have `upgrade-grace`, and not more.

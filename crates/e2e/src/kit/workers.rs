@@ -46,3 +46,22 @@ macro_rules! with_1_2_and_8_workers {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::proxy::Proxy;
+
+    fn started() -> u64 {
+        let proxy = Proxy::start(&Proxy::config("", "site \"*\" { respond 204 }"));
+        proxy.status()["workers"].as_u64().unwrap()
+    }
+
+    #[test]
+    fn a_test_has_the_workers_that_it_asks_for() {
+        for workers in [1, 2, 8] {
+            with(workers, || assert_eq!(started(), workers as u64));
+        }
+        assert_eq!(started(), USUAL as u64);
+    }
+}
