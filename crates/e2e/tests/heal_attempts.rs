@@ -21,6 +21,7 @@ narthex_e2e::with_1_2_and_8_workers! {
     silence_is_no_reason_unless_asked_for,
     the_last_attempt_has_all_the_time,
     without_a_budget_the_first_attempt_is_the_last,
+    nobody_is_given_up_for_an_attempt_that_cannot_be_made,
     all_attempts_together_have_an_end,
     all_attempts_together_end_in_a_connect,
     a_server_that_has_begun_is_not_given_up,
@@ -130,6 +131,30 @@ fn without_a_budget_the_first_attempt_is_the_last() {
         seen += now;
     }
     panic!("no request was sent once only: {seen} for 60");
+}
+
+/// Many that are slow at the same time spend the budget: who finds nothing left of it is waited for, not given up for nobody.
+fn nobody_is_given_up_for_an_attempt_that_cannot_be_made() {
+    let rig = rig("retry attempts=1 budget=\"0%\" on=\"timeout\" try-timeout=\"100ms\"");
+    rig.origin.otherwise([
+        Step::ReadBody,
+        Step::Pause(Duration::from_millis(300)),
+        Step::Echo(200),
+    ]);
+    // Thirty in ten seconds are free, on each core.
+    let together = 40 * workers::now();
+    let mut clients: Vec<_> = (0..together)
+        .map(|_| {
+            let mut client = rig.connect();
+            client.send(get("/", ""));
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        assert_eq!(client.read_response("GET").unwrap().status, 200);
+    }
+    let seen = rig.origin.take(together).len();
+    assert!((together + 1..together * 2).contains(&seen), "{seen}");
 }
 
 /// `within` bounds all attempts together.
