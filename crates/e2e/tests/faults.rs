@@ -22,6 +22,13 @@ use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::table::fresh_id;
 use narthex_e2e::kit::{PATIENCE, eventually};
 
+narthex_e2e::with_1_2_and_8_workers! {
+    keep_alive_race,
+    retries_are_safe,
+    failover_and_recovery,
+    backup_servers,
+}
+
 fn send(s: &str) -> Step {
     Step::Send(s.as_bytes().to_vec())
 }
@@ -223,7 +230,6 @@ fn slow_body() {
 }
 
 /// OP-04: the origin closes a kept connection just as we use it. GET never fails; a POST that was sent is not sent again.
-#[test]
 fn keep_alive_race() {
     let rig = Rig::plain();
     rig.origin
@@ -278,7 +284,6 @@ fn keep_alive_race() {
 }
 
 /// OP-03: an idempotent request whose connection died is tried again; a POST is not.
-#[test]
 fn retries_are_safe() {
     let rig = Rig::full(
         Origin::start(),
@@ -425,7 +430,6 @@ fn no_duplicate_post_with_killed_origins() {
 }
 
 /// Passive marking: after one of three dies, requests go to the others; when it is back, it is used again.
-#[test]
 fn failover_and_recovery() {
     let mut origins: Vec<Origin> = (0..3)
         .map(|n| Origin::named(&format!("o{n}"), Personality::Strict))
@@ -462,7 +466,6 @@ fn failover_and_recovery() {
 }
 
 /// Backup servers are used only when no other is available.
-#[test]
 fn backup_servers() {
     let main = Origin::named("main", Personality::Strict);
     let backup = Origin::named("backup", Personality::Strict);

@@ -18,6 +18,10 @@ use narthex_e2e::kit::origin::{Ended, Origin, Script, Step, answer, echo};
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::table::{Table, exchange, fresh_id};
 
+narthex_e2e::with_1_2_and_8_workers! {
+    h1_34_pool_poisoning,
+}
+
 fn send(s: &str) -> Step {
     Step::Send(s.as_bytes().to_vec())
 }
@@ -730,7 +734,6 @@ fn h1_31_interim_answers() {
 }
 
 /// CVE-2026-71324; CVE-2026-1642 (nginx): bytes nobody asked for never become an answer.
-#[test]
 fn h1_34_pool_poisoning() {
     let rig = Rig::plain();
     let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nX-Id: poison\r\n\r\npoison";

@@ -19,6 +19,19 @@ use narthex_e2e::kit::proxy::{Proxy, say};
 use narthex_e2e::kit::{PATIENCE, eventually};
 use serde_json::Value;
 
+narthex_e2e::with_1_2_and_8_workers! {
+    every_change_under_load_loses_nothing,
+    two_writers_do_not_overwrite_each_other,
+    what_cannot_be_is_refused,
+    changes_survive_reloads_and_are_shown_as_drift,
+    a_drain_for_a_time_ends_closed,
+    a_server_returns_with_a_share_that_grows,
+    a_server_of_the_file_may_be_out_of_use,
+    changes_are_guarded_and_audited,
+    a_unix_socket_can_be_meant,
+    changes_are_written_back,
+}
+
 /// Requests that show who is used, and who is not.
 const ENOUGH: usize = 100;
 
@@ -98,7 +111,6 @@ fn answering(load: &Load) -> Vec<String> {
 }
 
 /// Every change while requests run: it holds for every request that is sent afterwards, and none is lost by it.
-#[test]
 fn every_change_under_load_loses_nothing() {
     let fleet = Fleet::of(3);
     let proxy = Proxy::start(&config(&servers(&fleet, &[0, 1])));
@@ -144,7 +156,6 @@ fn every_change_under_load_loses_nothing() {
 }
 
 /// Whoever changes what he has not seen is told so.
-#[test]
 fn two_writers_do_not_overwrite_each_other() {
     let origins = [Origin::start(), Origin::start()];
     let lines = format!(
@@ -194,7 +205,6 @@ fn two_writers_do_not_overwrite_each_other() {
 }
 
 /// What cannot be is refused with its reason, and changes nothing.
-#[test]
 fn what_cannot_be_is_refused() {
     let origins = [Origin::start(), Origin::start()];
     let name = origins[0].place().clone();
@@ -275,7 +285,6 @@ fn what_cannot_be_is_refused() {
 }
 
 /// A change outlives reloads; what the file then says itself is no change any more; both kinds of difference are shown.
-#[test]
 fn changes_survive_reloads_and_are_shown_as_drift() {
     let fleet = Fleet::of(3);
     let file = config(&servers(&fleet, &[0, 1]));
@@ -334,7 +343,6 @@ fn changes_survive_reloads_and_are_shown_as_drift() {
 }
 
 /// A drain for a time ends as `down`, over a reload, and the end is in the audit.
-#[test]
 fn a_drain_for_a_time_ends_closed() {
     let origins = [Origin::start(), Origin::start()];
     let name = origins[0].place().clone();
@@ -356,7 +364,6 @@ fn a_drain_for_a_time_ends_closed() {
 }
 
 /// Who was away takes up its share slowly, whatever it was away for.
-#[test]
 fn a_server_returns_with_a_share_that_grows() {
     let fleet = Fleet::of(2);
     let file = config(&servers(&fleet, &[0, 1])).replace("slow-start \"0s\"", "slow-start \"1h\"");
@@ -376,7 +383,6 @@ fn a_server_returns_with_a_share_that_grows() {
 }
 
 /// `state=` of the file.
-#[test]
 fn a_server_of_the_file_may_be_out_of_use() {
     let fleet = Fleet::of(3);
     let file = |states: [&str; 3]| {
@@ -416,7 +422,6 @@ fn a_server_of_the_file_may_be_out_of_use() {
 }
 
 /// Over TCP a change needs the token, JSON, and a page of our own; whatever is refused is in the audit, as is what was done.
-#[test]
 fn changes_are_guarded_and_audited() {
     let origin = Origin::start();
     let text = config(&format!("server \"{}\"", origin.place()));
@@ -511,7 +516,6 @@ fn changes_are_guarded_and_audited() {
 }
 
 /// Any name that can be written can be meant.
-#[test]
 fn a_unix_socket_can_be_meant() {
     let origin = Origin::start();
     let proxy = Proxy::start(&config(&format!(
@@ -532,7 +536,6 @@ fn a_unix_socket_can_be_meant() {
 }
 
 /// What was changed can be written down: the file then says what serves, and keeps everything else it said.
-#[test]
 fn changes_are_written_back() {
     let fleet = Fleet::of(3);
     let name = |i: usize| fleet.addr(i).to_string();

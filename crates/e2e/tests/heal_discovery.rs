@@ -6,15 +6,16 @@
     reason = "a test fails by panicking"
 )]
 
-use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use narthex_e2e::kit::dns::{Dns, Mood, Record};
-use narthex_e2e::kit::eventually;
-use narthex_e2e::kit::found::{LONG, heard, held, metric, served_by, up};
+use narthex_e2e::kit::found::{LONG, heard, held, metric, served_by, up, who};
 use narthex_e2e::kit::load::{Load, Plan};
+use narthex_e2e::kit::named::{Named as Bind, ZONE};
 use narthex_e2e::kit::origin::{Origin, Personality};
 use narthex_e2e::kit::proxy::{Proxy, free_port};
+use narthex_e2e::kit::{card, eventually, full};
 
 /// Three origins on one port of three addresses, a name server that knows the first two, and a proxy.
 struct Named {
@@ -46,11 +47,14 @@ fn named() -> Named {
 }
 
 fn proxy(dns: &Dns, upstream: &str) -> Proxy {
+    proxy_by(dns.addr(), upstream)
+}
+
+fn proxy_by(resolver: SocketAddr, upstream: &str) -> Proxy {
     Proxy::start(&Proxy::config(
-        "",
+        "connections per-client=0",
         &format!(
-            "resolver \"{}\"\nupstream \"u\" {{\n{upstream}\nbalance \"round-robin\"\n}}\nsite \"*\" {{ proxy \"u\" }}",
-            dns.addr()
+            "connections per-client=0\nresolver \"{resolver}\"\nupstream \"u\" {{\n{upstream}\nbalance \"round-robin\"\n}}\nsite \"*\" {{ proxy \"u\" }}"
         ),
     ))
 }
@@ -67,6 +71,7 @@ fn holds_through(mood: Mood) {
     named.dns.mood(Mood::Well);
     heard(proxy, &["o2", "o3"]);
     let tally = load.stop();
+    card::load(&format!("name server, {mood:?}"), &tally);
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 }
 
@@ -97,6 +102,7 @@ fn dns_chaos_time_to_live_zero() {
     load.wait_more(500);
     let tally = load.stop();
     let (questions, seconds) = (named.dns.questions() - asked, begin.elapsed().as_secs());
+    card::load("names with a time to live of 0", &tally);
     assert!(tally.failed().is_empty(), "{}", tally.brief());
     // Two address families, once a second.
     assert!(
@@ -124,6 +130,7 @@ fn dns_chaos_five_hundred_records() {
     served_by(&proxy, &["all"]);
     let load = Load::start(proxy.addr(), Plan::at(0).count(500));
     let tally = load.finish();
+    card::load("500 records", &tally);
     assert!(tally.failed().is_empty(), "{}", tally.brief());
     let servers = metric(&proxy, "narthex_discovery_servers{");
     assert_eq!(servers.as_deref(), Some("64"));
@@ -147,6 +154,7 @@ fn dns_chaos_a_flap_a_second() {
     };
     assert!(eventually(LONG, || flaps() >= 6), "{} flaps", flaps());
     let tally = load.stop();
+    card::load("names that change every second", &tally);
     assert!(tally.failed().is_empty(), "{}", tally.brief());
 }
 
@@ -173,6 +181,134 @@ fn srv_records_say_ports_and_shares() {
     served_by(&proxy, &["o1", "o2"]);
     dns.set(name, vec![srv(1, second, "two.test")]);
     served_by(&proxy, &["o2"]);
+}
+
+/// `true` if there is no name server but our own; said, so that it is not taken for a test that passed.
+fn no_bind() -> bool {
+    let missing = !Bind::is_here();
+    if missing {
+        eprintln!("skipped: no BIND here (bind9, bind9-dnsutils); `cargo xtask test` installs it");
+    }
+    missing
+}
+
+/// A name server that is not ours: addresses of both families, changes of its zone, its death, a time to live of an hour.
+#[test]
+fn dns_of_a_real_server_addresses() {
+    if no_bind() {
+        return;
+    }
+    let port = free_port();
+    let six = Origin::at(
+        (Ipv6Addr::LOCALHOST, port).into(),
+        "o6",
+        Personality::Strict,
+    );
+    let _origins = ([1, 2, 3].map(|last| origin(last, port)), six);
+    let mut bind = Bind::start("api IN A 127.0.0.1\napi IN A 127.0.0.2");
+    let name = format!("api.{ZONE}");
+    let proxy = proxy_by(bind.addr(), &format!("server \"{name}:{port}\""));
+    served_by(&proxy, &["o1", "o2"]);
+    let load = Load::start(proxy.addr(), Plan::sized(200, 5_000));
+    bind.update(&[
+        format!("update delete {name}. A 127.0.0.1"),
+        format!("update add {name}. 1 A 127.0.0.3"),
+    ]);
+    served_by(&proxy, &["o2", "o3"]);
+    bind.update(&[format!("update add {name}. 1 AAAA ::1")]);
+    served_by(&proxy, &["o2", "o3", "o6"]);
+    bind.update(&[format!("update delete {name}. A 127.0.0.2")]);
+    served_by(&proxy, &["o3", "o6"]);
+    // What a dead one has said last holds; another life of it is heard. The other tests do this with a name server that
+    // can be told to, in less time.
+    if full() {
+        bind.update(&[format!("update delete {name}. A")]);
+        served_by(&proxy, &["o6"]);
+        let up = |wanted: &str| {
+            let seen = || metric(&proxy, "narthex_discovery_up{").as_deref() == Some(wanted);
+            assert!(eventually(LONG, seen), "up is not {wanted}");
+        };
+        bind.kill();
+        up("0");
+        served_by(&proxy, &["o6"]);
+        bind.run();
+        up("1");
+    }
+    bind.update(&[
+        format!("update delete {name}. A"),
+        format!("update add {name}. 1 A 127.0.0.1"),
+    ]);
+    served_by(&proxy, &["o1", "o6"]);
+    // For an hour nobody asks again.
+    let long = |of: &str| {
+        [
+            format!("update delete {name}. A"),
+            format!("update delete {name}. AAAA"),
+            format!("update add {name}. 3600 AAAA ::1"),
+            format!("update add {name}. 3600 A {of}"),
+        ]
+    };
+    bind.update(&long("127.0.0.2"));
+    served_by(&proxy, &["o2", "o6"]);
+    let asked = bind.questions(&name);
+    bind.update(&long("127.0.0.3"));
+    // Three times as long as the time to live before.
+    narthex_e2e::kit::pause(Duration::from_secs(3));
+    assert_eq!(bind.questions(&name), asked, "it has an hour");
+    assert_eq!(who(&proxy), ["o2", "o6"].map(str::to_owned).into());
+    let tally = load.stop();
+    card::load("BIND: zone updates, kill -9", &tally);
+    assert!(tally.failed().is_empty(), "{}", tally.brief());
+}
+
+/// The same for SRV: ports, shares and order of a real server, changed while requests run.
+#[test]
+fn dns_of_a_real_server_srv() {
+    if no_bind() {
+        return;
+    }
+    let (first, second) = (free_port(), free_port());
+    let _origins = [origin(1, first), origin(2, second), origin(3, second)];
+    let bind = Bind::start(&format!(
+        "one IN A 127.0.0.1\ntwo IN A 127.0.0.2\nthree IN A 127.0.0.3\n\
+         _http._tcp.api IN SRV 10 3 {first} one\n_http._tcp.api IN SRV 10 1 {second} two\n\
+         _http._tcp.api IN SRV 20 1 {second} three"
+    ));
+    let name = format!("_http._tcp.api.{ZONE}");
+    let proxy = proxy_by(bind.addr(), &format!("server \"{name}\" resolve=\"srv\""));
+    served_by(&proxy, &["o1", "o2"]);
+    let load = Load::start(proxy.addr(), Plan::sized(200, 5_000));
+    load.wait_more(400);
+    // The one of the second order waits until the others are gone from the zone.
+    bind.update(&[format!(
+        "update delete {name}. SRV 10 3 {first} one.{ZONE}."
+    )]);
+    served_by(&proxy, &["o2"]);
+    bind.update(&[format!(
+        "update delete {name}. SRV 10 1 {second} two.{ZONE}."
+    )]);
+    served_by(&proxy, &["o3"]);
+    bind.update(&[
+        format!("update delete {name}. SRV"),
+        format!("update add {name}. 1 SRV 5 1 {second} two.{ZONE}."),
+        format!("update add {name}. 1 SRV 5 1 {second} three.{ZONE}."),
+    ]);
+    served_by(&proxy, &["o2", "o3"]);
+    // The address of a target moves.
+    bind.update(&[
+        format!("update delete two.{ZONE}. A"),
+        format!("update add two.{ZONE}. 1 A 127.0.0.3"),
+    ]);
+    served_by(&proxy, &["o3"]);
+    let tally = load.stop();
+    card::load("BIND: SRV records that change", &tally);
+    assert!(tally.failed().is_empty(), "{}", tally.brief());
+    let by = tally.entries.iter().take(400);
+    let ones = by.filter(|e| e.server.as_deref() == Some("o1")).count();
+    assert!(
+        (280..=320).contains(&ones),
+        "{ones} of 400 for a share of 3 in 4"
+    );
 }
 
 /// A file is read at the start and followed; a bad entry costs only itself, a broken file nothing.

@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use narthex_e2e::kit::attack::{Client, Response};
 use narthex_e2e::kit::craft::get;
@@ -20,7 +20,12 @@ use narthex_e2e::kit::origin::{Origin, Personality, Step};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::sock::Place;
-use narthex_e2e::kit::{PATIENCE, eventually, pause};
+use narthex_e2e::kit::{PATIENCE, card, eventually, pause, workers};
+
+narthex_e2e::with_1_2_and_8_workers! {
+    op_descriptors_run_out,
+    op_ports_run_out,
+}
 
 /// Every route has its priority; `/wait` is answered when the test opens `go`.
 const ROUTES: &str = "route path=\"/marker\" { respond 200 \"here\" }
@@ -393,10 +398,15 @@ fn assert_calm(proxy: &Proxy) {
     assert!(used < 50, "{used}% of a core");
 }
 
+/// A row of the scorecard.
+fn back_to_normal(what: &str, over: Instant) {
+    let what = format!("out of {what}, {} workers: back to normal", workers::now());
+    card::at_most(&what, over.elapsed(), Duration::from_secs(2));
+}
+
 /// Without descriptors nothing spins; with them everything is as before.
-#[test]
 fn op_descriptors_run_out() {
-    let rig = rig(2, "", "");
+    let rig = rig(workers::now(), "", "");
     rig.alive();
     let open = std::fs::read_dir(format!("/proc/{}/fd", rig.proxy.pid())).unwrap();
     let limit = |current: usize| {
@@ -413,17 +423,18 @@ fn op_descriptors_run_out() {
     assert_calm(&rig.proxy);
     rig.origin.open("go");
     drop(clients);
+    let over = Instant::now();
     assert!(eventually(PATIENCE, || {
         let mut client = rig.connect();
         client.send(get("/", "Connection: close\r\n"));
         client.read_response("GET").is_ok_and(|r| r.status == 200)
     }));
+    back_to_normal("descriptors", over);
     limit(1_024);
     rig.alive();
 }
 
 /// In a network of its own with four ports: see [`ports_run_out`].
-#[test]
 fn op_ports_run_out() {
     let possible = Command::new("unshare").args(["-n", "true"]).output();
     if !possible.is_ok_and(|out| out.status.success()) {
@@ -434,10 +445,12 @@ fn op_ports_run_out() {
                   exec timeout 60 \"$0\" --exact --ignored --nocapture ports_run_out";
     let out = Command::new("unshare")
         .args(["-n", "sh", "-c", script])
+        .env("WORKERS", workers::now().to_string())
         .arg(std::env::current_exe().unwrap())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
+    println!("{text}");
     assert!(
         out.status.success() && text.contains("1 passed"),
         "{text}\n{}",
@@ -448,6 +461,11 @@ fn op_ports_run_out() {
 #[test]
 #[ignore = "only in the network that op_ports_run_out makes"]
 fn ports_run_out() {
+    let number = std::env::var("WORKERS").ok().and_then(|n| n.parse().ok());
+    workers::with(number.unwrap_or(workers::USUAL), without_ports);
+}
+
+fn without_ports() {
     let origin = Origin::at("127.0.0.1:19999".parse().unwrap(), "o", Personality::Strict);
     origin.on(
         "/wait",
@@ -471,6 +489,7 @@ fn ports_run_out() {
     assert_refused(&ask("/").read_response("GET").unwrap(), "out-of-sockets");
     assert_calm(&proxy);
     origin.open("go");
+    let over = Instant::now();
     for mut client in waiting {
         let response = client.read_response("GET").unwrap();
         if response.status != 200 {
@@ -480,6 +499,7 @@ fn ports_run_out() {
     assert!(eventually(PATIENCE, || {
         ask("/").read_response("GET").is_ok_and(|r| r.status == 200)
     }));
+    back_to_normal("ports", over);
     // The origin connects to itself when it ends.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 60000").unwrap();
 }

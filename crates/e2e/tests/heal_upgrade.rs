@@ -6,18 +6,21 @@
     reason = "a test fails by panicking"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use narthex_e2e::kit::attack::{Client, End};
-use narthex_e2e::kit::chaos::Fleet;
+use narthex_e2e::kit::chaos::{Fleet, Order};
 use narthex_e2e::kit::craft::{get, request};
-use narthex_e2e::kit::load::{Load, Plan};
+use narthex_e2e::kit::load::{Load, Plan, Tally};
 use narthex_e2e::kit::origin::{Origin, Step};
 use narthex_e2e::kit::proxy::{ProgramKind, Proxy, is_alive, say};
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::sock::Place;
-use narthex_e2e::kit::{Fnv, PATIENCE, eventually, full};
+use narthex_e2e::kit::{Fnv, PATIENCE, card, eventually, full, pause, raise_open_files};
 use rustix::process::Signal;
 
 const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -45,6 +48,16 @@ fn websocket(proxy: &Proxy) -> Client {
 fn echoes(client: &mut Client, text: &[u8]) {
     client.send(text);
     assert_eq!(client.read_exactly(text.len()), text);
+}
+
+#[track_caller]
+fn nothing_lost(tally: &Tally) {
+    assert_eq!(
+        (tally.failed().len(), tally.cut()),
+        (0, 0),
+        "{}",
+        tally.brief()
+    );
 }
 
 #[test]
@@ -103,8 +116,10 @@ fn upgrades_and_reloads_under_load() {
     } else {
         (5, 3, 50, 64 << 20)
     };
+    raise_open_files();
     let fleet = Fleet::of(3);
     let origin = origin();
+    origin.room(sockets + 100);
     let long = format!(
         "upstream \"long\" {{ server \"{}\" }}\nsite \"long.test\" {{ proxy \"long\" }}\n",
         origin.place()
@@ -129,11 +144,17 @@ fn upgrades_and_reloads_under_load() {
     let load = Load::start(proxy.addr(), Plan::sized(200, 5_000).posts(30));
     load.wait_more(50);
     let mut figures = Vec::new();
+    let (mut upgrading, mut reloading) = (Duration::ZERO, Duration::ZERO);
     for upgrade in 0..upgrades {
+        let began = Instant::now();
         proxy.upgrade_ok();
+        upgrading = upgrading.max(began.elapsed());
+        uploading.may_go_on(upload * (upgrade as u64 + 1) / upgrades as u64);
         load.wait_more(50);
         for _ in 0..reloads {
+            let began = Instant::now();
             proxy.reload_ok(&text);
+            reloading = reloading.max(began.elapsed());
         }
         load.wait_more(50);
         let (descriptors, threads) = proxy.descriptors_and_threads();
@@ -147,22 +168,33 @@ fn upgrades_and_reloads_under_load() {
             proxy.status()["draining_before"]
         );
     }
+    let (length, hash) = uploading.finish();
     let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
+    card::row(
+        "upgrades, reloads, WebSockets, bytes uploaded",
+        format!("{upgrades}, {}, {sockets}, {length}", upgrades * reloads),
     );
+    card::load("beside them", &tally);
+    card::row("resets and refused connections", tally.cut());
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    card::row(
+        "longest upgrade / reload, by the command, ms",
+        format!("{:.0} / {:.0}", ms(upgrading), ms(reloading)),
+    );
+    nothing_lost(&tally);
     for client in &mut tunnels {
         echoes(client, b"and at the end");
     }
-    let (length, hash) = uploading.finish();
+    card::row("WebSockets that still echo", tunnels.len());
     let seen = origin.seen();
     let seen = seen.iter().find(|s| s.path() == "/upload").unwrap();
     assert_eq!((seen.body_len, seen.hash), (length, hash), "the upload");
     // Flat: the last generation is no larger than the second, but for connections that come and go with the load.
     let (early, late) = (figures[1], figures[figures.len() - 1]);
+    card::row(
+        "descriptors, threads, KiB of memory: second generation / last",
+        format!("{early:?} / {late:?}"),
+    );
     assert!(late.0 <= early.0 + 16, "descriptors: {figures:?}");
     assert!(late.1 <= early.1 + 2, "threads: {figures:?}");
     assert!(
@@ -174,32 +206,46 @@ fn upgrades_and_reloads_under_load() {
     proxy.await_end_of(first);
 }
 
-/// A long upload that goes on piece by piece, on a thread of its own.
-struct Upload(std::thread::JoinHandle<(u64, Fnv)>);
+/// A long upload on a thread of its own, which lasts for the whole test: it goes on as far as it may.
+struct Upload {
+    thread: std::thread::JoinHandle<(u64, Fnv)>,
+    may: Arc<AtomicU64>,
+}
 
 impl Upload {
     fn start(proxy: &Proxy, length: u64) -> Self {
         let mut client = proxy.connect();
-        Self(std::thread::spawn(move || {
+        let may = Arc::new(AtomicU64::new(0));
+        let so_far = Arc::clone(&may);
+        let thread = std::thread::spawn(move || {
             let fields = format!("Content-Length: {length}\r\n");
             let head = request("POST", "/upload", &fields, "");
             client.send(head.replacen("Host: a\r\n", "Host: long.test\r\n", 1));
             let piece: Vec<u8> = (0..64 << 10).map(|n: u32| (n * 7 % 251) as u8).collect();
             let (mut sent, mut hash) = (0, Fnv::default());
             while sent < length {
+                if sent >= so_far.load(Ordering::SeqCst) {
+                    pause(Duration::from_millis(5));
+                }
                 assert!(client.send(&piece), "the upload is cut after {sent}");
                 hash.add(&piece);
                 sent += piece.len() as u64;
-                // Lasts for the whole test, not for a moment of it.
-                narthex_e2e::kit::pause(Duration::from_millis(if full() { 0 } else { 10 }));
             }
+            client.patience = PATIENCE * 6;
             assert_eq!(client.read_response("POST").unwrap().status, 200);
             (sent, hash)
-        }))
+        });
+        Self { thread, may }
+    }
+
+    /// Up to so many bytes without a pause; beyond them slowly.
+    fn may_go_on(&self, to: u64) {
+        self.may.store(to, Ordering::SeqCst);
     }
 
     fn finish(self) -> (u64, Fnv) {
-        self.0.join().unwrap()
+        self.may_go_on(u64::MAX);
+        self.thread.join().unwrap()
     }
 }
 
@@ -259,13 +305,7 @@ fn what_fails_is_rolled_back() {
     proxy.reload_ok(&good);
     proxy.upgrade_ok();
     load.wait_more(20);
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
 }
 
 #[track_caller]
@@ -328,6 +368,195 @@ fn what_is_known_survives() {
         assert!(ejected(&proxy), "nobody tries it before its time");
     }
     assert_eq!(served(&proxy), counted + 40);
+}
+
+fn servers(proxy: &Proxy) -> Vec<serde_json::Value> {
+    let status = proxy.status();
+    let servers = status["upstreams"][0]["servers"].as_array().unwrap();
+    servers.clone()
+}
+
+/// A server that its check has found down is not asked to prove it again: it is down from the first moment.
+#[test]
+fn who_is_down_stays_down() {
+    let mut fleet = Fleet::of(2);
+    let check = |interval: &str| {
+        format!(
+            "health-check \"/healthz\" interval=\"{interval}\" recovery=\"{interval}\" timeout=\"100ms\" unhealthy=2"
+        )
+    };
+    let mut proxy = fleet.proxy(&check("100ms"));
+    fleet.tell(0, Order::Health(503));
+    let state = |proxy: &Proxy, i: usize| servers(proxy)[i]["state"].as_str().unwrap().to_owned();
+    let settled =
+        |proxy: &Proxy| (state(proxy, 0), state(proxy, 1)) == ("down".into(), "up".into());
+    assert!(eventually(PATIENCE, || settled(&proxy)));
+    let before = servers(&proxy);
+    // The new process is in no hurry to ask: what it says is what it was told.
+    proxy.change_config(&fleet.config(&check("1h")));
+    for _ in 0..2 {
+        proxy.upgrade_ok();
+        let now = servers(&proxy);
+        for i in [0, 1] {
+            for what in ["state", "reason", "since"] {
+                assert_eq!(now[i][what], before[i][what], "{what} of s{i}");
+            }
+        }
+        for _ in 0..20 {
+            let answer = proxy.connect().ask(get("/", ""));
+            assert_eq!(answer.fields.get("x-origin").as_deref(), Some("s1"));
+        }
+    }
+    // And one that asks sees it come back.
+    fleet.tell(0, Order::Health(200));
+    proxy.change_config(&fleet.config(&check("100ms")));
+    proxy.upgrade_ok();
+    let back = || ["up", "returning"].contains(&state(&proxy, 0).as_str());
+    assert!(eventually(PATIENCE, back), "{:?}", servers(&proxy));
+}
+
+/// Servers that were added, changed and removed at run time are so after an upgrade, and can be given back to the file.
+#[test]
+fn changes_at_run_time_cross() {
+    let mut fleet = Fleet::of(6);
+    let lines = |which: &[usize], fleet: &Fleet| -> String {
+        let line = |i: &usize| format!("server \"{}\"\n", fleet.addr(*i));
+        which.iter().map(line).collect()
+    };
+    let text = Proxy::config(
+        "connections per-client=0",
+        &format!(
+            "connections per-client=0\nupstream \"u\" {{\n{}slow-start \"0s\"\n}}\nsite \"*\" {{ proxy \"u\" }}",
+            lines(&[0, 1, 2], &fleet)
+        ),
+    );
+    let mut proxy = Proxy::start(&text);
+    let names = [0, 1, 2, 3, 4, 5].map(|i| fleet.addr(i).to_string());
+    let name = |i: usize| names[i].clone();
+    let change = |proxy: &Proxy, args: &[&str]| {
+        let admin = proxy.fill_in("unix:@ADMIN@");
+        let out = proxy.command(&[&["upstream"], args, &["--admin", &admin]].concat());
+        assert!(out.status.success(), "{args:?}: {}", say(&out));
+    };
+    change(&proxy, &["add", "u", &name(3), "--weight", "2"]);
+    change(&proxy, &["add", "u", &name(4), "--state", "drain"]);
+    change(&proxy, &["add", "u", &name(5), "--backup"]);
+    change(&proxy, &["remove", "u", &name(0)]);
+    change(&proxy, &["weight", "u", &name(1), "3"]);
+    change(&proxy, &["down", "u", &name(2)]);
+    let shown = |proxy: &Proxy| -> Vec<String> {
+        let what = ["name", "state", "order", "weight", "backup", "priority"];
+        let one = |s: &serde_json::Value| what.map(|what| s[what].to_string()).join(" ");
+        servers(proxy).iter().map(one).collect()
+    };
+    let written = shown(&proxy);
+    assert_eq!(written.len(), 5, "{written:#?}");
+    let answering = |proxy: &Proxy| {
+        let ask = |_| proxy.connect().ask(get("/", "")).fields.get("x-origin");
+        (0..40).filter_map(ask).collect::<BTreeSet<String>>()
+    };
+    let load = Load::start(proxy.addr(), Plan::at(100).over(4));
+    for _ in 0..2 {
+        proxy.upgrade_ok();
+        assert_eq!(shown(&proxy), written);
+        assert_eq!(answering(&proxy), ["s1", "s3"].map(str::to_owned).into());
+        proxy.reload_ok(&text);
+        assert_eq!(shown(&proxy), written, "nor does a reload forget them");
+    }
+    nothing_lost(&load.stop());
+    fleet.kill(1);
+    fleet.kill(3);
+    let backup = || answering(&proxy) == ["s5".to_owned()].into();
+    assert!(eventually(PATIENCE, backup), "the backup that was added");
+    change(&proxy, &["reset", "u"]);
+    let left: Vec<String> = servers(&proxy)
+        .iter()
+        .map(|s| s["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(left, names[..3]);
+}
+
+/// A socket that the service manager passed is passed on, and on; it is nobody's to close.
+#[test]
+fn a_passed_socket_is_passed_on() {
+    let origin = origin();
+    let text = config(&origin).replace("listen \"127.0.0.1:@PORT@\"", "listen \"fd:web\"");
+    let mut proxy = Proxy::start_with_socket(&text);
+    let mut tunnel = websocket(&proxy);
+    let load = Load::start(proxy.addr(), Plan::at(200).posts(30));
+    for _ in 0..3 {
+        proxy.upgrade_ok();
+        proxy.reload_ok(&text);
+        load.wait_more(40);
+    }
+    // Without a listener of its name it is kept, for the configuration of another day.
+    let second = text.replace("fd:web", "127.0.0.1:@PORT2@");
+    nothing_lost(&load.stop());
+    proxy.change_config(&second);
+    proxy.upgrade_ok();
+    assert_eq!(Client::connect(proxy.addr2()).ask(get("/", "")).status, 200);
+    proxy.change_config(&text);
+    proxy.upgrade_ok();
+    assert_eq!(proxy.connect().ask(get("/", "")).status, 200);
+    echoes(&mut tunnel, b"all the time");
+}
+
+/// Started by root, who is then given up: the new process is started without root, and can still open a port below 1024.
+#[test]
+fn an_upgrade_needs_no_root() {
+    /// `nobody` and `nogroup`, by number everywhere.
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give up root");
+        return;
+    }
+    let origin = origin();
+    let text = config(&origin).replace(
+        "version 1\n",
+        &format!("version 1\nuser \"{NOBODY}\" group=\"{NOBODY}\"\npid-file \"@DIR@/pid\"\nlisten \"unix:@DIR@/front.sock\"\n"),
+    );
+    let mut proxy = Proxy::start_for_user(&text, NOBODY, NOBODY);
+    let is_nobody = |proxy: &Proxy| {
+        let ids = || -> Vec<String> {
+            let status = fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+            let lines = status.lines();
+            let ids = lines.filter(|l| l.starts_with("Uid:") || l.starts_with("Gid:"));
+            ids.flat_map(|l| l.split_whitespace().skip(1).map(str::to_owned))
+                .collect()
+        };
+        // A socket is open a moment before root is given up.
+        let given_up = || ids() == vec![NOBODY.to_string(); 8];
+        assert!(eventually(PATIENCE, given_up), "{:?}", ids());
+    };
+    is_nobody(&proxy);
+    let mut tunnel = websocket(&proxy);
+    let load = Load::start(proxy.addr(), Plan::at(200).posts(30));
+    for _ in 0..2 {
+        proxy.upgrade_ok();
+        is_nobody(&proxy);
+        load.wait_more(40);
+    }
+    let low = (600..1_024)
+        .map(|port| std::net::SocketAddr::from(([127, 0, 0, 1], port)))
+        .find(|place| std::net::TcpListener::bind(place).is_ok())
+        .unwrap();
+    proxy.change_config(&format!("{text}\nlisten \"{low}\"\n"));
+    proxy.upgrade_ok();
+    is_nobody(&proxy);
+    assert_eq!(Client::connect(low).ask(get("/", "")).status, 200);
+    let front = Place::Unix(proxy.dir().join("front.sock"));
+    assert_eq!(Client::to(&front).ask(get("/", "")).status, 200);
+    let named = fs::read_to_string(proxy.dir().join("pid")).unwrap();
+    assert_eq!(named.trim(), proxy.pid().to_string());
+    nothing_lost(&load.stop());
+    echoes(&mut tunnel, b"all the time");
+    drop(tunnel);
+    let last = proxy.pid();
+    proxy.signal(Signal::TERM);
+    proxy.await_end_of(last);
+    let left = |name: &str| proxy.dir().join(name).exists();
+    assert!(!left("front.sock") && !left("admin.sock") && !left("pid"));
+    proxy.forget_successors();
 }
 
 /// Without a secret of its own the key of the cookies is drawn, and goes with the service.
@@ -418,13 +647,7 @@ fn the_configuration_may_change_with_it() {
     let gone = || std::net::TcpStream::connect(proxy.addr2()).is_err();
     assert!(eventually(PATIENCE, gone), "the second listener is gone");
     load.wait_more(30);
-    let tally = load.stop();
-    assert_eq!(
-        (tally.failed().len(), tally.cut()),
-        (0, 0),
-        "{}",
-        tally.brief()
-    );
+    nothing_lost(&load.stop());
 }
 
 /// Long exchanges have `upgrade-grace`, and not more.

@@ -21,6 +21,10 @@ use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::{PATIENCE, eventually};
 use serde_json::Value;
 
+narthex_e2e::with_1_2_and_8_workers! {
+    reload_keeps_pools,
+}
+
 /// Keep-alive clients that ask without pause; counts what they got and what failed.
 struct Load {
     stop: Arc<AtomicBool>,
@@ -306,14 +310,13 @@ fn reload_reconciles_listeners() {
 }
 
 /// Pools survive a reload: no connection is opened anew for it.
-#[test]
 fn reload_keeps_pools() {
     let origin = Origin::start();
-    let proxy = Proxy::start(&config(&origin, 0).replace("workers 2", "workers 1"));
+    let proxy = Proxy::start(&config(&origin, 0));
     let mut c = proxy.connect();
     c.ask(get("/", ""));
     for generation in 1..=5 {
-        proxy.reload_ok(&config(&origin, generation).replace("workers 2", "workers 1"));
+        proxy.reload_ok(&config(&origin, generation));
         c.ask(get("/", ""));
     }
     assert_eq!(origin.conns().len(), 1, "the upstream connection was kept");

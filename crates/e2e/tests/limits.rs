@@ -16,6 +16,18 @@ use narthex_e2e::kit::origin::Origin;
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 
+narthex_e2e::with_1_2_and_8_workers! {
+    request_line,
+    one_field,
+    number_of_fields,
+    whole_head,
+    body,
+    trailers_and_extensions,
+    connections_per_client,
+    connections_per_client_of_a_listener,
+    bodies_on_get_by_choice,
+}
+
 /// One request on a connection of its own; a refusal must close it.
 #[track_caller]
 fn status(rig: &Rig, bytes: impl AsRef<[u8]>) -> u16 {
@@ -48,7 +60,6 @@ fn edge(rig: &Rig, limit: usize, refused: u16, make: impl Fn(usize) -> String) {
     assert_eq!(statuses, [200, 200, refused], "around {limit}");
 }
 
-#[test]
 fn request_line() {
     for (setting, limit) in [("", 8192), ("limits request-line=\"1KiB\"", 1024)] {
         let rig = Rig::of(setting, "proxy \"u\"");
@@ -67,7 +78,6 @@ fn request_line() {
     }
 }
 
-#[test]
 fn one_field() {
     for (setting, limit) in [("", 8192), ("limits field=\"1KiB\"", 1024)] {
         let rig = Rig::of(setting, "proxy \"u\"");
@@ -85,7 +95,6 @@ fn one_field() {
     }
 }
 
-#[test]
 fn number_of_fields() {
     for (setting, limit) in [("", 100), ("limits fields=10", 10)] {
         let rig = Rig::of(setting, "proxy \"u\"");
@@ -97,7 +106,6 @@ fn number_of_fields() {
     }
 }
 
-#[test]
 fn whole_head() {
     for (setting, limit) in [("", 32 << 10), ("limits head=\"2KiB\"", 2048)] {
         let rig = Rig::of(setting, "proxy \"u\"");
@@ -118,7 +126,6 @@ fn head_of(n: usize) -> String {
     head + &filler(missing) + "\r\n"
 }
 
-#[test]
 fn body() {
     let rig = Rig::of(
         "",
@@ -167,7 +174,6 @@ fn body() {
     );
 }
 
-#[test]
 fn trailers_and_extensions() {
     let rig = Rig::plain();
     let post = |body: String| request("POST", "/t", "Transfer-Encoding: chunked\r\n", &body);
@@ -180,7 +186,6 @@ fn trailers_and_extensions() {
 }
 
 /// Connections: at most so many for one client, and the rest is served again when they end.
-#[test]
 fn connections_per_client() {
     let rig = Rig::of("connections per-client=4", "proxy \"u\"");
     let ask = |c: &mut Client| {
@@ -212,7 +217,6 @@ fn connections_per_client() {
 }
 
 /// A listener's own limit counts its own connections: what a client has elsewhere is neither here nor there.
-#[test]
 fn connections_per_client_of_a_listener() {
     let origin = Origin::start();
     let text = Rig::text(&origin, "connections per-client=2", "", "proxy \"u\"");
@@ -245,7 +249,6 @@ fn connections_per_client_of_a_listener() {
     }
 }
 
-#[test]
 fn bodies_on_get_by_choice() {
     let rig = Rig::of("", "reject-body-on-get\nproxy \"u\"");
     for method in ["GET", "HEAD", "DELETE"] {

@@ -10,7 +10,8 @@ use narthex_config::model::{Priority, Retry};
 use narthex_message::Method;
 use narthex_net::rt;
 use narthex_upstream::{
-    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, Lease, Report, Tried, Wish,
+    Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, Lease, Report, Reserved,
+    Tried, Wish,
 };
 
 use crate::attempt::{Attempt, Limit};
@@ -90,7 +91,7 @@ impl Exchange<'_> {
                 Err(failure) => {
                     let retry = lease.settings().retry.on_connect
                         && matches!(failure, Failure::Connect(kind) if blames(kind, &lease));
-                    if retry && self.may_retry(&lease, &cluster, &tries) {
+                    if retry && self.may_retry(&lease, &cluster, &tries, None) {
                         continue;
                     }
                     drop(lease);
@@ -98,14 +99,18 @@ impl Exchange<'_> {
                     return self.fail(failure).await;
                 }
             };
+            let mut reserved = None;
             if attempt.under_way.is_none() {
                 if let Some(body) = &self.buffered {
                     attempt.source = Source::Spooled(Box::new(body.reader()));
                 }
-                attempt.limit = self.limit(&lease, &cluster, &tries, facts.method);
+                (attempt.limit, reserved) = self.limit(&lease, &cluster, &tries, facts.method);
             }
             let reused = connection.reused;
             let result = self.attempt(&lease, connection, &mut attempt).await;
+            if result.is_ok() {
+                reserved = None;
+            }
             if self.buffered.is_none() {
                 self.story.received = attempt.received;
                 if !facts.body.is_empty() {
@@ -142,7 +147,7 @@ impl Exchange<'_> {
                         && attempt.replayable
                         && is_repeatable(failure, facts.method, raced, attempt.silent, retry)
                         && ((raced && !tries.fresh_only)
-                            || self.may_retry(&lease, &cluster, &tries))
+                            || self.may_retry(&lease, &cluster, &tries, reserved))
                     {
                         // The first race costs nothing of the budget: it is ours, for keeping the connection.
                         tries.fresh_only |= raced;
@@ -169,20 +174,34 @@ impl Exchange<'_> {
         }
     }
 
-    fn may_retry(&self, lease: &Lease, cluster: &CoreCluster, tries: &Tries) -> bool {
-        self.story.attempts <= lease.settings().retry.attempts
-            && tries.left() > 0
-            && cluster.may_retry()
-    }
-
-    /// How long this attempt may be silent, besides what the upstream's `timeout response` says.
-    pub(crate) fn limit(
+    fn may_retry(
         &self,
         lease: &Lease,
         cluster: &CoreCluster,
         tries: &Tries,
+        reserved: Option<Reserved<'_>>,
+    ) -> bool {
+        if self.story.attempts > lease.settings().retry.attempts || tries.left() == 0 {
+            return false;
+        }
+        match reserved {
+            Some(reserved) => {
+                reserved.spend();
+                true
+            }
+            None => cluster.may_retry(),
+        }
+    }
+
+    /// How long this attempt may be silent, besides what the upstream's `timeout response` says; and the attempt after it, if it
+    /// may be given up for another: of many that are silent at the same time, none may find the budget spent by the others.
+    pub(crate) fn limit<'c>(
+        &self,
+        lease: &Lease,
+        cluster: &'c CoreCluster,
+        tries: &Tries,
         method: Method,
-    ) -> Limit {
+    ) -> (Limit, Option<Reserved<'c>>) {
         let settings = lease.settings();
         let retry = &settings.retry;
         let left = tries.left();
@@ -191,22 +210,24 @@ impl Exchange<'_> {
             // What is left may be so little that no server could have answered.
             hurried: self.story.attempts > 1 && left < millis(settings.timeouts.response),
         };
+        let alone = millis(retry.try_timeout);
         // The last attempt has all the time there is.
-        if !retry.try_timeout.is_zero()
-            && retry.on_timeout
-            && method.is_idempotent()
-            && self.story.attempts <= retry.attempts
-            && cluster.could_retry()
+        if alone == 0
+            || alone > limit.ms
+            || !retry.on_timeout
+            || !method.is_idempotent()
+            || self.story.attempts > retry.attempts
         {
-            let alone = millis(retry.try_timeout);
-            if alone <= limit.ms {
-                limit = Limit {
-                    ms: alone,
-                    hurried: false,
-                };
-            }
+            return (limit, None);
         }
-        limit
+        let reserved = cluster.reserve_retry();
+        if reserved.is_some() {
+            limit = Limit {
+                ms: alone,
+                hurried: false,
+            };
+        }
+        (limit, reserved)
     }
 
     /// An answer that has begun cannot be taken back: its connection ends so that it cannot look complete.

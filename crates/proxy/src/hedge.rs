@@ -208,7 +208,7 @@ impl Exchange<'_> {
         });
         let method = self.facts.map_or(Method::Other, |f| f.method);
         Leg {
-            limit: self.limit(&lease, stage.cluster, stage.tries, method),
+            limit: self.limit(&lease, stage.cluster, stage.tries, method).0,
             lease,
             connection,
             request: UnderWay::new(head, source),
@@ -431,7 +431,7 @@ impl Leg {
             return self.lease.given_up(silent_us);
         };
         if failure == Failure::UpstreamTimeout {
-            self.lease.latency(silent_us);
+            self.lease.latency(silent_us, None);
         }
         forward::blame(&self.lease, failure, self.connection.reused, self.limit);
     }

@@ -38,8 +38,20 @@ impl Budget {
         true
     }
 
+    /// A retry that was counted in this second, of the monotonic clock, was not made.
+    pub fn give_back(&mut self, second: u64) {
+        if second.saturating_add(WINDOW) <= self.now {
+            return;
+        }
+        let at = (second % WINDOW) as usize;
+        if let Some(second) = self.seconds.get_mut(at).filter(|s| s.1 > 0) {
+            second.1 -= 1;
+            self.retries = self.retries.saturating_sub(1);
+        }
+    }
+
     /// Would [`Budget::try_retry`] allow one now?
-    pub fn has_retry(&mut self, now_ms: u64, percent: u8, minimum: u64) -> bool {
+    fn has_retry(&mut self, now_ms: u64, percent: u8, minimum: u64) -> bool {
         self.turn(now_ms / 1_000);
         let share = self.requests.saturating_mul(u64::from(percent)) / 100;
         self.retries < share + minimum.saturating_mul(WINDOW)
@@ -120,6 +132,19 @@ mod tests {
         assert_eq!(retries(&mut b, 14_999, 20, 3), 0);
         assert!(!b.has_retry(14_999, 20, 3));
         assert_eq!(retries(&mut b, 15_000, 20, 3), 30);
+    }
+
+    #[test]
+    fn what_was_not_used_comes_back() {
+        let mut b = Budget::default();
+        assert_eq!(retries(&mut b, 5_000, 0, 3), 30);
+        b.give_back(5);
+        assert_eq!(retries(&mut b, 6_000, 0, 3), 1);
+        // Its second is over: it has come back by itself.
+        assert_eq!(retries(&mut b, 15_000, 0, 3), 29);
+        b.give_back(5);
+        assert_eq!(retries(&mut b, 15_000, 0, 3), 0);
+        assert_eq!(retries(&mut b, 16_000, 0, 3), 1);
     }
 
     #[test]

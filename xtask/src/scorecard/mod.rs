@@ -4,9 +4,12 @@
 
 mod checks;
 mod duplicates;
+mod e2e;
 mod http;
 mod idle;
 mod soak;
+
+pub use e2e::NEEDS;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -123,21 +126,36 @@ const PARTS: &[(&str, Runner)] = &[
     ("checks", checks::run),
 ];
 
+/// At full length only: in short form they are tests, which run anyway.
+const LONG_PARTS: &[(&str, Runner)] = &[("faults", e2e::faults), ("upgrade", e2e::upgrade)];
+
 /// Does it.
 pub fn run(mut args: Args) -> Result<(), String> {
     let quick = args.flag("--quick");
     let profile = args.text("--profile").unwrap_or_else(|| "dist".into());
     let seconds = args.number("--seconds", 60.0)?;
     let part = args.text("--part");
+    let rate = args.number("--rate", 0.0)?;
     args.end()?;
-    let size = if quick {
+    let mut size = if quick {
         Size::quick()
     } else {
         Size::full(seconds)
     };
+    if rate > 0.0 {
+        size.rate = rate;
+    }
+    let long = if quick { &[] } else { LONG_PARTS };
+    let names: Vec<&str> = PARTS.iter().chain(long).map(|(name, _)| *name).collect();
+    if let Some(part) = part.as_deref().filter(|part| !names.contains(part)) {
+        return Err(format!(
+            "there is no part `{part}` here; there are: {}",
+            names.join(", ")
+        ));
+    }
     let narthex = sh::narthex(&profile)?;
     let mut faults = 0;
-    for (name, runner) in PARTS {
+    for (name, runner) in PARTS.iter().chain(long) {
         if part.as_deref().is_some_and(|part| part != *name) {
             continue;
         }
@@ -186,6 +204,9 @@ fn table(part: &Part, narthex: &Path) -> String {
     }
     for fault in &part.faults {
         let _ = writeln!(out, "\nFAULT: {fault}");
+    }
+    if part.config.as_os_str().is_empty() {
+        return out;
     }
     let shown = sh::output(
         Command::new(narthex)

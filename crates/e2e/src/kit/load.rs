@@ -49,9 +49,12 @@ impl Plan {
         }
     }
 
-    /// The rate of the long form of a test (`NARTHEX_E2E_FULL=1`), else that of the short one.
+    /// The rate of the long form of a test (`NARTHEX_E2E_FULL=1`), else that of the short one. `NARTHEX_E2E_RATE` is the most
+    /// that a machine can do, if it cannot do all of the long one.
     pub fn sized(short: u32, long: u32) -> Self {
-        Self::at(if full() { long } else { short })
+        let most = std::env::var("NARTHEX_E2E_RATE").ok();
+        let most = most.and_then(|n| n.parse().ok()).unwrap_or(u32::MAX);
+        Self::at(if full() { long.min(most) } else { short })
     }
 
     /// With this percentage of POSTs.
@@ -420,6 +423,14 @@ impl Tally {
         took.get((last as f64 * share) as usize)
             .copied()
             .unwrap_or_default()
+    }
+
+    /// Requests a second, from the first one due to the end of the last one.
+    pub fn rate(&self) -> f64 {
+        let first = self.entries.first().map_or(Duration::ZERO, |e| e.due);
+        let last = self.entries.iter().map(|e| e.due + e.took).max();
+        let seconds = last.unwrap_or_default().saturating_sub(first);
+        self.sent() as f64 / seconds.as_secs_f64().max(1e-9)
     }
 
     /// All of it in a few lines, for a failure message.

@@ -1,11 +1,13 @@
 //! The kit: an origin that records and misbehaves ([`origin`]), a client that sends exactly the bytes it is told
 //! ([`attack`]), a reference parser ([`model`]), the proxy under test ([`proxy`]) and the glue between them ([`rig`]). For
-//! faults under load: paced load with a tally ([`load`]) and origins that can be killed ([`chaos`]). For discovery: a name
-//! server ([`dns`]), a real etcd ([`etcd`]), a real Docker engine and one that is played ([`docker`]), a played Consul
-//! ([`consul`]).
+//! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
+//! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
+//! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
+//! played ([`docker`]), a played Consul ([`consul`]).
 
 pub mod attack;
 pub mod canon;
+pub mod card;
 pub mod chaos;
 pub mod consul;
 pub mod craft;
@@ -16,6 +18,7 @@ pub mod found;
 pub mod http;
 pub mod load;
 pub mod model;
+pub mod named;
 pub mod origin;
 pub mod proxy;
 pub mod relay;
@@ -23,6 +26,7 @@ pub mod rig;
 pub mod sock;
 pub mod stand_in;
 pub mod table;
+pub mod workers;
 
 use std::time::{Duration, Instant};
 
@@ -112,4 +116,12 @@ impl Rng {
 /// Is the long form of the sweeps asked for (`NARTHEX_E2E_FULL=1`)?
 pub fn full() -> bool {
     std::env::var_os("NARTHEX_E2E_FULL").is_some_and(|v| v == "1")
+}
+
+/// Lets this process open as many files as it may. Long forms hold both ends of hundreds of connections, each end twice.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("limit of open files");
 }

@@ -20,6 +20,11 @@ use super::{PATIENCE, eventually, pause, show};
 /// Head of the configurations that the kit writes.
 const PREAMBLE: &str = "version 1\nworkers 2\nadmin \"unix:@ADMIN@\"\naccess-log \"json\" path=\"@LOG@\" flush=\"10ms\"\n";
 
+/// What a service manager does with a socket: from its place as standard input to the first place after the usual three. The
+/// process that is told so is the one that the shell becomes.
+const PASS_ON: &str =
+    "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec \"$@\"";
+
 /// How a started proxy was configured.
 #[derive(Debug, Clone)]
 pub struct Ports {
@@ -36,6 +41,8 @@ pub struct Proxy {
     ports: Ports,
     /// What is started: the binary under test, or the test's own place for it.
     program: PathBuf,
+    /// The socket that it is given as a service manager would, called `web`.
+    passed: Option<TcpListener>,
     /// Processes that took over, the newest last.
     successors: Vec<u32>,
     stderr: Arc<Mutex<Vec<u8>>>,
@@ -52,7 +59,7 @@ impl Proxy {
     /// Starts in a directory that the test has put files into.
     #[track_caller]
     pub fn start_in(dir: tempfile::TempDir, config: &str) -> Self {
-        Self::start_program(dir, config, binary().to_owned())
+        Self::start_program(dir, config, binary().to_owned(), false)
     }
 
     /// As [`Proxy::start`], with a program of its own, which the test may replace ([`Proxy::replace_program`]) before
@@ -62,16 +69,42 @@ impl Proxy {
         let dir = tempfile::tempdir().expect("temporary directory");
         let program = dir.path().join("narthex");
         install(&program, &ProgramKind::Ours);
-        Self::start_program(dir, config, program)
+        Self::start_program(dir, config, program, false)
+    }
+
+    /// As [`Proxy::start_replaceable`], in a directory that belongs to this user and group, for a process that does not stay
+    /// root.
+    #[track_caller]
+    pub fn start_for_user(config: &str, uid: u32, gid: u32) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let program = dir.path().join("narthex");
+        install(&program, &ProgramKind::Ours);
+        std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("chown");
+        Self::start_program(dir, config, program, false)
+    }
+
+    /// As [`Proxy::start`], with a listening socket for `@PORT@` that it inherits as from systemd: `fd:web`.
+    #[track_caller]
+    pub fn start_with_socket(config: &str) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        Self::start_program(dir, config, binary().to_owned(), true)
     }
 
     #[track_caller]
-    fn start_program(dir: tempfile::TempDir, config: &str, program: PathBuf) -> Self {
+    fn start_program(
+        dir: tempfile::TempDir,
+        config: &str,
+        program: PathBuf,
+        pass_socket: bool,
+    ) -> Self {
         let ports = Ports {
             first: free_port(),
             second: free_port(),
         };
+        let address = (Ipv4Addr::LOCALHOST, ports.first);
+        let passed = pass_socket.then(|| TcpListener::bind(address).expect("a socket to pass on"));
         let mut p = Self {
+            passed,
             child: None,
             dir,
             ports,
@@ -97,7 +130,8 @@ impl Proxy {
 
     /// A text with its placeholders filled in.
     pub fn fill_in(&self, text: &str) -> String {
-        text.replace("@PORT@", &self.ports.first.to_string())
+        super::workers::fill_in(text)
+            .replace("@PORT@", &self.ports.first.to_string())
             .replace("@PORT2@", &self.ports.second.to_string())
             .replace("@DIR@", &self.dir.path().display().to_string())
             .replace("@ADMIN@", &self.admin_path().display().to_string())
@@ -105,13 +139,22 @@ impl Proxy {
     }
 
     fn spawn(&mut self) {
-        let mut child = Command::new(&self.program)
+        let (mut command, input) = match &self.passed {
+            None => (Command::new(&self.program), Stdio::null()),
+            Some(socket) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", PASS_ON, "sh"]).arg(&self.program);
+                let socket = socket.try_clone().expect("the socket");
+                (shell, Stdio::from(std::os::fd::OwnedFd::from(socket)))
+            }
+        };
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(self.config_path())
             .current_dir(self.dir.path())
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

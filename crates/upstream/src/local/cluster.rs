@@ -117,12 +117,13 @@ impl CoreCluster {
             .try_retry(rt::now_ms(), percent, self.minimum.get())
     }
 
-    /// Would [`CoreCluster::may_retry`] allow it now?
-    pub fn could_retry(&self) -> bool {
-        let percent = self.view.borrow().settings.retry.budget;
-        self.budget
-            .borrow_mut()
-            .has_retry(rt::now_ms(), percent, self.minimum.get())
+    /// As [`CoreCluster::may_retry`], before it is known whether a retry will be needed. Whoever gives an attempt up for
+    /// another must have that other one for sure.
+    pub fn reserve_retry(&self) -> Option<Reserved<'_>> {
+        self.may_retry().then(|| Reserved {
+            cluster: self,
+            second: Some(rt::now_ms() / 1_000),
+        })
     }
 
     pub(super) fn view(&self) -> Rc<View> {
@@ -174,6 +175,28 @@ impl Drop for CoreCluster {
     fn drop(&mut self) {
         for member in &self.view.borrow().members {
             member.endpoint.retire();
+        }
+    }
+}
+
+/// A retry that is counted; if it is not made, it is given back.
+pub struct Reserved<'a> {
+    cluster: &'a CoreCluster,
+    /// In which it was counted.
+    second: Option<u64>,
+}
+
+impl Reserved<'_> {
+    /// The retry is made.
+    pub fn spend(mut self) {
+        self.second = None;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(second) = self.second {
+            self.cluster.budget.borrow_mut().give_back(second);
         }
     }
 }

@@ -27,18 +27,17 @@ impl CoreCluster {
     /// retry, too. Nothing is waited for, and nothing is spent if it cannot be.
     pub fn hedge(&self, wish: &Wish<'_>) -> Result<(Lease, Admission), NoHedge> {
         let mut hedges = self.hedges.get();
-        if !hedges.take(self.hedge_budget()) || !self.could_retry() {
+        if !hedges.take(self.hedge_budget()) {
             return Err(NoHedge::OverBudget);
         }
+        let retry = self.reserve_retry().ok_or(NoHedge::OverBudget)?;
         let admission = self.try_admit().ok_or(NoHedge::NoServer)?;
         let view = self.view();
         let found = view.another(wish, rt::now_ms());
         let (index, trial) = found.ok_or(NoHedge::NoServer)?;
         let member = view.members.get(index).ok_or(NoHedge::NoServer)?;
         let lease = Lease::new(member.endpoint.clone(), view.clone(), trial);
-        if !self.may_retry() {
-            return Err(NoHedge::OverBudget);
-        }
+        retry.spend();
         self.hedges.set(hedges);
         Ok((lease, admission))
     }

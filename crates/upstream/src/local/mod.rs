@@ -20,7 +20,7 @@ use std::sync::Arc;
 use narthex_net::rt::{self, TaskKey};
 
 pub use admit::Admission;
-pub use cluster::{CoreCluster, PickError};
+pub use cluster::{CoreCluster, PickError, Reserved};
 pub use hedge::NoHedge;
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 

@@ -113,6 +113,8 @@ struct State {
     /// Bytes sent when a connection is accepted.
     greeting: Option<Vec<u8>>,
     refuse_all: bool,
+    /// Most connections at once.
+    room: Option<usize>,
     stop: bool,
 }
 
@@ -158,7 +160,7 @@ impl Shared {
     }
 }
 
-/// Most connections at once; more are closed at accept.
+/// Most connections at once, unless [`Origin::room`] says otherwise; more are closed at accept.
 const MAX_CONNECTIONS: usize = 1024;
 
 /// An origin server.
@@ -281,6 +283,12 @@ impl Origin {
         self
     }
 
+    /// Takes so many connections at once, from now on.
+    pub fn room(&self, connections: usize) -> &Self {
+        self.shared.update(|s| s.room = Some(connections));
+        self
+    }
+
     /// Opens a gate that scripts wait at.
     pub fn open(&self, gate: &str) {
         self.shared.update(|s| s.gates.insert(gate.to_owned()));
@@ -394,14 +402,14 @@ fn accept_loop(listener: &Listener, shared: &Arc<Shared>) {
             continue;
         };
         threads.retain(|t| !t.is_finished());
-        let (stop, refuse) = {
+        let (stop, refuse, room) = {
             let s = shared.lock();
-            (s.stop, s.refuse_all)
+            (s.stop, s.refuse_all, s.room.unwrap_or(MAX_CONNECTIONS))
         };
         if stop {
             break;
         }
-        if refuse || threads.len() >= MAX_CONNECTIONS {
+        if refuse || threads.len() >= room {
             sock.linger_zero();
             continue;
         }
