@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::rt::Interest;
+use crate::socket::Socket as Connected;
 use crate::stream::Stream;
 
 /// Where to connect.
@@ -59,7 +60,7 @@ pub async fn dial(target: &Target, options: &DialOptions) -> io::Result<Stream> 
         }
         Err(e) => return Err(e),
     };
-    let stream = Stream::new(socket.into())?;
+    let stream = Connected::new(socket.into())?;
     if pending {
         stream.registration().until(Interest::Write).await;
         if stream.registration().is_dead() {
@@ -69,7 +70,7 @@ pub async fn dial(target: &Target, options: &DialOptions) -> io::Result<Stream> 
     } else {
         stream.registration().assume(Interest::Write);
     }
-    Ok(stream)
+    Ok(stream.into())
 }
 
 fn tcp_socket(address: SocketAddr, options: &DialOptions) -> io::Result<Socket> {

@@ -13,6 +13,7 @@ pub mod listen;
 pub mod proxy_header;
 pub mod rt;
 pub mod scratch;
+pub mod socket;
 mod sockopt;
 pub mod stream;
 

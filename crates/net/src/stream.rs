@@ -1,149 +1,198 @@
-//! A connected socket on a core: TCP or unix, non-blocking, registered once.
+//! A stream of bytes on a core: a socket, or one stream of a connection that carries many.
+//!
+//! Whoever moves bytes asks no further: the same calls mean the same for every kind. Nothing waits inside a call; readiness is
+//! asked for with `poll_readable` and `poll_writable`, which remember the running task.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::task::Poll;
 
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use crate::rt::{Interest, TaskKey};
+use crate::socket::Socket;
 
-use crate::rt::{Interest, Registration};
+/// One stream of a multiplexed connection, as [`Stream`] shows it. Calls mean what they mean there.
+pub trait Virtual {
+    /// Takes bytes of the peer's message; `Ok(0)` is its end.
+    fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize>;
+    /// Shows what [`Virtual::try_recv`] would give.
+    fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize>;
+    /// Hands over bytes of our message: as many as there is room for.
+    fn try_send(&self, buf: &[u8]) -> io::Result<usize>;
+    /// May this direction move now? Does not register anybody.
+    fn is_ready(&self, interest: Interest) -> bool;
+    /// Ready, or the running task is woken when it becomes so.
+    fn poll_ready(&self, interest: Interest) -> Poll<()>;
+    /// Neither direction moves any more.
+    fn is_dead(&self) -> bool;
+    /// What is there has been looked at: only more of it is news. Or: it is news again.
+    fn seen(&self, seen: bool);
+    /// Bytes that we have taken and that have not left.
+    fn unsent(&self) -> usize;
+    /// Our message is complete.
+    fn end(&self);
+    /// What was said of our message must not look complete.
+    fn reset(&self);
+}
 
-/// A connected stream socket. Closing is dropping.
-#[derive(Debug)]
+enum Io {
+    Socket(Socket),
+    Virtual(Rc<dyn Virtual>),
+}
+
+/// A stream of bytes. Closing is dropping.
 pub struct Stream {
-    // Before the descriptor: a slot must be free before its number can come back.
-    registration: Registration,
-    fd: OwnedFd,
+    io: Io,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.io {
+            Io::Socket(socket) => socket.fmt(f),
+            Io::Virtual(_) => f.write_str("Virtual"),
+        }
+    }
 }
 
 impl Stream {
     /// Takes a connected (or connecting), non-blocking socket onto this core.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        let registration = Registration::new(&fd)?;
-        Ok(Self { registration, fd })
+        Ok(Self {
+            io: Io::Socket(Socket::new(fd)?),
+        })
     }
 
-    /// Its place in the reactor.
-    #[inline]
-    pub fn registration(&self) -> &Registration {
-        &self.registration
+    /// One of many streams of a connection.
+    pub fn of_many(stream: Rc<dyn Virtual>) -> Self {
+        Self {
+            io: Io::Virtual(stream),
+        }
     }
 
     /// Reads what is there. `WouldBlock` without a system call if nothing was announced; `Ok(0)` is the end (`buf` must
     /// not be empty).
     #[inline]
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if !self.registration.is_readable() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        loop {
-            match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::empty()) {
-                Ok((n, _)) => {
-                    if n < buf.len() && n > 0 {
-                        self.registration.drained();
-                    }
-                    return Ok(n);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
-                    self.registration.would_block(Interest::Read);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(e) => return Err(e.into()),
-            }
+        match &self.io {
+            Io::Socket(socket) => socket.try_recv(buf),
+            Io::Virtual(stream) => stream.try_recv(buf),
         }
     }
 
     /// Looks at what is there without taking it. Asks the kernel even if nothing was announced.
     pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match rustix::net::recv(&self.fd, &mut *buf, RecvFlags::PEEK) {
-                Ok((n, _)) => return Ok(n),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
-                    self.registration.would_block(Interest::Read);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(e) => return Err(e.into()),
-            }
+        match &self.io {
+            Io::Socket(socket) => socket.try_peek(buf),
+            Io::Virtual(stream) => stream.try_peek(buf),
         }
     }
 
-    /// Writes what fits now; `WouldBlock` if nothing does.
+    /// Writes what fits now; `WouldBlock` if nothing does. What was not taken is offered again, unchanged.
     #[inline]
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.send_flags(buf, SendFlags::NOSIGNAL)
+        match &self.io {
+            Io::Socket(socket) => socket.try_send(buf),
+            Io::Virtual(stream) => stream.try_send(buf),
+        }
     }
 
-    /// As [`Stream::try_send`], and says that more follows at once (`MSG_MORE`).
+    /// As [`Stream::try_send`], and says that more follows at once.
     pub fn try_send_more(&self, buf: &[u8]) -> io::Result<usize> {
-        self.send_flags(buf, SendFlags::NOSIGNAL | SendFlags::MORE)
+        match &self.io {
+            Io::Socket(socket) => socket.try_send_more(buf),
+            Io::Virtual(stream) => stream.try_send(buf),
+        }
     }
 
     /// Writes what fits now of `first` and then `second`, in one system call.
     pub fn try_send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        if !self.registration.is_writable() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let parts = [io::IoSlice::new(first), io::IoSlice::new(second)];
-        loop {
-            let mut none = rustix::net::SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(&self.fd, &parts, &mut none, SendFlags::NOSIGNAL) {
-                Ok(n) => {
-                    if n < first.len() + second.len() {
-                        self.registration.would_block(Interest::Write);
-                    }
+        match &self.io {
+            Io::Socket(socket) => socket.try_send_two(first, second),
+            Io::Virtual(stream) => {
+                let n = stream.try_send(first)?;
+                if n < first.len() {
                     return Ok(n);
                 }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
-                    self.registration.would_block(Interest::Write);
-                    return Err(io::ErrorKind::WouldBlock.into());
+                match stream.try_send(second) {
+                    Ok(more) => Ok(n + more),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(n),
+                    Err(e) => Err(e),
                 }
-                Err(e) => return Err(self.send_failed(e)),
             }
         }
+    }
+
+    /// May a read find something? Costs no system call.
+    #[inline]
+    pub fn is_readable(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().is_readable(),
+            Io::Virtual(stream) => stream.is_ready(Interest::Read),
+        }
+    }
+
+    /// May a write find room? Costs no system call.
+    #[inline]
+    pub fn is_writable(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().is_writable(),
+            Io::Virtual(stream) => stream.is_ready(Interest::Write),
+        }
+    }
+
+    /// Has the peer closed both directions, reset the connection, or is it broken?
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().is_dead(),
+            Io::Virtual(stream) => stream.is_dead(),
+        }
+    }
+
+    /// Ready when a read may find something; else the running task is woken when it may.
+    #[inline]
+    pub fn poll_readable(&self) -> Poll<()> {
+        self.poll_ready(Interest::Read)
+    }
+
+    /// Ready when a write may find room; else the running task is woken when it may.
+    #[inline]
+    pub fn poll_writable(&self) -> Poll<()> {
+        self.poll_ready(Interest::Write)
     }
 
     #[inline]
-    fn send_flags(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
-        if !self.registration.is_writable() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        loop {
-            match rustix::net::send(&self.fd, buf, flags) {
-                Ok(n) => {
-                    if n < buf.len() {
-                        self.registration.would_block(Interest::Write);
-                    }
-                    return Ok(n);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => {
-                    self.registration.would_block(Interest::Write);
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                Err(e) => return Err(self.send_failed(e)),
-            }
+    fn poll_ready(&self, interest: Interest) -> Poll<()> {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().poll_ready(interest),
+            Io::Virtual(stream) => stream.poll_ready(interest),
         }
     }
 
-    /// The peer has reset the connection. What it said before is still there to be read, whether or not its event has
-    /// come yet.
-    #[cold]
-    fn send_failed(&self, error: rustix::io::Errno) -> io::Error {
-        self.registration.assume(Interest::Read);
-        error.into()
+    /// Completes when the peer has closed both directions or reset the connection.
+    #[inline]
+    pub fn poll_dead(&self) -> Poll<()> {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().poll_dead(),
+            Io::Virtual(stream) => {
+                if stream.is_dead() {
+                    return Poll::Ready(());
+                }
+                // Its death is a read event.
+                let _ = stream.poll_ready(Interest::Read);
+                Poll::Pending
+            }
+        }
     }
 
     /// Waits until a read may find something.
     pub async fn readable(&self) {
-        self.registration.until(Interest::Read).await;
+        std::future::poll_fn(|_| self.poll_readable()).await;
     }
 
     /// Waits until a write may find room.
     pub async fn writable(&self) {
-        self.registration.until(Interest::Write).await;
+        std::future::poll_fn(|_| self.poll_writable()).await;
     }
 
     /// Reads into `buf`, waiting for the first byte.
@@ -168,38 +217,106 @@ impl Stream {
         Ok(())
     }
 
-    /// Bytes that the kernel holds for the peer: not sent, or sent and not acknowledged.
-    pub fn unsent(&self) -> io::Result<usize> {
-        crate::sockopt::unsent(&self.fd)
+    /// An idle connection in a pool: `task`, rather than the running one, hears of the next read event; at once if there is
+    /// something already.
+    pub fn watch(&self, task: TaskKey) {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().watch(task),
+            // Of a connection that carries many, others see the end.
+            Io::Virtual(_) => {}
+        }
     }
 
-    /// Completes when the peer has closed both directions or reset the connection.
-    pub fn poll_dead(&self) -> Poll<()> {
-        self.registration.poll_dead()
+    /// What is there has been looked at ([`Stream::try_peek`]) and is not enough: only more of it is news.
+    pub fn seen(&self) {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().would_block(Interest::Read),
+            Io::Virtual(stream) => stream.seen(true),
+        }
+    }
+
+    /// What was looked at is still there to be read.
+    pub fn unseen(&self) {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().assume(Interest::Read),
+            Io::Virtual(stream) => stream.seen(false),
+        }
+    }
+
+    /// Is there nothing to read, and the peer still there? After a message that filled its buffer exactly only the kernel
+    /// knows: it is asked.
+    pub fn is_quiet(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => socket.is_quiet(),
+            Io::Virtual(stream) => !stream.is_dead() && !stream.is_ready(Interest::Read),
+        }
+    }
+
+    /// As [`Stream::is_quiet`], as far as it is known without a system call.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => {
+                let registration = socket.registration();
+                !registration.is_dead() && !registration.is_readable()
+            }
+            Io::Virtual(stream) => !stream.is_dead() && !stream.is_ready(Interest::Read),
+        }
+    }
+
+    /// Has the peer ended its direction (it may still read)?
+    pub fn is_read_ended(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => socket.registration().is_read_ended(),
+            Io::Virtual(stream) => stream.is_dead(),
+        }
+    }
+
+    /// Bytes that wait for the peer: not sent, or sent and not acknowledged.
+    pub fn unsent(&self) -> io::Result<usize> {
+        match &self.io {
+            Io::Socket(socket) => socket.unsent(),
+            Io::Virtual(stream) => Ok(stream.unsent()),
+        }
     }
 
     /// Ends our direction; the peer may still send.
     pub fn shutdown_write(&self) {
-        // The peer may be gone already: then there is nothing to end.
-        let _ = rustix::net::shutdown(&self.fd, Shutdown::Write);
+        match &self.io {
+            Io::Socket(socket) => socket.shutdown_write(),
+            Io::Virtual(stream) => stream.end(),
+        }
     }
 
     /// Makes the coming close a reset, for a message that must not look complete.
     pub fn reset_on_close(&self) {
-        let _ = rustix::net::sockopt::set_socket_linger(&self.fd, Some(std::time::Duration::ZERO));
+        match &self.io {
+            Io::Socket(socket) => socket.reset_on_close(),
+            Io::Virtual(stream) => stream.reset(),
+        }
     }
 
-    /// The error that the socket holds, if any.
-    pub fn take_error(&self) -> io::Result<()> {
-        match rustix::net::sockopt::socket_error(&self.fd) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(e)) | Err(e) => Err(e.into()),
+    /// The socket, if it is one.
+    pub fn socket(&self) -> Option<&Socket> {
+        match &self.io {
+            Io::Socket(socket) => Some(socket),
+            Io::Virtual(_) => None,
+        }
+    }
+
+    /// The socket alone, for a layer over it.
+    pub fn into_socket(self) -> Result<Socket, Self> {
+        match self.io {
+            Io::Socket(socket) => Ok(socket),
+            io => Err(Self { io }),
         }
     }
 }
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+impl From<Socket> for Stream {
+    fn from(socket: Socket) -> Self {
+        Self {
+            io: Io::Socket(socket),
+        }
     }
 }

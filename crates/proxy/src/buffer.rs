@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use narthex_config::model::Buffering;
 use narthex_message::Body;
-use narthex_net::rt::{self, Interest};
+use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
 use narthex_wire::h1::chunk::{ChunkDecoder, Step};
@@ -143,7 +143,7 @@ impl Taking<'_> {
         }
         let _ = rt::poll_deadline(now.saturating_add(1_000));
         if takes {
-            let _ = self.client.registration().poll_ready(Interest::Read);
+            let _ = self.client.poll_readable();
         }
         Poll::Pending
     }
@@ -337,7 +337,7 @@ pub(crate) async fn feed(
                     if client.poll_dead().is_ready() {
                         return Poll::Ready(Err(Failure::ClientGone));
                     }
-                    let _ = client.registration().poll_ready(Interest::Write);
+                    let _ = client.poll_writable();
                     if rt::poll_deadline(last.saturating_add(idle_ms)).is_pending() {
                         return Poll::Pending;
                     }

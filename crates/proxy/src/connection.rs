@@ -110,12 +110,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
         if client.input.is_empty() {
             let deadline = idle_deadline(&proxy, &client);
             let readable = std::future::poll_fn(|_| {
-                if client
-                    .stream
-                    .registration()
-                    .poll_ready(rt::Interest::Read)
-                    .is_ready()
-                {
+                if client.stream.poll_readable().is_ready() {
                     return Poll::Ready(true);
                 }
                 // Over the memory cap, connections that carry nothing go first.

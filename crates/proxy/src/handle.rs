@@ -305,8 +305,7 @@ impl Exchange<'_> {
     /// Waits for more of the head; false if the time is over.
     async fn wait_for_more(&self, deadline: u64) -> Result<bool, Failure> {
         let wait = |this: &mut &Self, _: &mut std::task::Context<'_>| {
-            let readable = this.client.stream.registration();
-            if readable.poll_ready(rt::Interest::Read).is_ready() {
+            if this.client.stream.poll_readable().is_ready() {
                 return Poll::Ready(Ok(true));
             }
             rt::poll_deadline(deadline).map(|()| Ok(false))

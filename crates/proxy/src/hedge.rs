@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use narthex_config::model::Priority;
 use narthex_message::{BadResponse, Head, Index, Method, validate};
-use narthex_net::rt::{self, Interest};
+use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_upstream::{ConnectError, Connection, CoreCluster, Lease, NoHedge, Wish};
 use narthex_wire::h1::scan::{self, HeadLimits, Progress};
@@ -230,7 +230,7 @@ impl Exchange<'_> {
             }
             let stream = &leg.connection.stream;
             leg.request.send(stream, cx)?;
-            let heard = stream.registration().poll_ready(Interest::Read).is_ready();
+            let heard = stream.poll_readable().is_ready();
             if heard || leg.request.is_broken() {
                 return Poll::Ready(Ok(false));
             }
@@ -347,11 +347,7 @@ impl Leg {
         if let Some(seen) = self.look(rules, index) {
             return Poll::Ready(seen);
         }
-        let _ = self
-            .connection
-            .stream
-            .registration()
-            .poll_ready(Interest::Read);
+        let _ = self.connection.stream.poll_readable();
         let (deadline, failure) = match self.request.ended() {
             Some(ended) => (
                 ended.saturating_add(self.response_ms()),
@@ -365,7 +361,6 @@ impl Leg {
     /// What has come of the answer, if that can be judged; nothing of it is taken.
     fn look(&mut self, rules: Rules, index: &mut Index) -> Option<Result<(), Failure>> {
         let stream = &self.connection.stream;
-        let registration = stream.registration();
         let sent = self.request.is_begun();
         let closed = move |heard: bool| {
             Some(Err(if heard {
@@ -374,7 +369,7 @@ impl Leg {
                 Failure::UpstreamClosed { sent }
             }))
         };
-        if !registration.is_readable() {
+        if !stream.is_readable() {
             return if self.request.is_broken() {
                 closed(self.heard)
             } else {
@@ -384,7 +379,7 @@ impl Leg {
         scratch::with(|buffer| {
             let area = buffer.get_mut(..LOOK).unwrap_or_default();
             // Before it is looked: whoever has ended then has said all there is to see.
-            let ended = registration.is_read_ended();
+            let ended = stream.is_read_ended();
             match stream.try_peek(area) {
                 Ok(0) => closed(self.heard),
                 Ok(n) => {
@@ -396,7 +391,7 @@ impl Leg {
                         None if ended => closed(true),
                         None => {
                             // What has been seen announces nothing any more.
-                            registration.would_block(Interest::Read);
+                            stream.seen();
                             None
                         }
                     }
@@ -440,8 +435,7 @@ impl Leg {
     fn hand_over(self, attempt: &mut Attempt) -> (Lease, Result<Connection, Failure>) {
         if self.heard {
             // Seen, and still there to be read.
-            let registration = self.connection.stream.registration();
-            registration.assume(Interest::Read);
+            self.connection.stream.unseen();
         }
         attempt.limit = self.limit;
         attempt.under_way = Some(Box::new(self.request));

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::Poll;
 
-use narthex_net::rt::{self, Interest};
+use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
@@ -115,9 +115,9 @@ impl<'a> Direction<'a> {
             return;
         }
         if self.at < self.pending.len() {
-            let _ = self.to.registration().poll_ready(Interest::Write);
+            let _ = self.to.poll_writable();
         } else if !self.read_ended {
-            let _ = self.from.registration().poll_ready(Interest::Read);
+            let _ = self.from.poll_readable();
         }
     }
 }

@@ -51,7 +51,7 @@ fn options_are_on_the_socket() {
             ..DialOptions::default()
         };
         let stream = dial(&target, &options).await.unwrap();
-        let socket = SockRef::from(&stream);
+        let socket = SockRef::from(stream.socket().unwrap());
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         assert_eq!(
             socket.tcp_keepalive_time().unwrap(),
@@ -66,7 +66,7 @@ fn options_are_on_the_socket() {
             Some(Duration::from_secs(9))
         );
         let plain = dial(&target, &DialOptions::default()).await.unwrap();
-        assert!(!SockRef::from(&plain).keepalive().unwrap());
+        assert!(!SockRef::from(plain.socket().unwrap()).keepalive().unwrap());
     });
     drop(listener);
 }

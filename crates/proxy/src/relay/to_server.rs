@@ -18,15 +18,13 @@ impl<D: Downstream> Relay<'_, D> {
             // connection may be full from before) must not have us read on.
             if self.sent == 0
                 && self.up_at == 0
-                && self.upstream.registration().is_writable()
+                && self.upstream.is_writable()
                 && !matches!(self.source, Source::Done | Source::Spooled(_))
             {
                 if self.work.taken < self.work.input.len() {
                     self.take_at_hand()?;
                 }
-                if matches!(self.source, Source::Length(_))
-                    && self.client.registration().is_readable()
-                {
+                if matches!(self.source, Source::Length(_)) && self.client.is_readable() {
                     self.pull()?;
                 }
             }

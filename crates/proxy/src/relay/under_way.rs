@@ -3,7 +3,7 @@
 use std::io;
 use std::task::Context;
 
-use narthex_net::rt::{self, Interest};
+use narthex_net::rt;
 use narthex_net::stream::Stream;
 
 use super::{Downstream, FAIR_SHARE, Relay, Source};
@@ -82,7 +82,7 @@ impl UnderWay {
                     self.last_up = rt::now_ms();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let _ = to.registration().poll_ready(Interest::Write);
+                    let _ = to.poll_writable();
                     break;
                 }
                 // The server may have answered before it closed: what it said is still to be read.

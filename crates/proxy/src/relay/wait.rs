@@ -21,7 +21,7 @@ impl<D: Downstream> Relay<'_, D> {
             let unsent = self.up_at < self.work.up.len()
                 || matches!(&self.source, Source::Spooled(reader) if !reader.front().is_empty());
             if unsent {
-                let _ = self.upstream.registration().poll_ready(rt::Interest::Write);
+                let _ = self.upstream.poll_writable();
                 // A server that answers already may leave the rest unread: then its answer's pauses count.
                 if self.facts.is_none() {
                     until(
@@ -30,7 +30,7 @@ impl<D: Downstream> Relay<'_, D> {
                     );
                 }
             } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
-                let _ = self.client.registration().poll_ready(rt::Interest::Read);
+                let _ = self.client.poll_readable();
                 until(
                     self.last_up.saturating_add(self.bounds.client_body_idle),
                     Failure::ClientSlowBody,
@@ -50,14 +50,14 @@ impl<D: Downstream> Relay<'_, D> {
             }
         }
         if self.is_backed_up() {
-            let _ = self.client.registration().poll_ready(rt::Interest::Write);
+            let _ = self.client.poll_writable();
             until(
                 self.last_down.saturating_add(self.bounds.client_send_idle),
                 Failure::ClientSlowRead,
             );
         }
         if !matches!(self.sink, Sink::Done) && self.down_room() > 0 {
-            let _ = self.upstream.registration().poll_ready(rt::Interest::Read);
+            let _ = self.upstream.poll_readable();
             if self.facts.is_some() {
                 until(
                     self.last_heard.saturating_add(self.own.upstream_idle),

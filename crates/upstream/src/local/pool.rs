@@ -2,13 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use narthex_net::rt::{self, Interest, TaskKey};
-use narthex_net::stream::Stream;
+use narthex_net::rt::{self, TaskKey};
 
 use super::CoreFleet;
 use super::lease::Connection;
@@ -125,10 +123,10 @@ impl CoreEndpoint {
             && self.has_room(settings.connections.idle, fleet.fleet.cores());
         // With a limit on sockets a request may wait for this very connection, whatever the idle cap says.
         let limited = self.shared.sockets.is_limited();
-        if !(keep || limited && !self.retired.get()) || !is_quiet(&connection.stream) {
+        if !(keep || limited && !self.retired.get()) || !connection.stream.is_quiet() {
             return;
         }
-        connection.stream.registration().watch(fleet.reaper.get());
+        connection.stream.watch(fleet.reaper.get());
         let until = rt::now_ms().saturating_add(lifetime);
         self.idle.borrow_mut().push_back(Idle { connection, until });
         self.count(1);
@@ -241,7 +239,7 @@ fn is_wanted_by_all(cluster: &Cluster) -> bool {
 impl Idle {
     fn into_use(self) -> Connection {
         let mut connection = self.connection;
-        connection.stream.registration().watch(TaskKey::NONE);
+        connection.stream.watch(TaskKey::NONE);
         connection.reused = true;
         connection
     }
@@ -249,26 +247,7 @@ impl Idle {
     /// Anything that a server says on an idle connection, its end included, makes it unusable: what comes next would be
     /// read as the answer to somebody's request. Costs no system call.
     fn is_fit(&self, now: u64) -> bool {
-        let registration = self.connection.stream.registration();
-        now < self.until && !registration.is_dead() && !registration.is_readable()
-    }
-}
-
-/// Is there nothing to read? After a message that filled its buffer exactly only the kernel knows.
-fn is_quiet(stream: &Stream) -> bool {
-    let registration = stream.registration();
-    if registration.is_dead() || registration.is_read_ended() {
-        return false;
-    }
-    if !registration.is_readable() {
-        return true;
-    }
-    match stream.try_peek(&mut [0]) {
-        Err(e) if e.kind() == ErrorKind::WouldBlock => {
-            registration.would_block(Interest::Read);
-            true
-        }
-        _ => false,
+        now < self.until && self.connection.stream.is_idle()
     }
 }
 

@@ -64,7 +64,7 @@ fn data_and_end_at_once_with_every_buffer_size() {
             assert_eq!(got, b"hello", "{size}");
             // The end stays the end.
             assert_eq!(stream.try_recv(&mut buf).unwrap(), 0);
-            assert!(stream.registration().is_read_ended());
+            assert!(stream.is_read_ended());
         });
     }
 }
@@ -77,7 +77,7 @@ fn an_end_that_comes_after_a_short_read() {
         peer.write_all(b"one").unwrap();
         assert_eq!(stream.recv(&mut buf).await.unwrap(), 3);
         assert!(
-            !stream.registration().is_readable(),
+            !stream.is_readable(),
             "a short read means drained"
         );
         // More data, more turns, then the end alone.
@@ -87,8 +87,8 @@ fn an_end_that_comes_after_a_short_read() {
         peer.shutdown(Shutdown::Write).unwrap();
         assert_eq!(stream.recv(&mut buf).await.unwrap(), 0);
         // Half-closed: we may still answer.
-        assert!(stream.registration().is_read_ended());
-        assert!(!stream.registration().is_dead());
+        assert!(stream.is_read_ended());
+        assert!(!stream.is_dead());
         stream.send_all(b"bye").await.unwrap();
         drop(stream);
         let mut text = String::new();
@@ -103,7 +103,7 @@ fn an_end_between_the_event_and_the_short_read() {
         let (stream, mut peer) = stream();
         peer.write_all(b"data").unwrap();
         stream.readable().await;
-        assert!(!stream.registration().is_read_ended());
+        assert!(!stream.is_read_ended());
         // The event told of the data alone; the end arrives before the read.
         peer.shutdown(Shutdown::Write).unwrap();
         let mut buf = [0; 64];
@@ -130,7 +130,7 @@ fn unannounced_data_costs_no_system_call() {
             stream.try_peek(&mut buf).unwrap_err().kind(),
             ErrorKind::WouldBlock
         );
-        assert!(!stream.registration().is_readable());
+        assert!(!stream.is_readable());
     });
 }
 
@@ -151,7 +151,7 @@ fn a_reset_is_an_error_and_a_death() {
             }
         };
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        assert!(stream.registration().is_read_ended());
+        assert!(stream.is_read_ended());
         assert!(stream.send_all(b"x").await.is_err());
     });
 }
@@ -235,7 +235,7 @@ fn backpressure(ours: OwnedFd, mut peer: impl Read + Send + 'static) {
             sent > 0 && sent < TOTAL,
             "the kernel must hold us back: {sent}"
         );
-        assert!(!stream.registration().is_writable());
+        assert!(!stream.is_writable());
         start.send(()).unwrap();
         stream.send_all(&data[sent..]).await.unwrap();
         stream.shutdown_write();
@@ -309,8 +309,8 @@ fn a_late_event_of_a_closed_socket_is_not_its_successors() {
         let new = Stream::new(ours).unwrap();
         peer.write_all(b"for the old one").unwrap();
         turn().await;
-        assert!(!new.registration().is_readable());
-        assert!(new.registration().is_writable());
+        assert!(!new.is_readable());
+        assert!(new.is_writable());
         drop(duplicate);
     });
 }
@@ -356,11 +356,11 @@ fn a_watcher_hears_of_what_was_there_before() {
             std::task::Poll::<()>::Pending
         }));
         yield_now().await;
-        stream.registration().watch(watcher);
+        stream.watch(watcher);
         turn().await;
         assert_eq!(woken.get(), 2, "readable before the watch");
         assert_eq!(stream.recv(&mut [0; 8]).await.unwrap(), 1);
-        stream.registration().watch(watcher);
+        stream.watch(watcher);
         turn().await;
         assert_eq!(woken.get(), 2, "quiet");
         drop(peer);

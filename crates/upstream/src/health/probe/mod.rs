@@ -136,8 +136,7 @@ impl Asked {
 
 /// Anything that a server says on an idle connection, its end included, makes it unusable. Costs no system call.
 fn is_fit(stream: &Stream) -> bool {
-    let registration = stream.registration();
-    !registration.is_dead() && !registration.is_readable() && !registration.is_read_ended()
+    stream.is_idle() && !stream.is_read_ended()
 }
 
 /// In the words of a check.

@@ -140,7 +140,7 @@ fn a_response_that_filled_the_buffer_exactly_is_no_surplus() {
         let mut response = [0; 8];
         connection.stream.recv(&mut response).await.unwrap();
         assert!(
-            connection.stream.registration().is_readable(),
+            connection.stream.is_readable(),
             "only the kernel knows that there is no more"
         );
         lease.release(connection, None);
