@@ -138,7 +138,7 @@ impl ToClient<'_, '_> {
         match (facts.body, self.exchange.version()) {
             (Body::None, _) => Body::None,
             (Body::Length(n), _) => Body::Length(n),
-            (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
+            (Body::Chunked | Body::UntilClose, Version::Http11 | Version::Http2) => Body::Chunked,
             // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
             (Body::Chunked | Body::UntilClose, Version::Http10) => {
                 self.keep = false;
