@@ -196,7 +196,13 @@ impl Connection {
 
     /// Client: sends a request's head. `None` if no more streams may be opened now, or ever ([`Connection::is_going`]).
     /// `head_request`: its response has no body whatever its fields say.
-    pub fn open(&mut self, block: &[u8], end: bool, head_request: bool, now: u64) -> Option<StreamId> {
+    pub fn open(
+        &mut self,
+        block: &[u8],
+        end: bool,
+        head_request: bool,
+        now: u64,
+    ) -> Option<StreamId> {
         unimplemented!()
     }
 
