@@ -175,6 +175,8 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
         access_log,
         merge_slashes: item.child("merge-slashes").is_some_and(Item::switch),
         error_pages,
+        tls: None,
+        hsts: None,
         origin: ctx.origin(item.span),
     };
     let wrote_listeners = item.all("listen").next().is_some();
@@ -299,6 +301,8 @@ fn redirect_site(listeners: &Listeners, index: usize, group: &Group) -> Option<S
         access_log: None,
         merge_slashes: false,
         error_pages: Vec::new(),
+        tls: None,
+        hsts: None,
         origin,
     })
 }
