@@ -14,12 +14,12 @@ use narthex_wire::h1::chunk::{ChunkDecoder, Step};
 
 use crate::account::Account;
 use crate::fail::Failure;
-use crate::h2::ClientStream;
 use crate::handle::Exchange;
 use crate::relay::{Bounds, FAIR_SHARE};
 use crate::spool::{BodyBuilder, Spool, SpooledBody};
 use crate::trailer;
 use crate::work::Work;
+use narthex_mux::MuxStream;
 
 /// Bytes read at a time when the buffer is full and only the end of the body may still come.
 const FRAMING: usize = 4 * 1024;
@@ -37,7 +37,7 @@ enum Left {
 /// A request body that is being taken.
 struct Taking<'a> {
     client: &'a Stream,
-    h2: Option<&'a ClientStream>,
+    h2: Option<&'a MuxStream>,
     work: &'a mut Work,
     builder: BodyBuilder,
     left: Left,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use narthex_mux::MuxStream;
 use narthex_net::accept::{Accepted, Peer};
 use narthex_net::client_count;
 use narthex_net::proxy_header::{self, Addresses, Parsed};
@@ -17,7 +18,7 @@ use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
 use crate::core::CoreProxy;
-use crate::h2::{self, ClientStream};
+use crate::h2;
 use crate::handle;
 use crate::identity::peer_ip;
 use crate::runtime::millis;
@@ -38,7 +39,7 @@ pub(crate) struct Client {
     /// What has been read of the next request; no memory while there is nothing.
     pub(crate) input: Vec<u8>,
     /// It is one stream of an HTTP/2 connection.
-    pub(crate) h2: Option<Rc<ClientStream>>,
+    pub(crate) h2: Option<Rc<MuxStream>>,
 }
 
 impl Client {

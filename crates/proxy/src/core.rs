@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use narthex_mux::Session;
 use narthex_net::accept::Accepted;
 use narthex_net::rt;
 use narthex_observe::access_log::LogHandle;
@@ -46,8 +47,8 @@ pub struct CoreProxy {
     work: RefCell<Vec<Box<Work>>>,
     pub(crate) ledger: Ledger,
     draining: Cell<bool>,
-    /// Tasks of HTTP/2 connections, which have to be told of what ends them.
-    sessions: RefCell<HashMap<u64, rt::TaskKey>>,
+    /// HTTP/2 connections, which have to be told of what ends them.
+    sessions: RefCell<HashMap<u64, Rc<Session>>>,
     pub(crate) open: Cell<usize>,
     pub(crate) busy: Cell<usize>,
     random: Cell<u64>,
@@ -138,16 +139,16 @@ impl CoreProxy {
     }
 
     fn wake_sessions(&self) {
-        for task in self.sessions.borrow().values() {
-            rt::current_core().wake(*task);
+        for session in self.sessions.borrow().values() {
+            session.look();
         }
     }
 
-    /// An HTTP/2 connection's task is told of a drain and of its listener's end, as long as the result lives.
-    pub(crate) fn list_session(self: &Rc<Self>, task: rt::TaskKey) -> Listed {
+    /// An HTTP/2 connection is told of a drain and of its listener's end, as long as the result lives.
+    pub(crate) fn list_session(self: &Rc<Self>, session: &Rc<Session>) -> Listed {
         let id = self.id_next.get();
         self.id_next.set(id.wrapping_add(1));
-        self.sessions.borrow_mut().insert(id, task);
+        self.sessions.borrow_mut().insert(id, Rc::clone(session));
         Listed {
             proxy: Rc::clone(self),
             id,
