@@ -30,6 +30,7 @@ use crate::identity::{self, Identity};
 use crate::late;
 use crate::max_forwards;
 use crate::record::Story;
+use crate::request_head::allows_upgrade;
 use crate::runtime::{ListenerPlan, RoutePlan};
 use crate::spool::SpooledBody;
 use crate::trailer;
@@ -438,6 +439,12 @@ impl Exchange<'_> {
         let bodyless = matches!(facts.method, Method::Get | Method::Head | Method::Delete);
         if route.settings.reject_body_on_get && bodyless && !facts.body.is_empty() {
             return Err(Failure::Reject(Reject::BodyNotAllowed));
+        }
+        if facts.version == Version::Http2
+            && let Some(protocol) = facts.upgrade
+            && !allows_upgrade(protocol.of(&self.work.input), &route.settings)
+        {
+            return Err(Failure::Reject(Reject::Connect));
         }
         self.filter_request()?;
         let forwards = matches!(route.action, Action::Proxy(_) | Action::Split(_));
