@@ -16,6 +16,7 @@ pub mod scratch;
 pub mod socket;
 mod sockopt;
 pub mod stream;
+pub mod tls;
 pub mod websocket;
 
 #[cfg(test)]

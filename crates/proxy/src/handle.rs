@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use narthex_config::model::{Action, Route, Site};
+use narthex_config::model::{Action, Protocol, Route, Site};
 use narthex_filter::chain::{Target, Verdict};
 use narthex_filter::values::Values;
 use narthex_message::authority;
@@ -249,7 +249,10 @@ impl Exchange<'_> {
 
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
-        self.client.requests == 0 && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
+        let listener = self.rt.runtime.config.listeners.get(self.listener);
+        self.client.requests == 0
+            && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
+            && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
 
     /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
@@ -409,12 +412,16 @@ impl Exchange<'_> {
             &self.rt.runtime.config.trusted_proxies,
             self.head(),
         );
+        self.identity.https |= self.client.is_secure();
         self.name_request();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
         }
         let site = site.ok_or(Failure::NoSite)?;
+        if !self.may_ask(site) {
+            return Err(Failure::Misdirected);
+        }
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
         self.find_route(site)?;
