@@ -3,11 +3,8 @@
 
 /// Block (`*` is any) and key.
 pub(crate) static KEYS: &[(&str, &str)] = &[
-    ("listen", "protocols"),
-    ("listen", "http2"),
     ("site", "hsts"),
     ("upstream", "tls"),
-    ("upstream", "protocol"),
     ("", "tls-tickets"),
     ("", "acme"),
 ];
