@@ -6,6 +6,7 @@
 )]
 
 use bytes::Bytes;
+use h2::server;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use narthex_message::{Edits, FieldId, Head, Index};
 use narthex_wire::h1::encode::Keep;
@@ -308,4 +309,203 @@ fn large_bodies_both_ways_at_once() {
             .await;
     });
     assert_eq!(echo.conn.streams(), 0);
+}
+
+/// Our client: sends all requests at once, with bodies and trailers, and collects the answers.
+struct Asker {
+    conn: Connection,
+    bodies: HashMap<StreamId, Vec<u8>>,
+    sent: HashMap<StreamId, usize>,
+    answers: HashMap<StreamId, Answer>,
+    left: usize,
+}
+
+#[derive(Default)]
+struct Answer {
+    statuses: Vec<u16>,
+    fields: HashMap<String, String>,
+    body: Vec<u8>,
+    trailers: HashMap<String, String>,
+}
+
+fn fields_of(bytes: &[u8], index: &Index) -> HashMap<String, String> {
+    let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
+    Head::new(bytes, index)
+        .fields()
+        .map(|(_, name, value)| (text(name), text(value)))
+        .collect()
+}
+
+impl Asker {
+    fn go_on(&mut self, stream: StreamId) {
+        let (body, sent) = (&self.bodies[&stream], self.sent.get_mut(&stream).unwrap());
+        *sent += self.conn.data(stream, &body[*sent..], false, 0);
+        if *sent == body.len() {
+            let mut block = Vec::new();
+            encode::line("X-Sum", body.len().to_string().as_bytes(), &mut block);
+            self.conn.head(stream, &block, true, 0);
+            // Once.
+            *sent += 1;
+        }
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) {
+        loop {
+            let received = self.conn.receive(bytes, 0).unwrap();
+            bytes = &bytes[received.taken..];
+            match received.event {
+                None if received.taken == 0 => return,
+                None | Some(Event::Settings) => {}
+                Some(Event::Head {
+                    stream,
+                    end,
+                    oversize,
+                }) => {
+                    assert!(oversize.is_none() && !end);
+                    let (mut bytes, mut index) = Default::default();
+                    self.conn.take_head(&mut bytes, &mut index);
+                    let answer = self.answers.entry(stream).or_default();
+                    answer.statuses.push(index.status);
+                    answer.fields = fields_of(&bytes, &index);
+                }
+                Some(Event::Data { stream, bytes, end }) => {
+                    assert!(!end);
+                    self.answers
+                        .get_mut(&stream)
+                        .unwrap()
+                        .body
+                        .extend_from_slice(bytes);
+                    self.conn.consumed(stream, bytes.len());
+                }
+                Some(Event::Trailers { stream, .. }) => {
+                    let (mut bytes, mut index) = Default::default();
+                    self.conn.take_head(&mut bytes, &mut index);
+                    self.answers.get_mut(&stream).unwrap().trailers = fields_of(&bytes, &index);
+                    assert!(self.conn.is_over(stream));
+                    self.conn.release(stream);
+                    self.left -= 1;
+                }
+                Some(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// The `h2` crate's server: 103, then the request's method, path and authority, its body, its trailers.
+async fn h2_echo(io: DuplexStream) {
+    let mut connection = server::handshake(io).await.unwrap();
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            while let Some(request) = connection.accept().await {
+                let (request, mut respond) = request.unwrap();
+                tokio::task::spawn_local(async move {
+                    let (parts, mut body) = request.into_parts();
+                    let early = Response::builder().status(103).body(()).unwrap();
+                    respond.send_informational(early).unwrap();
+                    let response = Response::builder()
+                        .header("x-method", parts.method.as_str())
+                        .header("x-uri", parts.uri.to_string())
+                        .header("x-long", &parts.headers["x-long"])
+                        .body(())
+                        .unwrap();
+                    let mut send = respond.send_response(response, false).unwrap();
+                    while let Some(data) = body.data().await {
+                        let mut data = data.unwrap();
+                        body.flow_control().release_capacity(data.len()).unwrap();
+                        while !data.is_empty() {
+                            send.reserve_capacity(data.len());
+                            let n = std::future::poll_fn(|cx| send.poll_capacity(cx))
+                                .await
+                                .unwrap()
+                                .unwrap();
+                            send.send_data(data.split_to(n.min(data.len())), false)
+                                .unwrap();
+                        }
+                    }
+                    let trailers = body.trailers().await.unwrap().unwrap();
+                    send.send_trailers(trailers).unwrap();
+                });
+            }
+        })
+        .await;
+}
+
+#[test]
+fn the_h2_server_answers_our_requests() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let mut bounds = Bounds::default();
+    (bounds.head.field, bounds.head.head) = (32 << 10, 64 << 10);
+    for most in [1, 7, 64 << 10] {
+        runtime.block_on(async {
+            let (mut ours, theirs) = tokio::io::duplex(64 << 10);
+            let mut asker = Asker {
+                conn: Connection::new(Role::Client, bounds, 0),
+                bodies: HashMap::new(),
+                sent: HashMap::new(),
+                answers: HashMap::new(),
+                left: 0,
+            };
+            let size = |i: usize| if most == 1 { i * 10 } else { i * 9000 };
+            let asking = async {
+                for i in 0..30usize {
+                    let mut block = Vec::new();
+                    let path = format!("/{i}");
+                    let request = encode::Request {
+                        method: b"PUT",
+                        scheme: b"http",
+                        authority: b"example.com",
+                        path: path.as_bytes(),
+                        protocol: None,
+                    };
+                    encode::request(&request, &mut block);
+                    // With a CONTINUATION, some.
+                    encode::line("X-Long", "~".repeat(i % 3 * 9000).as_bytes(), &mut block);
+                    let stream = asker.conn.open(&block, false, false, 0).unwrap();
+                    asker.bodies.insert(stream, vec![i as u8; size(i)]);
+                    asker.sent.insert(stream, 0);
+                    asker.left += 1;
+                    asker.go_on(stream);
+                }
+                let mut buffer = vec![0; most];
+                while asker.left > 0 {
+                    while let Some(stream) = asker.conn.next_writable() {
+                        asker.go_on(stream);
+                    }
+                    let out = std::mem::take(&mut asker.conn.out);
+                    if out.is_empty() {
+                        let n = ours.read(&mut buffer).await.unwrap();
+                        assert!(n > 0);
+                        asker.take(&buffer[..n]);
+                    } else {
+                        // Both ways at once: neither side waits for the other to read.
+                        let (mut read, mut write) = tokio::io::split(&mut ours);
+                        let mut at = 0;
+                        while at < out.len() {
+                            tokio::select! {
+                                n = write.write(&out[at..]) => at += n.unwrap(),
+                                n = read.read(&mut buffer) => asker.take(&buffer[..n.unwrap()]),
+                            }
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                () = asking => {},
+                () = h2_echo(theirs) => panic!("the server has ended"),
+            }
+            for i in 0..30usize {
+                let answer = &asker.answers[&(2 * i as u32 + 1)];
+                assert_eq!(answer.statuses, [103, 200]);
+                assert_eq!(answer.fields["x-method"], "PUT");
+                assert_eq!(answer.fields["x-uri"], format!("http://example.com/{i}"));
+                assert_eq!(answer.fields["x-long"].len(), i % 3 * 9000);
+                assert!(answer.body == vec![i as u8; size(i)]);
+                assert_eq!(answer.trailers["x-sum"], size(i).to_string());
+            }
+            assert_eq!(asker.conn.streams(), 0);
+        });
+    }
 }
