@@ -111,7 +111,7 @@ fn the_next_authority_is_asked_when_one_is_down() {
     let dir = tempfile::tempdir().unwrap();
     let mut wanted = settings(vec![down.authority(), up.authority()], one("a.example"));
     // Long enough that a pause between the two would fail the test.
-    wanted.first_pause = std::time::Duration::from_secs(600);
+    wanted.first_pause = std::time::Duration::from_mins(10);
     let keeper = Keeper::start(&store(&dir), &plane, wanted);
     let stored = wait("a certificate", &keeper, || plane.has("a.example"));
     assert_eq!(stored.directory, up.authority().directory);
@@ -165,7 +165,7 @@ fn failures_are_remembered_over_a_restart() {
     pebble.kill();
     let dir = tempfile::tempdir().unwrap();
     let mut wanted = settings(vec![pebble.authority()], one("a.example"));
-    wanted.first_pause = std::time::Duration::from_secs(300);
+    wanted.first_pause = std::time::Duration::from_mins(5);
     let keeper = Keeper::start(&store(&dir), &plane, wanted.clone());
     let before = wait("a failure", &keeper, || {
         keeper.board.list().pop().filter(|e| e.failures == 1)
