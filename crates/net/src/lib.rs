@@ -16,6 +16,7 @@ pub mod scratch;
 pub mod socket;
 mod sockopt;
 pub mod stream;
+pub mod tls;
 
 #[cfg(test)]
 mod testing;

@@ -20,6 +20,7 @@ use crate::core::CoreProxy;
 use crate::handle;
 use crate::identity::peer_ip;
 use crate::runtime::millis;
+use crate::tls::{self, Session};
 
 /// Longest PROXY header: version 2 with 4 KiB of options.
 const PROXY_HEADER_MAX: usize = 16 + 4096;
@@ -36,6 +37,15 @@ pub(crate) struct Client {
     pub(crate) opened_ms: u64,
     /// What has been read of the next request; no memory while there is nothing.
     pub(crate) input: Vec<u8>,
+    /// What is known of it, if it is encrypted.
+    pub(crate) tls: Option<Rc<Session>>,
+}
+
+impl Client {
+    /// Did it come over TLS?
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
 }
 
 /// What becomes of a connection after an exchange.
@@ -176,6 +186,7 @@ async fn admit(
         requests: 0,
         opened_ms: rt::now_ms(),
         input: Vec::new(),
+        tls: None,
     };
     if let Some(rule) = &config.proxy_protocol {
         let trusted = match accepted.peer {
@@ -224,6 +235,15 @@ async fn admit(
         },
         _ => None,
     };
+    if let Some(listener_tls) = rt_.runtime.tls.listener(index) {
+        let already_read = std::mem::take(&mut client.input);
+        let (stream, session) =
+            tls::accept(listener_tls, proxy.core, client.stream, &already_read).await?;
+        client.stream = stream;
+        client.tls = Some(Rc::new(session));
+        // The time for the first head begins now.
+        client.opened_ms = rt::now_ms();
+    }
     Some((
         client,
         Guards {

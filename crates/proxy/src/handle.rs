@@ -339,12 +339,16 @@ impl Exchange<'_> {
             &self.rt.runtime.config.trusted_proxies,
             self.head(),
         );
+        self.identity.https |= self.client.is_secure();
         self.name_request();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
         }
         let site = site.ok_or(Failure::NoSite)?;
+        if !self.may_ask(site) {
+            return Err(Failure::Misdirected);
+        }
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
         self.find_route(site)?;

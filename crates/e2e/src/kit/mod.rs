@@ -26,6 +26,7 @@ pub mod rig;
 pub mod sock;
 pub mod stand_in;
 pub mod table;
+pub mod tls;
 pub mod workers;
 
 use std::time::{Duration, Instant};
