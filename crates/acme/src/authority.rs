@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
+use tokio::sync::Mutex;
 
 use crate::certificate::Stored;
 use crate::http::Https;
@@ -51,14 +52,18 @@ impl Authority {
     }
 
     /// Our account there: the one we have, or a new one, written down before it is used.
-    pub async fn account(&self, store: &Store) -> Result<Account, Failure> {
+    ///
+    /// `making` is held while one is made: names that begin together share it.
+    pub async fn account(&self, store: &Store, making: &Mutex<()>) -> Result<Account, Failure> {
         let https = Https::new(self.roots.as_deref()).map_err(Failure::local)?;
-        let builder = Account::builder_with_http(Box::new(https));
-        if let Some(known) = store
-            .load_or_none::<AccountCredentials>(self.place())
-            .await?
-        {
-            return Ok(builder.from_credentials(known).await?);
+        let builder = || Account::builder_with_http(Box::new(https.clone()));
+        let known = || store.load_or_none::<AccountCredentials>(self.place());
+        if let Some(known) = known().await? {
+            return Ok(builder().from_credentials(known).await?);
+        }
+        let _making = making.lock().await;
+        if let Some(known) = known().await? {
+            return Ok(builder().from_credentials(known).await?);
         }
         let contact = self.contact.as_deref().map(mail);
         let contact: Vec<&str> = contact.as_deref().into_iter().collect();
@@ -69,7 +74,7 @@ impl Authority {
         };
         let external = self.external.as_ref();
         let external = external.map(|e| ExternalAccountKey::new(e.id.clone(), &e.key));
-        let (account, credentials) = builder
+        let (account, credentials) = builder()
             .create(&new, self.directory.clone(), external.as_ref())
             .await?;
         store.save(self.place(), &credentials).await?;
@@ -86,12 +91,13 @@ impl Authority {
     pub async fn window(
         &self,
         store: &Store,
+        making: &Mutex<()>,
         certificate: &Stored,
     ) -> Result<Option<((u64, u64), u64)>, Failure> {
         let Some(id) = certificate.identifier() else {
             return Ok(None);
         };
-        let account = self.account(store).await?;
+        let account = self.account(store, making).await?;
         match account.renewal_info(&id).await {
             Ok((info, again)) => {
                 let seconds = |time: i64| u64::try_from(time).unwrap_or(0);
@@ -111,7 +117,7 @@ impl Authority {
     pub async fn forget(&self, store: &Store) -> Result<(), Failure> {
         tracing::warn!(
             authority = self.directory,
-            "the authority does not know our account any more; the next attempt makes a new one"
+            "the authoritydoes not know our account any more; a new one is made"
         );
         Ok(store.remove(self.place()).await?)
     }

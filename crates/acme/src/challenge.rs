@@ -6,9 +6,9 @@ mod update;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
 use serde::{Deserialize, Serialize};
 
+pub use rustls::sign::CertifiedKey;
 pub use update::{Algorithm, Tsig};
 
 /// The kinds that we can answer.

@@ -51,26 +51,65 @@ impl Https {
             Some(file) => from_file(file)?,
             None => from_system()?,
         };
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let config = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| RootsError::System(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_MAX));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(2)
-            .build(connector);
-        Ok(Self(client))
+        let config = tls(roots)?;
+        Ok(Self(client(config, false)))
     }
+}
+
+/// `plain`: `http://` is good enough.
+fn client(
+    config: ClientConfig,
+    plain: bool,
+) -> Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_MAX));
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
+    let builder = if plain {
+        builder.https_or_http()
+    } else {
+        builder.https_only()
+    };
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE_MAX)
+        .pool_max_idle_per_host(2)
+        .build(builder.enable_http1().wrap_connector(tcp))
+}
+
+/// Posts JSON to a hook of the operator's; an error says why it was not taken.
+pub async fn post(url: &str, token: Option<&str>, json: String) -> Result<(), String> {
+    let roots = if url.starts_with("https:") {
+        from_system().map_err(|error| error.to_string())?
+    } else {
+        RootCertStore::empty()
+    };
+    let config = tls(roots).map_err(|error| error.to_string())?;
+    let mut request = Request::post(url).header("content-type", "application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request
+        .body(BodyWrapper::from(json.into_bytes()))
+        .map_err(|error| error.to_string())?;
+    let client = client(config, true);
+    let asked = tokio::time::timeout(REQUEST_MAX, client.request(request)).await;
+    let response = asked
+        .map_err(|_| format!("no answer within {} s", REQUEST_MAX.as_secs()))?
+        .map_err(|error| whole(&error))?;
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("answers {}", response.status()))
+    }
+}
+
+fn tls(roots: RootCertStore) -> Result<ClientConfig, RootsError> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Ok(ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| RootsError::System(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 fn from_file(file: &Path) -> Result<RootCertStore, RootsError> {

@@ -11,6 +11,7 @@ use instant_acme::{
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
+use tokio::sync::Mutex;
 
 use crate::authority::Authority;
 use crate::certificate::Stored;
@@ -70,6 +71,8 @@ impl Failure {
 pub struct Workshop {
     /// Where orders are written down.
     pub store: Store,
+    /// Held while an account is made.
+    pub making: Arc<Mutex<()>>,
     /// Where answers are put.
     pub answers: Arc<dyn Answers>,
     /// Who writes DNS records, if anybody does.
@@ -99,7 +102,25 @@ pub async fn attempt(
     kind: Kind,
     old: Option<&Stored>,
 ) -> Result<Stored, Failure> {
-    let account = authority.account(&workshop.store).await?;
+    let result = attempt_once(workshop, authority, name, kind, old).await;
+    match &result {
+        Err(failure) if failure.is("accountDoesNotExist") => {
+            authority.forget(&workshop.store).await?;
+            done(&workshop.store, name).await?;
+            attempt_once(workshop, authority, name, kind, old).await
+        }
+        _ => result,
+    }
+}
+
+async fn attempt_once(
+    workshop: &Workshop,
+    authority: &Authority,
+    name: &str,
+    kind: Kind,
+    old: Option<&Stored>,
+) -> Result<Stored, Failure> {
+    let account = authority.account(&workshop.store, &workshop.making).await?;
     let pending = open(workshop, authority, name, kind).await?;
     let mut attempt = Attempt {
         workshop,
@@ -118,12 +139,6 @@ pub async fn attempt(
     };
     let result = attempt.run().await;
     attempt.clean().await;
-    if let Err(failure) = &result
-        && failure.is("accountDoesNotExist")
-    {
-        authority.forget(&workshop.store).await?;
-        done(&workshop.store, name).await?;
-    }
     result
 }
 

@@ -89,6 +89,13 @@ pub struct Parts {
     pub board: Arc<Board>,
 }
 
+/// What is stored for a name, if it is fit to be served: for a start that has something to show from its first moment on.
+pub fn stored(storage: &dyn Storage, name: &str) -> Option<Stored> {
+    let bytes = storage.load(&certificate_place(name)).ok()??;
+    let stored: Stored = serde_json::from_slice(&bytes).ok()?;
+    stored.ready(name).is_ok().then_some(stored)
+}
+
 /// Runs until the sender of the settings is gone.
 pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
     let mut keeper = Keeper {
@@ -97,6 +104,7 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
         settings: settings.borrow_and_update().clone(),
         names: BTreeMap::new(),
         jobs: JoinSet::new(),
+        making: Arc::default(),
         owner: false,
         told_waiting: false,
     };
@@ -142,8 +150,16 @@ struct Keeper {
     settings: Arc<Settings>,
     names: BTreeMap<String, Name>,
     jobs: JoinSet<Done>,
+    making: Arc<Making>,
     owner: bool,
     told_waiting: bool,
+}
+
+/// Held while something is made that several names share.
+#[derive(Default)]
+struct Making {
+    account: Arc<tokio::sync::Mutex<()>>,
+    root: std::sync::Mutex<()>,
 }
 
 /// What a job brings back.
@@ -322,6 +338,7 @@ impl Keeper {
             name: name.to_owned(),
             parts: self.parts.clone(),
             store: self.store.clone(),
+            making: Arc::clone(&self.making),
             settings: Arc::clone(&self.settings),
             source: entry.source.clone(),
             old: entry.current.as_ref().map(|(stored, _)| stored.clone()),
@@ -349,9 +366,10 @@ impl Keeper {
             entry.busy = true;
             let authority = with_contact(authority, &entry.source);
             let (store, stored) = (self.store.clone(), stored.clone());
+            let making = Arc::clone(&self.making.account);
             let (name, memory) = (name.clone(), entry.memory.clone());
             self.jobs.spawn(async move {
-                ask_window(&store, &authority, name, stored, memory, now).await
+                ask_window(&store, &making, &authority, name, stored, memory, now).await
             });
         }
     }
@@ -459,13 +477,14 @@ fn install(sink: &dyn Sink, entry: &mut Name, name: &str, stored: Stored) {
 
 async fn ask_window(
     store: &Store,
+    making: &tokio::sync::Mutex<()>,
     authority: &Authority,
     name: String,
     mut stored: Stored,
     memory: Memory,
     now: u64,
 ) -> Done {
-    let window_at = match authority.window(store, &stored).await {
+    let window_at = match authority.window(store, making, &stored).await {
         Ok(Some((window, again))) => {
             if stored.window != Some(window) {
                 tracing::info!(
@@ -500,6 +519,7 @@ struct Job {
     name: String,
     parts: Parts,
     store: Store,
+    making: Arc<Making>,
     settings: Arc<Settings>,
     source: Source,
     old: Option<Stored>,
@@ -552,8 +572,12 @@ impl Job {
         let Source::Public { kinds, .. } = &self.source else {
             let storage = Arc::clone(&self.parts.storage);
             let name = self.name.clone();
-            let made =
-                tokio::task::spawn_blocking(move || internal::issue(&*storage, &name, now()));
+            let making = Arc::clone(&self.making);
+            let made = tokio::task::spawn_blocking(move || {
+                let root = making.root.lock();
+                let _root = root.unwrap_or_else(std::sync::PoisonError::into_inner);
+                internal::issue(&*storage, &name, now())
+            });
             return made.await.map_err(Failure::local)?.map_err(Failure::local);
         };
         let Some(authority) = pick(&self.settings.authorities, &self.memory) else {
@@ -573,6 +597,7 @@ impl Job {
         };
         let workshop = Workshop {
             store: self.store.clone(),
+            making: Arc::clone(&self.making.account),
             answers: Arc::clone(&self.parts.answers),
             dns: self.settings.dns.clone(),
             dns_settle: self.settings.dns_settle,
@@ -598,7 +623,10 @@ impl Job {
         let memory =
             self.memory
                 .after(failure.cause, &failure.why, now, authorities, first, chance);
-        let authority = pick(&self.settings.authorities, &self.memory);
+        let authority = match &self.source {
+            Source::Internal => None,
+            Source::Public { .. } => pick(&self.settings.authorities, &self.memory),
+        };
         let authority = authority.map_or(internal::DIRECTORY, |a| a.directory.as_str());
         let pause = memory.not_before.saturating_sub(now);
         match self.until {

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
@@ -33,9 +34,9 @@ pub enum StoreError {
         /// What the system said.
         error: io::Error,
     },
-    /// Others than us may read it.
+    /// Others than us get at it.
     #[error(
-        "{} may be read by others (mode {mode:o}); it holds private keys: `chmod go= {}`", path.display(), path.display()
+        "others get at {} (mode {mode:o}), which is for private keys: `chmod go= {}`", path.display(), path.display()
     )]
     Open {
         /// What.
@@ -143,15 +144,19 @@ pub struct Directory {
     root: PathBuf,
     /// Held for as long as we live: the lock ends with the descriptor.
     lock: Mutex<Option<File>>,
+    /// Files that were begun.
+    written: AtomicU64,
 }
 
 impl Directory {
     /// Opens it, and makes it (0700) if it is not there.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        private_directory(root)?;
+        // A service manager makes it readable; what is in it is ours alone.
+        private_directory(root, 0o022)?;
         Ok(Self {
             root: root.to_owned(),
             lock: Mutex::new(None),
+            written: AtomicU64::new(0),
         })
     }
 
@@ -184,7 +189,8 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreE
     move |error| StoreError::Io { what, path, error }
 }
 
-fn private_directory(path: &Path) -> Result<(), StoreError> {
+/// `forbidden`: permission bits that it must not have.
+fn private_directory(path: &Path, forbidden: u32) -> Result<(), StoreError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.mode(0o700).recursive(true);
     builder
@@ -194,7 +200,7 @@ fn private_directory(path: &Path) -> Result<(), StoreError> {
         .map_err(io_error("look at", path))?
         .mode()
         & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(StoreError::Open {
             path: path.to_owned(),
             mode,
@@ -235,11 +241,13 @@ impl Storage for Directory {
         }
         let folder = self.root.join(place.folder);
         let fresh = !folder.exists();
-        private_directory(&folder)?;
+        private_directory(&folder, 0o077)?;
         if fresh {
             sync_directory(&self.root)?;
         }
-        let new = folder.join(format!(".new-{}", place.file));
+        // Two writers of one place have a file each; who renames last is who wrote last.
+        let n = self.written.fetch_add(1, Ordering::Relaxed);
+        let new = folder.join(format!(".new-{n}-{}", place.file));
         let written = write_new(&new, bytes);
         let put = written.and_then(|()| {
             std::fs::rename(&new, &path).map_err(io_error("rename into place", &path))

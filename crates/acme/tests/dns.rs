@@ -12,6 +12,8 @@ use kit::*;
 use narthex_acme::challenge::dns01::Writer;
 use narthex_acme::challenge::{Algorithm, Kind, Tsig};
 use narthex_acme::encoding::base64;
+use narthex_e2e::kit::pebble::{Running, listening};
+use narthex_e2e::kit::proxy::free_port;
 
 const SECRET: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgbG9uZyBlbm91Z2g=";
 
@@ -60,7 +62,7 @@ impl Named {
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("named");
         command.arg("-f").arg("-c").arg(&file);
-        let process = run(&mut command, "bind9");
+        let process = Running::start(&mut command, "bind9");
         listening(port);
         // It listens before it has loaded its zones.
         for zone in ["a.example", "sub.a.example"] {
@@ -108,7 +110,7 @@ fn wildcards_by_signed_updates() {
     // Of the kinds that do not fit a wildcard none is tried for one.
     let kinds = [Kind::Dns01];
     let mut wanted = settings(
-        vec![pebble.authority()],
+        vec![authority(&pebble)],
         names.map(|name| public(name, &kinds)).to_vec(),
     );
     wanted.wanted[1] = public(names[1], &[Kind::Http01, Kind::TlsAlpn01, Kind::Dns01]);
@@ -179,7 +181,7 @@ fn a_wildcard_by_a_program() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("hook");
     let log = dir.path().join("log");
-    let names = pebble.names;
+    let names = pebble.names();
     std::fs::write(
         &program,
         format!(
@@ -193,7 +195,7 @@ fn a_wildcard_by_a_program() {
     )
     .unwrap();
     let mut wanted = settings(
-        vec![pebble.authority()],
+        vec![authority(&pebble)],
         vec![public("*.a.example", &[Kind::Dns01])],
     );
     wanted.dns = Some(Writer::Program(vec![
@@ -214,7 +216,7 @@ fn a_wildcard_without_anybody_who_writes_records_says_so() {
     let plane = Arc::new(Plane::default());
     let dir = tempfile::tempdir().unwrap();
     let wanted = settings(
-        vec![pebble.authority()],
+        vec![authority(&pebble)],
         vec![public("*.a.example", &[Kind::Http01])],
     );
     let keeper = Keeper::start(&store(&dir), &plane, wanted);

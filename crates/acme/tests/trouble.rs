@@ -35,7 +35,7 @@ fn an_account_that_is_bound_to_another() {
     });
     let plane = Plane::start(&pebble);
     let dir = tempfile::tempdir().unwrap();
-    let without = settings(vec![pebble.authority()], one("a.example"));
+    let without = settings(vec![authority(&pebble)], one("a.example"));
     let keeper = Keeper::start(&store(&dir), &plane, without.clone());
     let why = wait("a refusal", &keeper, || {
         keeper.board.list().into_iter().find_map(|e| e.last_error)
@@ -59,7 +59,7 @@ fn an_end_in_the_middle_of_an_order_is_gone_on_from() {
     });
     let plane = Plane::start(&pebble);
     let dir = tempfile::tempdir().unwrap();
-    let wanted = settings(vec![pebble.authority()], one("a.example"));
+    let wanted = settings(vec![authority(&pebble)], one("a.example"));
     let keeper = Keeper::start(&store(&dir), &plane, wanted.clone());
     wait("the answer", &keeper, || {
         (!plane.tokens.lock().unwrap().is_empty()).then_some(())
@@ -92,7 +92,7 @@ fn an_authority_that_was_set_up_anew_gets_a_new_account() {
     let mut pebble = Pebble::start(Asked::default());
     let plane = Plane::start(&pebble);
     let dir = tempfile::tempdir().unwrap();
-    let mut wanted = settings(vec![pebble.authority()], one("a.example"));
+    let mut wanted = settings(vec![authority(&pebble)], one("a.example"));
     let keeper = Keeper::start(&store(&dir), &plane, wanted.clone());
     wait("a certificate", &keeper, || plane.has("a.example"));
     pebble.kill();
@@ -109,12 +109,12 @@ fn the_next_authority_is_asked_when_one_is_down() {
     let mut up = Pebble::start(Asked::default());
     let plane = Plane::start(&up);
     let dir = tempfile::tempdir().unwrap();
-    let mut wanted = settings(vec![down.authority(), up.authority()], one("a.example"));
+    let mut wanted = settings(vec![authority(&down), authority(&up)], one("a.example"));
     // Long enough that a pause between the two would fail the test.
     wanted.first_pause = std::time::Duration::from_mins(10);
     let keeper = Keeper::start(&store(&dir), &plane, wanted);
     let stored = wait("a certificate", &keeper, || plane.has("a.example"));
-    assert_eq!(stored.directory, up.authority().directory);
+    assert_eq!(stored.directory, authority(&up).directory);
     up.kill();
 }
 
@@ -127,7 +127,7 @@ fn renewal_and_an_authority_that_is_down_while_the_old_one_serves() {
     });
     let plane = Plane::start(&pebble);
     let dir = tempfile::tempdir().unwrap();
-    let wanted = settings(vec![pebble.authority()], one("a.example"));
+    let wanted = settings(vec![authority(&pebble)], one("a.example"));
     let keeper = Keeper::start(&store(&dir), &plane, wanted);
     let first = wait("a certificate", &keeper, || plane.has("a.example"));
     pebble.kill();
@@ -164,7 +164,7 @@ fn failures_are_remembered_over_a_restart() {
     let plane = Plane::start(&pebble);
     pebble.kill();
     let dir = tempfile::tempdir().unwrap();
-    let mut wanted = settings(vec![pebble.authority()], one("a.example"));
+    let mut wanted = settings(vec![authority(&pebble)], one("a.example"));
     wanted.first_pause = std::time::Duration::from_mins(5);
     let keeper = Keeper::start(&store(&dir), &plane, wanted.clone());
     let before = wait("a failure", &keeper, || {
@@ -185,7 +185,7 @@ fn two_processes_on_one_store() {
     let plane = Plane::start(&pebble);
     let other = Arc::new(Plane::default());
     let dir = tempfile::tempdir().unwrap();
-    let mut wanted = settings(vec![pebble.authority()], one("a.example"));
+    let mut wanted = settings(vec![authority(&pebble)], one("a.example"));
     let owner = Keeper::start(&store(&dir), &plane, wanted.clone());
     let first = wait("a certificate", &owner, || plane.has("a.example"));
     let second = Keeper::start(&store(&dir), &other, wanted.clone());

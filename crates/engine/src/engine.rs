@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use narthex_acme::board::Board;
 use narthex_config::model::Config;
 use narthex_net::inherited::Inherited;
 use narthex_upstream::Discovery;
@@ -14,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
+use crate::certificates::Certificates;
 use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drain, Drained, drain};
@@ -64,6 +66,10 @@ pub struct Engine {
     pub(crate) discovery: Option<ManuallyDrop<Discovery>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: Audit,
+    /// Obtains and renews certificates, once we serve.
+    pub(crate) certificates: Option<Certificates>,
+    /// What is known of them.
+    pub(crate) board: Arc<Board>,
     /// Tells that a drain has an end.
     pub(crate) drains: Arc<Notify>,
     /// Held by who compares the files with what serves.
@@ -150,6 +156,9 @@ impl Engine {
         self.supervisor.task("drains", Policy::Restart, move || {
             change::watch_drains(Arc::clone(&shared), audit.clone(), Arc::clone(&drains))
         });
+        let (shared, config) = (&self.shared, &self.active.config);
+        let certificates = Certificates::start(&self.supervisor, shared, &self.board, config);
+        self.certificates = Some(certificates);
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());

@@ -29,7 +29,7 @@ use crate::source::Source;
 use crate::supervise::Supervisor;
 use crate::upgrade::{Generations, Predecessor};
 use crate::workers::Workers;
-use crate::{limits, privileges};
+use crate::{certificates, limits, privileges};
 
 /// How to start.
 pub struct Options {
@@ -106,6 +106,7 @@ impl Engine {
             shared.fleet().take_cookie_key(key);
         }
         shared.memory().set_cap(memory);
+        certificates::preload(&config, &shared);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         let (supervisor, fatal) = Supervisor::new();
         let workers =
@@ -127,6 +128,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             admin: admin_watch,
             supervisor,
+            board: Arc::default(),
         };
         let mut engine = Self {
             active: Active { config, runtime },
@@ -157,6 +159,8 @@ impl Engine {
             discovery: None,
             supervisor: handle.supervisor.clone(),
             audit,
+            certificates: None,
+            board: Arc::clone(&handle.board),
             drains: Arc::default(),
             reading: Arc::default(),
             pid_file,

@@ -196,6 +196,8 @@ enum Plan {
     Probe(bool),
     /// `OPTIONS` that must not go further.
     LastHop,
+    /// What a certificate authority asks for.
+    Token(std::sync::Arc<str>),
 }
 
 impl Exchange<'_> {
@@ -214,6 +216,7 @@ impl Exchange<'_> {
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
+            Ok(Plan::Token(answer)) => self.answer_token(&answer).await,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -344,6 +347,9 @@ impl Exchange<'_> {
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
+        }
+        if let Some(answer) = self.challenge(&facts) {
+            return Ok(Plan::Token(answer));
         }
         let site = site.ok_or(Failure::NoSite)?;
         if !self.may_ask(site) {

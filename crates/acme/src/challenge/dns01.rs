@@ -13,7 +13,7 @@ const PROGRAM_MAX: Duration = Duration::from_mins(2);
 const COMPLAINT_MAX: usize = 300;
 
 /// Who writes the records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Writer {
     /// The zone's name server takes updates.
     Update {
@@ -26,6 +26,13 @@ pub enum Writer {
     },
     /// `program... add|remove <record name> <value>`; exit code 0 when the record is there for everybody, or gone.
     Program(Vec<String>),
+    /// A POST of `{"action": "add"|"remove", "name": .., "value": ..}`; a status of 2xx when the record is there, or gone.
+    Webhook {
+        /// `http://` or `https://`.
+        url: String,
+        /// Bearer token.
+        token: Option<String>,
+    },
 }
 
 /// What goes wrong with a record.
@@ -38,6 +45,16 @@ pub enum RecordError {
         record: String,
         /// Why.
         error: update::UpdateError,
+    },
+    /// The web hook.
+    #[error("{url} for the TXT record {record}: {why}")]
+    Webhook {
+        /// Which.
+        url: String,
+        /// Whose.
+        record: String,
+        /// Why.
+        why: String,
     },
     /// The program.
     #[error("`{program}` for the TXT record {record}: {why}")]
@@ -59,6 +76,17 @@ pub fn record_name(name: &str) -> String {
     )
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Tokens are none of a log's business.
+        match self {
+            Self::Update { server, tsig, .. } => write!(f, "Update({server}, {tsig:?})"),
+            Self::Program(words) => write!(f, "Program({words:?})"),
+            Self::Webhook { url, .. } => write!(f, "Webhook({url})"),
+        }
+    }
+}
+
 impl Writer {
     /// Puts the record there. Other values of the same record stay: a name and its wildcard may be proven at once.
     pub async fn put(&self, record: &str, value: &str) -> Result<(), RecordError> {
@@ -71,7 +99,21 @@ impl Writer {
     }
 
     async fn change(&self, record: &str, value: &str, change: Change) -> Result<(), RecordError> {
+        let what = match change {
+            Change::Add => "add",
+            Change::Remove => "remove",
+        };
         match self {
+            Writer::Webhook { url, token } => {
+                let said = serde_json::json!({ "action": what, "name": record, "value": value });
+                crate::http::post(url, token.as_deref(), said.to_string())
+                    .await
+                    .map_err(|why| RecordError::Webhook {
+                        url: url.clone(),
+                        record: record.to_owned(),
+                        why,
+                    })
+            }
             Writer::Update { server, zone, tsig } => {
                 let zone = zone.as_deref();
                 update::send(server, zone, tsig.as_ref(), record, value, change)
@@ -82,10 +124,6 @@ impl Writer {
                     })
             }
             Writer::Program(words) => {
-                let what = match change {
-                    Change::Add => "add",
-                    Change::Remove => "remove",
-                };
                 run(words, what, record, value)
                     .await
                     .map_err(|why| RecordError::Program {
@@ -143,6 +181,59 @@ mod tests {
             script.into(),
             "hook".into(),
         ])
+    }
+
+    #[tokio::test]
+    async fn a_web_hook_gets_it_as_json() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let answers = ["204 No Content", "403 Forbidden"];
+        let server = tokio::spawn(async move {
+            let mut seen = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut said = String::new();
+                while !said.ends_with('}') {
+                    let mut bytes = [0; 1024];
+                    let n = stream.read(&mut bytes).await.unwrap();
+                    said.push_str(std::str::from_utf8(&bytes[..n]).unwrap());
+                }
+                let answer =
+                    format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                seen.push(said);
+            }
+            seen
+        });
+        let writer = Writer::Webhook {
+            url,
+            token: Some("t0ken".into()),
+        };
+        writer.put("r", "v").await.unwrap();
+        let refused = writer.take("r", "v").await.unwrap_err().to_string();
+        assert!(refused.ends_with("answers 403 Forbidden"), "{refused}");
+        let seen = server.await.unwrap();
+        assert!(
+            seen[0].starts_with("POST /hook HTTP/1.1\r\n"),
+            "{}",
+            seen[0]
+        );
+        assert!(
+            seen[0].contains("authorization: Bearer t0ken\r\n"),
+            "{}",
+            seen[0]
+        );
+        assert!(
+            seen[0].ends_with(r#"{"action":"add","name":"r","value":"v"}"#),
+            "{}",
+            seen[0]
+        );
+        assert!(
+            seen[1].ends_with(r#"{"action":"remove","name":"r","value":"v"}"#),
+            "{}",
+            seen[1]
+        );
     }
 
     #[tokio::test]

@@ -30,10 +30,22 @@ fn only_we_may_read_it() {
     );
     let root = dir.path().join("store");
     std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(
+        Directory::open(&root).is_ok(),
+        "others may see that it is there"
+    );
+    std::fs::set_permissions(&root, PermissionsExt::from_mode(0o770)).unwrap();
     assert!(matches!(
         Directory::open(&root),
-        Err(StoreError::Open { mode: 0o755, .. })
+        Err(StoreError::Open { mode: 0o770, .. })
     ));
+    let folder = dir.path().join("store/certificates");
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o750)).unwrap();
+    let error = store.save(&place, b"new").unwrap_err();
+    assert!(
+        matches!(error, StoreError::Open { mode: 0o750, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -122,6 +134,25 @@ fn one_process_owns_it() {
     assert!(two.own().unwrap());
     assert!(!left.exists());
     assert_eq!(two.load(&Place::new("x", "a")).unwrap().unwrap(), b"a");
+}
+
+#[test]
+fn writers_of_one_place_do_not_disturb_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let place = Place::new("x", "a");
+    std::thread::scope(|scope| {
+        for n in 0..4_u8 {
+            let (store, place) = (&store, &place);
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    store.save(place, &[n; 1000]).unwrap();
+                    let read = store.load(place).unwrap().unwrap();
+                    assert!(read.len() == 1000 && read.iter().all(|b| *b == read[0]));
+                }
+            });
+        }
+    });
 }
 
 /// A file system that is really full; mounting one takes root.

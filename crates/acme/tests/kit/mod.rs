@@ -1,208 +1,35 @@
-//! A real authority (Debian: `pebble`), a name server for it (`pebble-challtestsrv`), and a data plane that is small enough to
-//! be a test's: it answers challenges and remembers certificates.
+//! A data plane that is small enough to be a test's: it answers challenges of a real authority and remembers certificates.
 
 // Each program of tests uses its part; helpers of tests may end them.
 #![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc)]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use narthex_acme::authority::Authority;
 use narthex_acme::board::Board;
 use narthex_acme::certificate::Stored;
-use narthex_acme::challenge::{Answers, Kind};
+use narthex_acme::challenge::{Answers, CertifiedKey, Kind};
 use narthex_acme::keeper::{Parts, Settings, Sink, Source, Wanted};
 use narthex_acme::store::Directory;
-use rustls::sign::CertifiedKey;
+pub use narthex_e2e::kit::pebble::{Asked, Pebble};
 
 /// Longer than anything here takes.
 pub const LONG: Duration = Duration::from_mins(1);
 
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// A process of ours.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// An authority, as the room knows it.
+pub fn authority(pebble: &Pebble) -> Authority {
+    Authority {
+        directory: pebble.directory(),
+        roots: Some(pebble.roots()),
+        contact: Some("ops@a.example".into()),
+        external: None,
+        profile: None,
     }
-}
-
-pub fn run(command: &mut Command, package: &str) -> Running {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    Running(child.unwrap_or_else(|e| {
-        panic!("{command:?}: {e}: install {package}, or run `cargo xtask test`")
-    }))
-}
-
-/// Waits until something listens there.
-pub fn listening(port: u16) {
-    let begin = Instant::now();
-    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-        assert!(begin.elapsed() < LONG, "nobody listens on {port}");
-        std::thread::yield_now();
-    }
-}
-
-/// What Pebble is started with.
-#[derive(Default, Clone)]
-pub struct Asked {
-    pub strict: bool,
-    pub nonce_reject: u32,
-    /// Key and secret of external accounts, which are then required.
-    pub external: Option<(&'static str, &'static str)>,
-    /// Its name server, instead of one that says 127.0.0.1 to everything.
-    pub dns: Option<SocketAddr>,
-    /// Lets it sleep before it validates, as it does by default.
-    pub sleepy: bool,
-    /// Life of its certificates, in seconds.
-    pub life: Option<u64>,
-}
-
-/// The authority, where it validates, and what it trusts itself.
-pub struct Pebble {
-    pub dir: tempfile::TempDir,
-    pub port: u16,
-    pub http_port: u16,
-    pub tls_port: u16,
-    pub dns: SocketAddr,
-    /// The management of its name server: `/set-txt` and others.
-    pub names: u16,
-    asked: Asked,
-    process: Option<Running>,
-    _names: Running,
-}
-
-impl Pebble {
-    pub fn start(asked: Asked) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        certificates_for_localhost(dir.path());
-        let (dns_port, names) = (free_port(), free_port());
-        let server = run(
-            Command::new("pebble-challtestsrv").args([
-                "-http01",
-                "",
-                "-https01",
-                "",
-                "-tlsalpn01",
-                "",
-                "-defaultIPv6",
-                "",
-                "-dns01",
-                &format!("127.0.0.1:{dns_port}"),
-                "-management",
-                &format!("127.0.0.1:{names}"),
-            ]),
-            "pebble",
-        );
-        listening(names);
-        let mut pebble = Self {
-            dir,
-            port: free_port(),
-            http_port: free_port(),
-            tls_port: free_port(),
-            dns: SocketAddr::from((Ipv4Addr::LOCALHOST, dns_port)),
-            names,
-            asked,
-            process: None,
-            _names: server,
-        };
-        pebble.resume();
-        pebble
-    }
-
-    /// Starts it (again). It forgets everything.
-    pub fn resume(&mut self) {
-        let asked = &self.asked;
-        let mut pebble = serde_json::json!({
-            "listenAddress": format!("127.0.0.1:{}", self.port),
-            "managementListenAddress": format!("127.0.0.1:{}", free_port()),
-            "certificate": self.dir.path().join("cert.pem"),
-            "privateKey": self.dir.path().join("key.pem"),
-            "httpPort": self.http_port,
-            "tlsPort": self.tls_port,
-            "externalAccountBindingRequired": asked.external.is_some(),
-        });
-        if let Some((id, key)) = asked.external {
-            pebble["externalAccountMACKeys"] = serde_json::json!({ id: key });
-        }
-        if let Some(life) = asked.life {
-            pebble["certificateValidityPeriod"] = life.into();
-        }
-        let config = self.dir.path().join("pebble.json");
-        std::fs::write(&config, serde_json::json!({ "pebble": pebble }).to_string()).unwrap();
-        let dns = asked.dns.unwrap_or(self.dns).to_string();
-        let mut command = Command::new("pebble");
-        command
-            .arg("-config")
-            .arg(&config)
-            .args(["-dnsserver", &dns]);
-        if asked.strict {
-            command.arg("-strict");
-        }
-        if !asked.sleepy {
-            command.env("PEBBLE_VA_NOSLEEP", "1");
-        }
-        command.env("PEBBLE_WFE_NONCEREJECT", asked.nonce_reject.to_string());
-        command.env("PEBBLE_AUTHZREUSE", "0");
-        self.process = Some(run(&mut command, "pebble"));
-        listening(self.port);
-    }
-
-    pub fn kill(&mut self) {
-        self.process = None;
-    }
-
-    pub fn authority(&self) -> Authority {
-        Authority {
-            directory: format!("https://localhost:{}/dir", self.port),
-            roots: Some(self.dir.path().join("roots.pem")),
-            contact: Some("ops@a.example".into()),
-            external: None,
-            profile: None,
-        }
-    }
-
-    /// One call to the management of its name server.
-    pub fn names(&self, path: &str, body: &str) {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.names)).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    }
-}
-
-fn certificates_for_localhost(dir: &Path) {
-    let mut ca = rcgen::CertificateParams::default();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate().unwrap()).unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &ca).unwrap();
-    std::fs::write(dir.join("roots.pem"), ca.pem()).unwrap();
-    std::fs::write(dir.join("cert.pem"), leaf.pem()).unwrap();
-    std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 /// Answers and certificates, as a data plane would have them.
@@ -262,8 +89,9 @@ impl Plane {
     /// Listens where this authority validates.
     pub fn start(pebble: &Pebble) -> Arc<Self> {
         let plane = Arc::new(Self::default());
-        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, pebble.http_port)).unwrap();
-        let tls = TcpListener::bind((Ipv4Addr::LOCALHOST, pebble.tls_port)).unwrap();
+        let (http, tls) = pebble.ports();
+        let http = TcpListener::bind((Ipv4Addr::LOCALHOST, http)).unwrap();
+        let tls = TcpListener::bind((Ipv4Addr::LOCALHOST, tls)).unwrap();
         let this = Arc::clone(&plane);
         std::thread::spawn(move || http.incoming().flatten().for_each(|s| this.http(s)));
         let this = Arc::clone(&plane);

@@ -9,18 +9,14 @@ pub(crate) static KEYS: &[(&str, &str)] = &[
     ("upstream", "tls"),
     ("upstream", "protocol"),
     ("", "tls-tickets"),
-    ("", "acme"),
+    ("acme", "on-demand"),
 ];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[
-    ("tls", "acme"),
-    ("tls", "challenge"),
-    ("tls", "on-demand"),
-];
+pub(crate) static PROPS: &[(&str, &str)] = &[("tls", "on-demand")];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[("tls", "acme"), ("tls", "internal")];
+pub(crate) static WORDS: &[(&str, &str)] = &[];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

@@ -5,8 +5,8 @@ use narthex_net::stream::Stream;
 use narthex_net::tls::server::ClientIdentity;
 use narthex_net::tls::{self, H2, HandshakeError, Version};
 
-use super::tables::ListenerTls;
 use super::Guard;
+use super::tables::ListenerTls;
 
 /// What is remembered of a handshake, for as long as its connection lives.
 #[derive(Debug)]
