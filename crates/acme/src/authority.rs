@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use crate::certificate::Stored;
 use crate::http::Https;
-use crate::issue::Failure;
+use crate::issue::{Failure, tame};
 use crate::renew::Cause;
 use crate::store::{Place, Store};
 
@@ -162,7 +162,7 @@ impl From<instant_acme::Error> for Failure {
         };
         Failure {
             cause,
-            why: crate::http::whole(&error),
+            why: tame(&crate::http::whole(&error)),
             kind,
             status,
         }

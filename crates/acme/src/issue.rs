@@ -25,6 +25,8 @@ use crate::store::{Place, Store};
 const TROUBLES_MAX: u32 = 5;
 /// Refused nonces in a row that one attempt bears: they cost nothing but a moment.
 const NONCES_MAX: u32 = 20;
+/// Characters of a reason that are kept: an authority may say what it likes.
+const WHY_MAX: usize = 500;
 /// Pause after one of them.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(300);
 
@@ -39,6 +41,12 @@ pub struct Failure {
     pub kind: Option<String>,
     /// The status of its answer.
     pub status: Option<u16>,
+}
+
+/// What others say, fit for a log and a terminal: one line of bounded length, without anything that steers a terminal.
+pub(crate) fn tame(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(WHY_MAX).map(visible).collect()
 }
 
 impl std::fmt::Display for Failure {
@@ -56,7 +64,7 @@ impl Failure {
     fn of(cause: Cause, error: impl std::fmt::Display) -> Self {
         Self {
             cause,
-            why: error.to_string(),
+            why: tame(&error.to_string()),
             kind: None,
             status: None,
         }

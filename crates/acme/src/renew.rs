@@ -10,8 +10,6 @@ const REFUSED_MAX: Duration = Duration::from_hours(6);
 const UNREACHABLE_MAX: Duration = Duration::from_mins(10);
 /// Shortest pause once the authority says that we ask too much.
 const LIMITED_MIN: Duration = Duration::from_hours(1);
-/// Bytes of a remembered reason.
-const REASON_MAX: usize = 500;
 
 /// What a failure was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +82,7 @@ impl Memory {
             failures,
             not_before: now.saturating_add(pause.as_secs()),
             authority,
-            reason: Some(reason.chars().take(REASON_MAX).collect()),
+            reason: Some(reason.to_owned()),
         }
     }
 }

@@ -16,6 +16,7 @@ use narthex_acme::certificate::Stored;
 use narthex_acme::challenge::{Answers, CertifiedKey, Kind};
 use narthex_acme::keeper::{Parts, Settings, Sink, Source, Wanted};
 use narthex_acme::store::Directory;
+#[allow(unused_imports)]
 pub use narthex_e2e::kit::pebble::{Asked, Pebble};
 
 /// Longer than anything here takes.
