@@ -282,6 +282,10 @@ pub(crate) struct ListenerPlan {
     pub(crate) max_age_ms: u64,
     pub(crate) linger_ms: u64,
     pub(crate) linger_bytes: u64,
+    /// HTTP/1 is spoken.
+    pub(crate) h1: bool,
+    /// HTTP/2 is spoken.
+    pub(crate) h2: bool,
     pub(crate) metrics: ListenerMetrics,
 }
 
@@ -408,6 +412,8 @@ impl ListenerPlan {
             max_age_ms: millis(listener.connections.max_age),
             linger_ms: millis(t.linger),
             linger_bytes: t.linger_bytes,
+            h1: listener.protocols.contains(&model::Protocol::Http1),
+            h2: listener.protocols.contains(&model::Protocol::Http2),
             metrics: ListenerMetrics::new(&shared.registry, &listener.name),
         }
     }

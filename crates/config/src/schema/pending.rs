@@ -3,8 +3,6 @@
 
 /// Block (`*` is any) and key.
 pub(crate) static KEYS: &[(&str, &str)] = &[
-    ("listen", "protocols"),
-    ("listen", "http2"),
     ("site", "hsts"),
     ("upstream", "tls"),
     ("upstream", "protocol"),
@@ -13,11 +11,8 @@ pub(crate) static KEYS: &[(&str, &str)] = &[
 ];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[
-    ("tls", "acme"),
-    ("tls", "challenge"),
-    ("tls", "on-demand"),
-];
+pub(crate) static PROPS: &[(&str, &str)] =
+    &[("tls", "acme"), ("tls", "challenge"), ("tls", "on-demand")];
 
 /// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[("tls", "acme"), ("tls", "internal")];

@@ -141,7 +141,9 @@ impl TlsShared {
                     // Another rotation alone: what was sealed stays good.
                     keys.import(&before.keys.export());
                 } else if !state.bequest.is_empty() && !keys.import(&state.bequest) {
-                    tracing::warn!("the ticket keys of the process before cannot be used: its sessions begin anew");
+                    tracing::warn!(
+                        "the ticket keys of the process before cannot be used: its sessions begin anew"
+                    );
                 }
                 keys
             }

@@ -19,9 +19,6 @@ use super::shared::{Table, TlsShared, unix_now};
 use super::{Guard, HandshakeMetrics};
 use crate::runtime::{BuildError, millis};
 
-/// Is HTTP/2 spoken to clients over TLS?
-const H2_IS_BUILT: bool = false;
-
 /// TLS of every listener.
 pub(crate) struct Tables {
     listeners: Vec<Option<ListenerTls>>,
@@ -290,9 +287,9 @@ fn profile(level: TlsLevel) -> Profile {
 }
 
 fn alpn(listener: &Listener) -> Vec<Vec<u8>> {
-    let names = listener.protocols.iter().filter_map(|p| match p {
-        Protocol::Http1 => Some(HTTP_11.to_vec()),
-        Protocol::Http2 => H2_IS_BUILT.then(|| H2.to_vec()),
+    let names = listener.protocols.iter().map(|p| match p {
+        Protocol::Http1 => HTTP_11.to_vec(),
+        Protocol::Http2 => H2.to_vec(),
     });
     names.collect()
 }
