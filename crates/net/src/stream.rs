@@ -307,8 +307,8 @@ impl Stream {
     #[inline]
     pub fn held(&self) -> usize {
         match &self.io {
-            Io::Socket(_) => 0,
-            Io::Tls(tls) => tls.held(),
+            // What TLS holds is bounded by a record, and is not counted.
+            Io::Socket(_) | Io::Tls(_) => 0,
             Io::Virtual(stream) => stream.held(),
         }
     }

@@ -39,10 +39,10 @@ pub(crate) struct Client {
     pub(crate) opened_ms: u64,
     /// What has been read of the next request; no memory while there is nothing.
     pub(crate) input: Vec<u8>,
-    /// What is known of it, if it is encrypted.
-    pub(crate) tls: Option<Rc<Session>>,
     /// It is one stream of an HTTP/2 connection.
     pub(crate) h2: Option<Rc<MuxStream>>,
+    /// What is known of it, if it is encrypted.
+    pub(crate) tls: Option<Rc<Session>>,
 }
 
 impl Client {
@@ -196,8 +196,8 @@ async fn admit(
         requests: 0,
         opened_ms: rt::now_ms(),
         input: Vec::new(),
-        tls: None,
         h2: None,
+        tls: None,
     };
     if let Some(rule) = &config.proxy_protocol {
         let trusted = match accepted.peer {

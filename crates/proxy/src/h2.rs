@@ -55,7 +55,6 @@ struct Server {
     peer: Peer,
     listener: u32,
     opened_ms: u64,
-    /// What is known of the connection, if it is encrypted.
     tls: Option<Rc<tls::Session>>,
     /// The memory of the exchange that is about to begin.
     work: Option<Box<Work>>,
@@ -81,8 +80,8 @@ impl Owner for Server {
             requests: 0,
             opened_ms: self.opened_ms,
             input: Vec::new(),
-            tls: self.tls.clone(),
             h2: Some(stream),
+            tls: self.tls.clone(),
         };
         let proxy = Rc::clone(&self.proxy);
         let refused = head.oversize.map(Reject::from);

@@ -284,8 +284,6 @@ pub(crate) struct ListenerPlan {
     pub(crate) linger_bytes: u64,
     /// HTTP/1 is spoken.
     pub(crate) h1: bool,
-    /// HTTP/2 is spoken.
-    pub(crate) h2: bool,
     pub(crate) metrics: ListenerMetrics,
 }
 
@@ -413,7 +411,6 @@ impl ListenerPlan {
             linger_ms: millis(t.linger),
             linger_bytes: t.linger_bytes,
             h1: listener.protocols.contains(&model::Protocol::Http1),
-            h2: listener.protocols.contains(&model::Protocol::Http2),
             metrics: ListenerMetrics::new(&shared.registry, &listener.name),
         }
     }

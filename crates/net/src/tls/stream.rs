@@ -749,12 +749,6 @@ impl TlsStream {
         Ok(self.socket.unsent()? + (inner.out.len() - inner.out_at))
     }
 
-    /// Bytes of memory that hold what was received.
-    pub(crate) fn held(&self) -> usize {
-        let inner = self.inner.borrow();
-        inner.cipher.capacity() + inner.plain.capacity()
-    }
-
     pub(crate) fn shutdown_write(&self) {
         let inner = &mut *self.inner.borrow_mut();
         self.close_notify(inner);
