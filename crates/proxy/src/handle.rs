@@ -423,6 +423,7 @@ impl Exchange<'_> {
         );
         self.identity.https |= self.client.is_secure();
         self.name_request();
+        self.disbelieve();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));

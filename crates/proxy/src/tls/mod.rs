@@ -6,6 +6,7 @@
 mod files;
 mod guard;
 mod handshake;
+mod identity;
 mod metrics;
 mod shared;
 mod tables;
