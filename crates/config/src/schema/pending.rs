@@ -5,7 +5,6 @@
 pub(crate) static KEYS: &[(&str, &str)] = &[
     ("site", "hsts"),
     ("upstream", "tls"),
-    ("upstream", "protocol"),
     ("", "tls-tickets"),
     ("", "acme"),
 ];
