@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
+use crate::certificates;
 use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drain, Drained, drain};
@@ -150,6 +151,11 @@ impl Engine {
         self.supervisor.task("drains", Policy::Restart, move || {
             change::watch_drains(Arc::clone(&shared), audit.clone(), Arc::clone(&drains))
         });
+        let shared = Arc::clone(&self.shared);
+        self.supervisor
+            .task("certificates", Policy::Restart, move || {
+                certificates::watch(Arc::clone(&shared))
+            });
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());

@@ -6,6 +6,7 @@
 mod accepting;
 pub mod admin_socket;
 pub mod audit;
+mod certificates;
 pub mod change;
 pub mod changes;
 pub mod command;

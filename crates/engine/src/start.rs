@@ -105,6 +105,11 @@ impl Engine {
         if let Some(key) = predecessor.as_ref().and_then(|p| p.cookie_key()) {
             shared.fleet().take_cookie_key(key);
         }
+        if let Some(predecessor) = &predecessor {
+            shared
+                .tls()
+                .import_tickets(predecessor.ticket_keys().to_vec());
+        }
         shared.memory().set_cap(memory);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         let (supervisor, fatal) = Supervisor::new();

@@ -20,7 +20,7 @@ use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
 use crate::shed::{Memory, Stage};
-use crate::tls::{Refreshed, Tables, TlsShared};
+use crate::tls::{self, Refreshed, Tables, TlsShared};
 use crate::{discovery_metrics, fleet_metrics};
 
 /// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
@@ -292,6 +292,8 @@ pub(crate) struct SitePlan {
     pub(crate) routes: Vec<RoutePlan>,
     /// What the site's requests without a route count as.
     pub(crate) no_route: RouteMetrics,
+    /// `Strict-Transport-Security`.
+    pub(crate) hsts: Option<String>,
 }
 
 /// A route as the data path uses it.
@@ -322,7 +324,7 @@ impl Runtime {
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
-        Ok(Arc::new(Self {
+        let runtime = Arc::new(Self {
             config,
             router,
             clusters,
@@ -330,12 +332,14 @@ impl Runtime {
             sites,
             logs,
             tls,
-        }))
+        });
+        shared.tls.serves(&runtime);
+        Ok(runtime)
     }
 
     /// Looks whether files of certificates have changed, and shows what they hold now to new connections. Reads files: not for a
     /// core.
-    pub fn refresh_certificates(&self) -> Vec<Refreshed> {
+    pub(crate) fn refresh_certificates(&self) -> Vec<Refreshed> {
         self.tls.refresh(&self.config)
     }
 
@@ -366,6 +370,7 @@ impl SitePlan {
         Ok(Self {
             routes,
             no_route: RouteMetrics::new(&shared.registry, &site.name, "none"),
+            hsts: site.hsts.as_ref().map(tls::hsts::value),
         })
     }
 }

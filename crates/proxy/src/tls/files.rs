@@ -104,10 +104,18 @@ fn files(pair: &model::CertificateFiles) -> CertificateFiles {
 /// A bundle of CAs and a list of what they revoked, by their files.
 type ClientCas = HashMap<(PathBuf, Option<PathBuf>), ClientCa>;
 
+/// A certificate and what its files looked like.
+pub(super) struct Loaded {
+    pub(super) certificate: Arc<Certificate>,
+    pub(super) stamp: Stamp,
+    /// What the files look like that could not be used.
+    pub(super) failed: Option<Stamp>,
+}
+
 /// Loads each file once.
 #[derive(Default)]
 pub(super) struct Loader {
-    pub(super) certificates: HashMap<CertificateFiles, (Stamp, Arc<Certificate>)>,
+    pub(super) certificates: HashMap<CertificateFiles, Loaded>,
     client_cas: ClientCas,
 }
 
@@ -117,14 +125,18 @@ impl Loader {
         pair: &model::CertificateFiles,
     ) -> Result<Arc<Certificate>, Problem> {
         let files = files(pair);
-        if let Some((_, known)) = self.certificates.get(&files) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.certificates.get(&files) {
+            return Ok(Arc::clone(&known.certificate));
         }
         // Before the content: what changes in between is seen as a change.
         let stamp = Stamp::of(&files);
         let certificate = Arc::new(Certificate::load(&files)?);
-        self.certificates
-            .insert(files, (stamp, Arc::clone(&certificate)));
+        let loaded = Loaded {
+            certificate: Arc::clone(&certificate),
+            stamp,
+            failed: None,
+        };
+        self.certificates.insert(files, loaded);
         Ok(certificate)
     }
 
@@ -145,7 +157,7 @@ impl Loader {
     pub(super) fn known(&self, pair: &model::CertificateFiles) -> Option<Arc<Certificate>> {
         self.certificates
             .get(&files(pair))
-            .map(|(_, c)| Arc::clone(c))
+            .map(|l| Arc::clone(&l.certificate))
     }
 }
 

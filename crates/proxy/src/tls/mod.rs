@@ -6,6 +6,7 @@
 mod files;
 mod guard;
 mod handshake;
+pub(crate) mod hsts;
 mod identity;
 mod metrics;
 mod shared;
