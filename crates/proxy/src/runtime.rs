@@ -321,6 +321,9 @@ impl Runtime {
             .map(|l| ListenerPlan::build(l, shared))
             .collect();
         let tls = Tables::build(&config, &shared.tls, &shared.registry)?;
+        shared
+            .fleet
+            .encrypt(tls::encryptions(&config, &shared.fleet)?);
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);

@@ -2,7 +2,7 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[("upstream", "tls"), ("", "acme")];
+pub(crate) static KEYS: &[(&str, &str)] = &[("", "acme")];
 
 /// Key and property.
 pub(crate) static PROPS: &[(&str, &str)] =

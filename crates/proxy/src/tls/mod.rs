@@ -12,6 +12,7 @@ mod metrics;
 mod shared;
 mod tables;
 
+pub(crate) use files::encryptions;
 pub use files::{Finding, examine};
 pub(crate) use guard::Guard;
 pub(crate) use handshake::{Session, accept};
