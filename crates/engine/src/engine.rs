@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
-use crate::certificates::Certificates;
+use crate::certificates;
 use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
 use crate::drain::{Drain, Drained, drain};
@@ -23,6 +23,7 @@ use crate::explain;
 use crate::handle::PhaseCell;
 use crate::listeners::{Closing, Listeners, Prepared};
 use crate::notify::Notifier;
+use crate::obtain::Obtaining;
 use crate::pid_file::PidFile;
 use crate::plane::{self, Runtime, Shared};
 use crate::reload::ReloadMetrics;
@@ -67,7 +68,7 @@ pub struct Engine {
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: Audit,
     /// Obtains and renews certificates, once we serve.
-    pub(crate) certificates: Option<Certificates>,
+    pub(crate) obtaining: Option<Obtaining>,
     /// What is known of them.
     pub(crate) board: Arc<Board>,
     /// Tells that a drain has an end.
@@ -156,9 +157,14 @@ impl Engine {
         self.supervisor.task("drains", Policy::Restart, move || {
             change::watch_drains(Arc::clone(&shared), audit.clone(), Arc::clone(&drains))
         });
+        let shared = Arc::clone(&self.shared);
+        self.supervisor
+            .task("certificates", Policy::Restart, move || {
+                certificates::watch(Arc::clone(&shared))
+            });
         let (shared, config) = (&self.shared, &self.active.config);
-        let certificates = Certificates::start(&self.supervisor, shared, &self.board, config);
-        self.certificates = Some(certificates);
+        let obtaining = Obtaining::start(&self.supervisor, shared, &self.board, config);
+        self.obtaining = Some(obtaining);
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());

@@ -29,7 +29,7 @@ use crate::source::Source;
 use crate::supervise::Supervisor;
 use crate::upgrade::{Generations, Predecessor};
 use crate::workers::Workers;
-use crate::{certificates, limits, privileges};
+use crate::{limits, obtain, privileges};
 
 /// How to start.
 pub struct Options {
@@ -105,8 +105,13 @@ impl Engine {
         if let Some(key) = predecessor.as_ref().and_then(|p| p.cookie_key()) {
             shared.fleet().take_cookie_key(key);
         }
+        if let Some(predecessor) = &predecessor {
+            shared
+                .tls()
+                .import_tickets(predecessor.ticket_keys().to_vec());
+        }
         shared.memory().set_cap(memory);
-        certificates::preload(&config, &shared);
+        obtain::preload(&config, &shared);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         let (supervisor, fatal) = Supervisor::new();
         let workers =
@@ -159,7 +164,7 @@ impl Engine {
             discovery: None,
             supervisor: handle.supervisor.clone(),
             audit,
-            certificates: None,
+            obtaining: None,
             board: Arc::clone(&handle.board),
             drains: Arc::default(),
             reading: Arc::default(),

@@ -2,6 +2,7 @@
 //! no clock. What may be on the wire is decided here and nowhere else.
 
 pub mod authority;
+pub mod base64;
 pub mod cookie;
 pub mod edit;
 pub mod field;
@@ -15,4 +16,4 @@ pub use edit::Edits;
 pub use field::{FieldId, FieldSet};
 pub use head::{Field, Head, Index, Span, Version};
 pub use reject::Reject;
-pub use validate::{BadResponse, Body, Form, Method, RequestFacts, ResponseFacts};
+pub use validate::{BadResponse, Body, Form, Malformed, Method, RequestFacts, ResponseFacts};

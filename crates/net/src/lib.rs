@@ -17,6 +17,7 @@ pub mod socket;
 mod sockopt;
 pub mod stream;
 pub mod tls;
+pub mod websocket;
 
 #[cfg(test)]
 mod testing;

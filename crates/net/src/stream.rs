@@ -30,6 +30,8 @@ pub trait Virtual {
     fn seen(&self, seen: bool);
     /// Bytes that we have taken and that have not left.
     fn unsent(&self) -> usize;
+    /// Bytes of memory that wait to be received.
+    fn held(&self) -> usize;
     /// Our message is complete.
     fn end(&self);
     /// What was said of our message must not look complete.
@@ -298,6 +300,16 @@ impl Stream {
             Io::Socket(socket) => socket.unsent(),
             Io::Tls(tls) => tls.unsent(),
             Io::Virtual(stream) => Ok(stream.unsent()),
+        }
+    }
+
+    /// Bytes of memory that wait to be received, here and not in the kernel.
+    #[inline]
+    pub fn held(&self) -> usize {
+        match &self.io {
+            // What TLS holds is bounded by a record, and is not counted.
+            Io::Socket(_) | Io::Tls(_) => 0,
+            Io::Virtual(stream) => stream.held(),
         }
     }
 

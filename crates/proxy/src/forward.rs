@@ -44,7 +44,7 @@ impl Exchange<'_> {
             self.account.set_base(body.held());
             self.upload = Upload::Whole;
         }
-        let mut attempt = Attempt::of(Source::of(facts.body, extension));
+        let mut attempt = Attempt::of(Source::of(facts.body, facts.version, extension));
         self.admission = match self.admit(&cluster).await {
             Ok(admission) => admission,
             Err(failure) => return self.fail(failure).await,
@@ -71,7 +71,9 @@ impl Exchange<'_> {
             let mut connected = self.connect(&lease, &tries).await;
             if lease.settings().hedge.is_some() {
                 connected = match connected {
-                    Ok(connection) if self.is_hedgeable(&tries, &affinity) => {
+                    Ok(connection)
+                        if connection.h2.is_none() && self.is_hedgeable(&tries, &affinity) =>
+                    {
                         let stage = Stage {
                             cluster: &cluster,
                             affinity: &affinity,

@@ -16,6 +16,7 @@ pub mod budget;
 mod clock;
 pub mod cluster;
 pub mod discover;
+mod encryption;
 pub mod endpoint;
 pub mod fleet;
 pub mod gate;
@@ -37,13 +38,14 @@ pub use crate::cluster::{
     Cluster, ClusterStatus, FoundLimit, Member, ServerSet, Settings, SourceStatus,
 };
 pub use crate::discover::{Discovery, NameServers};
+pub use crate::encryption::Encryption;
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
 pub use crate::gate::QueueFigures;
 pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
     Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, NoHedge,
-    PickError, Reserved, ServerHandle,
+    PickError, Reserved, ServerHandle, UpstreamStream,
 };
 pub use crate::state::{FleetCounts, FleetState};
 pub use crate::wish::{Tag, Tried, Wish};

@@ -47,7 +47,7 @@ pub(crate) async fn upstreams(State(handle): State<Handle>) -> Response {
 pub(crate) async fn certificates(State(handle): State<Handle>, headers: HeaderMap) -> Response {
     let all = handle.certificates();
     if accepts(&headers, "text/plain") {
-        return plain(StatusCode::OK, narthex_engine::certificates::table(&all));
+        return plain(StatusCode::OK, narthex_engine::obtain::table(&all));
     }
     json(StatusCode::OK, &all)
 }

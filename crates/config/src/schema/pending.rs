@@ -2,15 +2,7 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[
-    ("listen", "protocols"),
-    ("listen", "http2"),
-    ("site", "hsts"),
-    ("upstream", "tls"),
-    ("upstream", "protocol"),
-    ("", "tls-tickets"),
-    ("acme", "on-demand"),
-];
+pub(crate) static KEYS: &[(&str, &str)] = &[("acme", "on-demand")];
 
 /// Key and property.
 pub(crate) static PROPS: &[(&str, &str)] = &[("tls", "on-demand")];

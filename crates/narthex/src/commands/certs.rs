@@ -1,6 +1,6 @@
 //! `narthex certs` and `narthex trust`: what the running process obtained, and whom clients of the internal authority believe.
 
-use narthex_engine::{Source, certificates};
+use narthex_engine::{Source, obtain};
 
 use crate::args::{CertsArgs, TrustArgs};
 use crate::client::{ask, places};
@@ -44,7 +44,7 @@ pub fn trust(args: &TrustArgs) -> Exit {
             Exit::Usage
         };
     };
-    match certificates::trust(config) {
+    match obtain::trust(config) {
         Ok(Some(root)) => {
             say(root);
             Exit::Ok

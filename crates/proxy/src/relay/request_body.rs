@@ -3,6 +3,7 @@
 use std::io;
 
 use narthex_message::Body;
+use narthex_message::head::Version;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
@@ -20,6 +21,8 @@ pub(crate) enum Source {
     Length(u64),
     /// Chunked.
     Chunked(ChunkDecoder),
+    /// Bytes as they are, until the client's stream ends: HTTP/2.
+    Stream,
     /// The trailer section is arriving.
     Trailers,
     /// Taken whole before the attempt.
@@ -28,8 +31,9 @@ pub(crate) enum Source {
 
 impl Source {
     /// Of a request's framing.
-    pub(crate) fn of(body: Body, chunk_extension: usize) -> Self {
+    pub(crate) fn of(body: Body, version: Version, chunk_extension: usize) -> Self {
         match body {
+            Body::Chunked if version == Version::Http2 => Self::Stream,
             Body::None | Body::UntilClose | Body::Length(0) => Self::Done,
             Body::Length(n) => Self::Length(n),
             Body::Chunked => Self::Chunked(ChunkDecoder::new(chunk_extension)),
@@ -57,6 +61,10 @@ impl<D: Downstream> Relay<'_, D> {
                 return Ok(false);
             };
             let n = match self.client.try_recv(buffer) {
+                Ok(0) if matches!(self.source, Source::Stream) => {
+                    self.end_up();
+                    return Ok(true);
+                }
                 Ok(0) => return Err(Failure::ClientGone),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -100,14 +108,17 @@ impl<D: Downstream> Relay<'_, D> {
                     self.length_taken(n as u64);
                     at += n;
                 }
+                Source::Stream => {
+                    self.count_body(rest)?;
+                    self.push_up(rest);
+                    at += rest.len();
+                }
                 Source::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
                     Step::Framing { consumed } => at += consumed,
                     Step::Data { skip, data } => {
                         let piece = rest.get(skip..skip + data).unwrap_or_default();
                         self.count_body(piece)?;
-                        chunk::size_line(data, &mut self.work.up);
-                        self.work.up.extend_from_slice(piece);
-                        self.work.up.extend_from_slice(b"\r\n");
+                        self.push_up(piece);
                         at += skip + data;
                     }
                     Step::Trailers { consumed } => {
@@ -126,13 +137,31 @@ impl<D: Downstream> Relay<'_, D> {
                     at += taken;
                     if done {
                         // A request's trailers are dropped: an HTTP/1.1 origin has not said that it wants them.
-                        self.work.up.extend_from_slice(chunk::LAST_CHUNK);
-                        self.source_done();
+                        self.end_up();
                     }
                 }
             }
         }
         Ok(at)
+    }
+
+    /// Bytes of a body whose length is not known before: in chunks, or as they are on a stream.
+    fn push_up(&mut self, data: &[u8]) {
+        if self.h2.is_some() {
+            self.work.up.extend_from_slice(data);
+            return;
+        }
+        chunk::size_line(data.len(), &mut self.work.up);
+        self.work.up.extend_from_slice(data);
+        self.work.up.extend_from_slice(b"\r\n");
+    }
+
+    /// Such a body is complete.
+    fn end_up(&mut self) {
+        if self.h2.is_none() {
+            self.work.up.extend_from_slice(chunk::LAST_CHUNK);
+        }
+        self.source_done();
     }
 
     fn length_taken(&mut self, n: u64) {

@@ -33,6 +33,10 @@ impl<D: Downstream> Relay<'_, D> {
             }
             progress = true;
         }
+        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, self.up_ended) {
+            self.up_ended = true;
+            stream.finish(b"");
+        }
         if matches!(self.source, Source::Done) || self.up_broken {
             // Nothing is left to come back for: the way down is looked at after this.
             return Ok(false);
@@ -47,9 +51,7 @@ impl<D: Downstream> Relay<'_, D> {
         if self.expects_continue {
             self.expects_continue = false;
             if matches!(self.sink, Sink::Head) {
-                self.work
-                    .down
-                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.downstream.go_on(&mut self.work.down);
             }
         }
         Ok(self.pull()? || progress)

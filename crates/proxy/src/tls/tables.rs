@@ -19,9 +19,6 @@ use super::shared::{Table, TlsShared, unix_now};
 use super::{Guard, HandshakeMetrics};
 use crate::runtime::{BuildError, millis};
 
-/// Is HTTP/2 spoken to clients over TLS?
-const H2_IS_BUILT: bool = false;
-
 /// TLS of every listener.
 pub(crate) struct Tables {
     listeners: Vec<Option<ListenerTls>>,
@@ -95,15 +92,16 @@ impl Tables {
     pub(crate) fn refresh(&self, config: &Config) -> Vec<Refreshed> {
         let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = Vec::new();
-        for (files, (stamp, certificate)) in &mut loader.certificates {
+        for (files, loaded) in &mut loader.certificates {
             let now = Stamp::of(files);
-            if *stamp == now {
+            if loaded.stamp == now || loaded.failed.as_ref() == Some(&now) {
                 continue;
             }
             let result = Certificate::load(files).map(|new| {
-                *certificate = Arc::new(new);
-                *stamp = now;
+                loaded.certificate = Arc::new(new);
+                loaded.stamp = now.clone();
             });
+            loaded.failed = result.is_err().then_some(now);
             out.push(Refreshed {
                 file: files.cert.clone(),
                 result,
@@ -124,8 +122,8 @@ impl Tables {
 
 fn warn_of_dates(loader: &Loader) {
     let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
-    for (files, (_, certificate)) in &loader.certificates {
-        if let Some(problem) = certificate.problem_at(now, Some(&files.cert)) {
+    for (files, loaded) in &loader.certificates {
+        if let Some(problem) = loaded.certificate.problem_at(now, Some(&files.cert)) {
             tracing::warn!("{problem}");
         }
     }
@@ -290,9 +288,9 @@ fn profile(level: TlsLevel) -> Profile {
 }
 
 fn alpn(listener: &Listener) -> Vec<Vec<u8>> {
-    let names = listener.protocols.iter().filter_map(|p| match p {
-        Protocol::Http1 => Some(HTTP_11.to_vec()),
-        Protocol::Http2 => H2_IS_BUILT.then(|| H2.to_vec()),
+    let names = listener.protocols.iter().map(|p| match p {
+        Protocol::Http1 => HTTP_11.to_vec(),
+        Protocol::Http2 => H2.to_vec(),
     });
     names.collect()
 }

@@ -5,16 +5,19 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use narthex_config::model::{Balance, Priority};
+use narthex_config::model::{Balance, Priority, UpstreamProtocol};
 use narthex_net::dial::{Target, dial};
 use narthex_net::rt;
 use narthex_net::stream::Stream;
+use narthex_net::tls::HandshakeError;
 
+use super::h2::UpstreamStream;
 use super::pool::CoreEndpoint;
 use super::queue;
 use super::view::View;
 use crate::clock::millis;
 use crate::cluster::Settings;
+use crate::encryption::{self, Encryption};
 use crate::endpoint::{CoreCounters, Endpoint, Report};
 use crate::gate::Permit;
 
@@ -27,8 +30,15 @@ pub struct Connection {
     pub reused: bool,
     /// Requests that it has carried to a clean end.
     pub requests: u64,
-    // After the stream: the socket is closed before its place is free. At the server, and at the upstream.
-    _permits: [Permit; 2],
+    /// It is one stream of a connection of HTTP/2: heads and ends go by it.
+    pub h2: Option<UpstreamStream>,
+    /// How it is encrypted ([`Encryption::id`](crate::Encryption)).
+    pub(super) encryption: u64,
+    /// Its server chose HTTP/2; nothing was said yet.
+    pub(super) agreed_h2: bool,
+    // After the stream: the socket is closed before its place is free. At the server, and at the upstream. A stream has none:
+    // its connection does.
+    permits: Option<[Permit; 2]>,
 }
 
 impl Connection {
@@ -55,6 +65,8 @@ pub enum ConnectErrorKind {
     Overload,
     /// This machine has no more sockets, ports or memory for them.
     Exhausted,
+    /// The server could not be proven, or does not speak TLS as we do; the word says more.
+    Tls(&'static str),
     /// Something else.
     Other,
 }
@@ -79,6 +91,7 @@ impl ConnectErrorKind {
             Self::QueueTimeout => "a limit was reached for longer than the queue timeout",
             Self::Overload => "the upstream has as many requests as it can take",
             Self::Exhausted => "this machine has no more sockets or ports",
+            Self::Tls(_) => "no encrypted connection",
             Self::Other => "the connection could not be made",
         }
     }
@@ -128,6 +141,10 @@ impl ConnectError {
         };
         Self { kind, io: error }
     }
+}
+
+fn late() -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Timeout, io::ErrorKind::TimedOut)
 }
 
 /// An attempt at a server; counts as a request under way there until it is dropped.
@@ -222,7 +239,81 @@ impl Lease {
 
     /// An idle connection, the newest that is fit.
     pub fn try_idle(&self) -> Option<Connection> {
-        self.endpoint.take_idle()
+        if self.speaks_h2() {
+            return self.try_stream();
+        }
+        self.endpoint.take_idle(self.encryption())
+    }
+
+    fn encryption(&self) -> u64 {
+        let encryption = self.settings().encryption.as_ref();
+        encryption.map_or(0, Encryption::id)
+    }
+
+    /// Is HTTP/2 spoken with this server?
+    pub fn speaks_h2(&self) -> bool {
+        match self.settings().protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Auto => {
+                self.settings().encryption.is_some() && self.endpoint.sessions.was_agreed()
+            }
+        }
+    }
+
+    /// A stream of a connection that has room.
+    fn try_stream(&self) -> Option<Connection> {
+        let encryption = self.encryption();
+        let (h2, stream, reused) = self.endpoint.sessions.stream(encryption)?;
+        Some(Connection {
+            stream,
+            reused,
+            requests: 0,
+            h2: Some(h2),
+            encryption,
+            agreed_h2: true,
+            permits: None,
+        })
+    }
+
+    /// A stream; of a new connection, if those that there are have no room.
+    async fn connect_h2(&self, priority: Priority) -> Result<Connection, ConnectError> {
+        let sessions = &self.endpoint.sessions;
+        let longest = queue::longest(self.settings()).max(millis(self.settings().timeouts.connect));
+        let until = deadline(longest);
+        loop {
+            if let Some(connection) = self.try_stream() {
+                return Ok(connection);
+            }
+            if let Some(opening) = sessions.begin_opening() {
+                let connection = self.connect_h1(priority).await?;
+                if self.settings().protocol == UpstreamProtocol::Auto && !connection.agreed_h2 {
+                    // It did before.
+                    sessions.agree(false);
+                    return Ok(connection);
+                }
+                self.start_session(connection);
+                drop(opening);
+                continue;
+            }
+            self.dialing.set(sessions.is_empty());
+            let mut seen = false;
+            let news = std::future::poll_fn(|_| sessions.poll_news(&mut seen));
+            if rt::timeout_at(until, news).await.is_err() {
+                return Err(ConnectError::new(
+                    ConnectErrorKind::QueueTimeout,
+                    io::ErrorKind::TimedOut,
+                ));
+            }
+        }
+    }
+
+    fn start_session(&self, mut connection: Connection) {
+        if let Some(permits) = connection.permits.take() {
+            let idle = millis(self.settings().timeouts.idle);
+            let sessions = &self.endpoint.sessions;
+            sessions.start(connection.stream, permits, idle, connection.encryption);
+        }
     }
 
     /// Takes a place among the server's requests, if they are not limited or one is free.
@@ -255,10 +346,30 @@ impl Lease {
     /// A new connection; or, if the server's sockets are all in use, the first that comes free, which may be a reused one.
     /// Dropping the future gives everything back.
     pub async fn connect(&self, priority: Priority) -> Result<Connection, ConnectError> {
+        if self.speaks_h2() {
+            return Box::pin(self.connect_h2(priority)).await;
+        }
+        let connection = self.connect_h1(priority).await?;
+        if !connection.agreed_h2 {
+            return Ok(connection);
+        }
+        self.endpoint.sessions.agree(true);
+        self.start_session(connection);
+        Box::pin(self.connect_h2(priority)).await
+    }
+
+    async fn connect_h1(&self, priority: Priority) -> Result<Connection, ConnectError> {
         let here = match self.endpoint.shared().sockets.try_acquire() {
             Some(permit) => permit,
             None => match queue::connection(self, priority).await? {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) if connection.encryption == self.encryption() => {
+                    return Ok(connection);
+                }
+                // Made before the configuration said how: its place is ours.
+                Ok(mut connection) => match connection.permits.take() {
+                    Some([here, _]) => here,
+                    None => return Ok(connection),
+                },
                 Err(permit) => permit,
             },
         };
@@ -273,29 +384,58 @@ impl Lease {
         let settings = self.settings();
         CoreCounters::bump(&self.endpoint.counters().connects);
         self.dialing.set(true);
-        match rt::timeout_at(
-            deadline(millis(settings.timeouts.connect)),
-            dial(self.target(), &settings.dial),
-        )
-        .await
-        {
-            Ok(Ok(stream)) => Ok(Connection {
-                stream,
-                reused: false,
-                requests: 0,
-                _permits: permits,
-            }),
-            Ok(Err(error)) => Err(ConnectError::from_io(error)),
-            Err(rt::Elapsed) => Err(ConnectError::new(
-                ConnectErrorKind::Timeout,
-                io::ErrorKind::TimedOut,
-            )),
-        }
+        let until = deadline(millis(settings.timeouts.connect));
+        let stream = match rt::timeout_at(until, dial(self.target(), &settings.dial)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(ConnectError::from_io(error)),
+            Err(rt::Elapsed) => return Err(late()),
+        };
+        let (stream, agreed_h2) = match &settings.encryption {
+            None => (stream, false),
+            Some(encryption) => Box::pin(self.encrypt(encryption, stream, until)).await?,
+        };
+        Ok(Connection {
+            stream,
+            reused: false,
+            requests: 0,
+            h2: None,
+            encryption: self.encryption(),
+            agreed_h2,
+            permits: Some(permits),
+        })
+    }
+
+    async fn encrypt(
+        &self,
+        encryption: &Encryption,
+        stream: Stream,
+        until: u64,
+    ) -> Result<(Stream, bool), ConnectError> {
+        let endpoint = self.endpoint.shared();
+        let error = match encryption.begin(stream, endpoint, until).await {
+            Ok((_, false)) if self.settings().protocol == UpstreamProtocol::Http2 => {
+                return Err(ConnectError::new(
+                    ConnectErrorKind::Tls("tls-alpn"),
+                    io::Error::other("the server does not speak HTTP/2"),
+                ));
+            }
+            Ok(done) => return Ok(done),
+            Err(HandshakeError::Deadline) => return Err(late()),
+            Err(error) => error,
+        };
+        tracing::debug!(server = endpoint.name(), %error, "no encrypted connection");
+        Err(ConnectError::new(
+            ConnectErrorKind::Tls(encryption::word(&error)),
+            io::Error::other(error),
+        ))
     }
 
     /// Gives back a connection on which both directions ended exactly on a message boundary; any other must be dropped.
     /// `keep_alive_hint_ms` is what the server said it keeps an idle connection for.
     pub fn release(&self, mut connection: Connection, keep_alive_hint_ms: Option<u64>) {
+        if connection.h2.is_some() {
+            return;
+        }
         connection.requests = connection.requests.saturating_add(1);
         self.endpoint.put_idle(
             connection,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use narthex_net::rt::{self, TaskKey};
 
 use super::CoreFleet;
+use super::h2::Sessions;
 use super::lease::Connection;
 use crate::balance::least_time::Recent;
 use crate::clock::millis;
@@ -30,6 +31,8 @@ pub(super) struct CoreEndpoint {
     shared: Arc<Endpoint>,
     core: usize,
     fleet: Weak<CoreFleet>,
+    /// Connections of HTTP/2.
+    pub(super) sessions: Rc<Sessions>,
     /// Oldest in front.
     idle: RefCell<VecDeque<Idle>>,
     /// How long it took lately, as this core saw it.
@@ -46,6 +49,7 @@ impl CoreEndpoint {
             shared,
             core,
             fleet,
+            sessions: Rc::default(),
             idle: RefCell::default(),
             recent: Cell::default(),
             retired: Cell::new(false),
@@ -90,12 +94,13 @@ impl CoreEndpoint {
     }
 
     /// The newest idle connection that is fit for use.
-    pub(super) fn take_idle(&self) -> Option<Connection> {
+    pub(super) fn take_idle(&self, encryption: u64) -> Option<Connection> {
         let now = rt::now_ms();
         loop {
             let idle = self.idle.borrow_mut().pop_back()?;
             self.count(-1);
-            if idle.is_fit(now) {
+            // One that was made before the configuration said how is nobody's.
+            if idle.connection.encryption == encryption && idle.is_fit(now) {
                 return Some(idle.into_use());
             }
         }
@@ -220,6 +225,7 @@ impl CoreEndpoint {
     /// Closes everything and keeps nothing from now on.
     pub(super) fn retire(&self) {
         self.retired.set(true);
+        self.sessions.retire();
         while self.give_up_oldest() {}
     }
 
