@@ -7,6 +7,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::kit::*;
 use crate::stream::Stream;
+use crate::testing::PATIENCE;
 
 const MUCH: usize = 10 * 1024 * 1024;
 
@@ -81,7 +82,10 @@ fn two_pieces_and_every_partial_send() {
     let (got, end) = read_to_end(&mut client);
     assert!(got == noise(MUCH), "{} of {MUCH} bytes", got.len());
     end.unwrap();
-    assert!(told.recv().unwrap() > 0, "no send was ever partial");
+    assert!(
+        told.recv_timeout(PATIENCE).unwrap() > 0,
+        "no send was ever partial"
+    );
 }
 
 /// What a server's task is told, one read after the other.
@@ -130,8 +134,11 @@ fn an_end_without_close_notify_is_no_end() {
     client.write_all(b"01234").unwrap();
     client.flush().unwrap();
     client.sock.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(told.recv().unwrap(), Ok(b"01234".to_vec()));
-    assert_eq!(told.recv().unwrap(), Err(ErrorKind::UnexpectedEof));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(b"01234".to_vec()));
+    assert_eq!(
+        told.recv_timeout(PATIENCE).unwrap(),
+        Err(ErrorKind::UnexpectedEof)
+    );
 }
 
 #[test]
@@ -140,13 +147,16 @@ fn a_record_that_was_tampered_with_is_fatal() {
     let mut client = server.tls(&Arc::new(client(None)), "a.example");
     client.write_all(b"01234").unwrap();
     client.flush().unwrap();
-    assert_eq!(told.recv().unwrap(), Ok(b"01234".to_vec()));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(b"01234".to_vec()));
     client.conn.writer().write_all(b"never").unwrap();
     let mut record = Vec::new();
     client.conn.write_tls(&mut record).unwrap();
     *record.last_mut().unwrap() ^= 1;
     client.sock.write_all(&record).unwrap();
-    assert_eq!(told.recv().unwrap(), Err(ErrorKind::InvalidData));
+    assert_eq!(
+        told.recv_timeout(PATIENCE).unwrap(),
+        Err(ErrorKind::InvalidData)
+    );
     let (_, end) = read_to_end(&mut client);
     assert!(end.unwrap_err().to_string().contains("BadRecordMac"));
 }
