@@ -17,9 +17,10 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let only_cargo = args.flag("--only-cargo");
     args.end()?;
     let begin = Instant::now();
-    // A C compiler links Rust and builds the allocator; the others are what servers are discovered from.
+    // A C compiler links Rust and builds the allocator; OpenSSL judges our TLS; the others are what servers are discovered from.
     apt::ensure(&[
         ("cc", "gcc"),
+        ("openssl", "openssl"),
         ("etcd", "etcd-server"),
         ("etcdctl", "etcd-client"),
     ])?;

@@ -412,6 +412,14 @@ impl TlsStream {
         }
     }
 
+    /// Bytes of memory in buffers.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        let inner = self.inner.borrow();
+        let bytes = inner.cipher.capacity() + inner.plain.capacity() + inner.out.capacity();
+        bytes + inner.marks.capacity()
+    }
+
     pub(super) fn is_server(&self) -> bool {
         matches!(self.inner.borrow().conn, Conn::Server(_))
     }

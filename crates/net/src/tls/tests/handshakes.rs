@@ -156,7 +156,8 @@ fn a_hello_that_never_ends_is_refused_at_64_kib() {
     let mut socket = server.connect();
     // A message of 60,000 bytes in records of one byte each: more with its headers than is taken.
     let mut bytes = Vec::new();
-    let message = [&[1, 0, 0xea, 0x60][..], &[0; 60_000]].concat();
+    let mut message = vec![1, 0, 0xea, 0x60];
+    message.resize(60_000, 0);
     for byte in message {
         bytes.extend_from_slice(&[22, 3, 1, 0, 1, byte]);
     }

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsage
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::rt::{Core, Remote, current_core, now_ms, spawn, wall_ms};
+use crate::rt::{Core, Remote, current_core, now_ms, spawn};
 use crate::stream::Stream;
 use crate::testing::{PATIENCE, core_id};
 use crate::tls::challenges::Challenges;
@@ -30,6 +30,9 @@ pub(super) struct Ca {
 impl Ca {
     pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "an authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -54,6 +57,9 @@ impl Ca {
     ) -> (String, String) {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "a leaf");
         change(&mut params);
         let key = if rsa {
             KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap()
@@ -94,10 +100,6 @@ pub(super) fn table(rsa: bool, ec: bool) -> Arc<Certificates> {
     let names = NAMES.map(|name| (name.to_owned(), Bundle::new(all.clone())));
     certificates.replace(names, Some(Bundle::new(all)));
     certificates
-}
-
-pub(super) fn now_s() -> u64 {
-    wall_ms() / 1_000
 }
 
 pub(super) fn real_now_s() -> u64 {

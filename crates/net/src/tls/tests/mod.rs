@@ -5,6 +5,8 @@ mod clients;
 mod files;
 mod handshakes;
 mod kit;
+mod memory;
 mod openssl;
 mod resumption;
 mod servers;
+mod turns;
