@@ -13,7 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
 use super::kit::*;
-use crate::tls::server::{ClientAuth, ClientCa, Policy, ServerTls};
+use crate::tls::server::{ClientAuth, ClientCa, ClientIdentity, Policy, ServerTls};
 use crate::tls::{HandshakeError, Version};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
@@ -167,4 +167,33 @@ fn a_list_of_another_authority_lets_nobody_in() {
     let server = server(ClientAuth::Required(bundle(&ca, Some(&pem))));
     let error = refused(&server, &identified(&ca, 65, &TLS13));
     assert_eq!(error.reason(), "client-certificate");
+}
+
+#[test]
+fn a_name_with_a_nul_is_nobodys() {
+    // TL-04.
+    let ca = Ca::new();
+    let der = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let (cert, _) = ca.pem_for(&["good.example"], false, |params| change(params));
+        CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()
+    };
+    let who = ClientIdentity::of(&der(&|params| {
+        for name in [
+            "spiffe://good\0.evil",
+            "spiffe://line\nbreak",
+            "spiffe://fine",
+        ] {
+            let name = SanType::URI(name.try_into().unwrap());
+            params.subject_alt_names.push(name);
+        }
+    }));
+    assert_eq!(who.unwrap().uris, ["spiffe://fine"]);
+    let nobody = ClientIdentity::of(&der(&|params| {
+        params.distinguished_name.push(DnType::CommonName, "a\0b");
+    }));
+    assert_eq!(nobody, None);
+    assert_eq!(
+        ClientIdentity::of(&CertificateDer::from(vec![1, 2, 3])),
+        None
+    );
 }

@@ -2,12 +2,16 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::version::{TLS12, TLS13};
 
 use super::kit::*;
-use crate::tls::server::{Policy, Profile, ServerTls, UnknownName};
+use crate::tls::server::{Bundle, Certificate, Policy, Profile, ServerTls, UnknownName};
 use crate::tls::{HandshakeError, Version};
+use rustls::compress::{
+    BROTLI_DECOMPRESSOR, CertDecompressor, DecompressionFailed, ZLIB_DECOMPRESSOR,
+};
 
 #[test]
 fn both_versions_and_both_kinds_of_keys() {
@@ -68,7 +72,7 @@ fn a_site_without_a_certificate_is_refused() {
         .unwrap_err();
     assert_eq!(server.result().unwrap_err().reason(), "no-certificate");
     // And is served as soon as there is one, without anything else changing.
-    let bundle = super::super::server::Bundle::new(vec![CA.certificate(&["c.example"], false)]);
+    let bundle = Bundle::new(vec![CA.certificate(&["c.example"], false)]);
     certificates.set(&[("c.example".to_owned(), bundle)]);
     server.exchange(&config, "c.example");
 }
@@ -240,4 +244,72 @@ fn the_hello_may_be_cut_anywhere() {
         client.read_exact(&mut [0; 5]).unwrap();
         server.result().unwrap();
     }
+}
+
+#[test]
+fn certificates_are_sent_compressed_and_with_their_ocsp_response() {
+    #[derive(Debug)]
+    struct Counted(&'static dyn CertDecompressor, AtomicUsize);
+    impl CertDecompressor for Counted {
+        fn decompress(&self, input: &[u8], output: &mut [u8]) -> Result<(), DecompressionFailed> {
+            assert!(input.len() < output.len());
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.decompress(input, output)
+        }
+        fn algorithm(&self) -> rustls::CertificateCompressionAlgorithm {
+            self.0.algorithm()
+        }
+    }
+    let (cert, key) = CA.pem_for(&["a.example"], false, |_| {});
+    let staple = b"not looked at by us".repeat(20);
+    let stapled = Certificate::from_pem(cert.as_bytes(), key.as_bytes(), Some(staple)).unwrap();
+    let parts = parts(vec![("a.example", plain_policy())]);
+    let bundle = Bundle::new(vec![Arc::new(stapled)]);
+    parts.certificates.set(&[("a.example".to_owned(), bundle)]);
+    let server = Server::start(Arc::new(ServerTls::new(parts).unwrap()), echo);
+    for decompressor in [BROTLI_DECOMPRESSOR, ZLIB_DECOMPRESSOR] {
+        let counted: &'static Counted =
+            Box::leak(Box::new(Counted(decompressor, AtomicUsize::new(0))));
+        let mut config = client(Some(&TLS13));
+        config.cert_decompressors = vec![counted];
+        config.resumption = rustls::client::Resumption::disabled();
+        let config = Arc::new(config);
+        for _ in 0..2 {
+            server.exchange(&config, "a.example");
+        }
+        assert_eq!(counted.1.load(Ordering::Relaxed), 2);
+    }
+    let options = ["-servername", "a.example", "-status", "-tls1_2"];
+    let printed = super::openssl::s_client(&server, &options);
+    // It is there; that it is none is OpenSSL's to say.
+    assert!(!printed.contains("no response sent"), "{printed}");
+    let plain = Server::echo();
+    let printed = super::openssl::s_client(&plain, &options);
+    assert!(printed.contains("no response sent"), "{printed}");
+}
+
+#[test]
+fn a_group_that_was_not_guessed_costs_a_round_trip_only() {
+    let server = Server::echo();
+    let options = [
+        "-servername",
+        "a.example",
+        "-tls1_3",
+        "-groups",
+        "P-521:P-256",
+    ];
+    let printed = super::openssl::s_client(&server, &options);
+    assert!(printed.contains("Verify return code: 0 (ok)"), "{printed}");
+    assert!(!server.result().unwrap().resumed);
+}
+
+#[test]
+fn the_hybrid_group_is_preferred() {
+    let server = Server::echo();
+    let mut client = server.tls(&Arc::new(client(Some(&TLS13))), "a.example");
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    let group = client.conn.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+    server.result().unwrap();
 }

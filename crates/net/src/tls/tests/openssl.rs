@@ -16,7 +16,7 @@ fn openssl() -> Command {
 }
 
 /// Runs a client that says "hello" and waits for it to come back; gives what it prints.
-fn s_client(server: &Server, options: &[&str]) -> String {
+pub(super) fn s_client(server: &Server, options: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, &CA.pem).unwrap();
