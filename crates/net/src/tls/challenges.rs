@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
 
 use super::names::canonical;
-use super::server::Certificate;
 
 /// Answers of each kind that are kept.
 pub const MAX: usize = 10_000;
@@ -132,11 +131,14 @@ impl Challenges {
         (now < found.until).then(|| Arc::clone(&found.value))
     }
 
-    /// A handshake for `name` with `acme-tls/1` alone is shown this certificate until then.
+    /// A handshake for `name` with `acme-tls/1` alone is shown this certificate until then. It is no [`Certificate`]: its critical
+    /// extension is known to authorities only, and the checks made there refuse it.
+    ///
+    /// [`Certificate`]: super::server::Certificate
     pub fn put_alpn(
         &self,
         name: &str,
-        certificate: &Certificate,
+        certificate: &Arc<CertifiedKey>,
         now: u64,
         until: u64,
     ) -> Result<(), Refused> {
@@ -148,7 +150,7 @@ impl Challenges {
             if table.alpn.len() >= MAX && !table.alpn.contains_key(&key) {
                 return Err(Refused::Full);
             }
-            let value = Arc::clone(certificate.key());
+            let value = Arc::clone(certificate);
             table.alpn.insert(key.clone(), Until { value, until });
             Ok(())
         })

@@ -111,6 +111,17 @@ fn every_mistake_says_which_file_and_what_to_do() {
 }
 
 #[test]
+fn a_certificate_with_an_unknown_critical_extension_is_not_used() {
+    // Such as the proof for an authority's challenge: nobody else understands it.
+    let (cert, key) = CA.pem_for(&["a.example"], false, |params| {
+        let proof = rcgen::CustomExtension::new_acme_identifier(&[7; 32]);
+        params.custom_extensions.push(proof);
+    });
+    let problem = Certificate::from_pem(cert.as_bytes(), key.as_bytes(), None).unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::Malformed, "{problem}");
+}
+
+#[test]
 fn authorities_that_cannot_be_read_are_no_authorities() {
     // TL-03.
     let dir = tempfile::tempdir().unwrap();

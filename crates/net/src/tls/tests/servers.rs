@@ -253,7 +253,7 @@ fn an_authority_is_shown_its_proof_and_nobody_else() {
     let proof = CA.certificate(&["new.example"], false);
     let now = real_now_s();
     challenges
-        .put_alpn("New.example", &proof, now, now + 60)
+        .put_alpn("New.example", proof.key(), now, now + 60)
         .unwrap();
     let mut authority = client(None);
     authority.alpn_protocols = vec![ACME_TLS.to_vec()];
