@@ -66,21 +66,35 @@ impl Challenges {
         now: u64,
         until: u64,
     ) -> Result<(), Refused> {
+        let one = (host.to_owned(), token.to_owned(), answer.to_owned());
+        self.put_http_all(&[one], now, until)
+    }
+
+    /// The same for several (host, token, answer): all or none.
+    pub fn put_http_all(
+        &self,
+        answers: &[(String, String, String)],
+        now: u64,
+        until: u64,
+    ) -> Result<(), Refused> {
         let sound = |text: &str| !text.is_empty() && text.len() <= MAX_TOKEN;
-        if !sound(token) || !sound(answer) || !sound(host) {
-            return Err(Refused::TooLong);
+        let mut entries = Vec::with_capacity(answers.len());
+        for (host, token, answer) in answers {
+            if !sound(token) || !sound(answer) || !sound(host) {
+                return Err(Refused::TooLong);
+            }
+            let key = Http {
+                host: canonical(host).into(),
+                token: token.as_str().into(),
+            };
+            let value: Arc<str> = answer.as_str().into();
+            entries.push((key, Until { value, until }));
         }
-        let key = Http {
-            host: canonical(host).into(),
-            token: token.into(),
-        };
-        let value: Arc<str> = answer.into();
         self.change(now, |table| {
-            if table.http.len() >= MAX && !table.http.contains_key(&key) {
+            table.http.extend(entries.iter().cloned());
+            if table.http.len() > MAX {
                 return Err(Refused::Full);
             }
-            let value = Arc::clone(&value);
-            table.http.insert(key.clone(), Until { value, until });
             Ok(())
         })
     }
@@ -157,19 +171,23 @@ impl Challenges {
         (now < found.until).then(|| Arc::clone(&found.value))
     }
 
-    /// One change, which also forgets what is over.
+    /// One change, which also forgets what is over. Nothing changes if it is refused.
     fn change(
         &self,
         now: u64,
         change: impl Fn(&mut Table) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         let mut done = Ok(());
-        self.table.rcu(|table| {
-            let mut table = Table::clone(table);
+        self.table.rcu(|before| {
+            let mut table = Table::clone(before);
             table.http.retain(|_, answer| now < answer.until);
             table.alpn.retain(|_, answer| now < answer.until);
             done = change(&mut table);
-            table
+            if done.is_ok() {
+                Arc::new(table)
+            } else {
+                Arc::clone(before)
+            }
         });
         done
     }
