@@ -191,6 +191,8 @@ enum Plan {
     Probe(bool),
     /// `OPTIONS` that must not go further.
     LastHop,
+    /// What a certificate authority asks for.
+    Token(std::sync::Arc<str>),
 }
 
 impl<'c> Exchange<'c> {
@@ -247,10 +249,16 @@ impl Exchange<'_> {
         self.serve().await
     }
 
+    /// Is a version spoken here that the listener does not?
+    fn speaks_otherwise(&self) -> bool {
+        self.client.h2.is_none() && self.plan().is_some_and(|plan| !plan.h1)
+    }
+
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
         let listener = self.rt.runtime.config.listeners.get(self.listener);
         self.client.requests == 0
+            && !self.client.is_secure()
             && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
             && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
@@ -287,6 +295,7 @@ impl Exchange<'_> {
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
+            Ok(Plan::Token(answer)) => self.answer_token(&answer).await,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -407,6 +416,9 @@ impl Exchange<'_> {
     fn decide(&mut self) -> Result<Plan, Failure> {
         let facts = validate::request(self.head()).map_err(Failure::Reject)?;
         self.facts = Some(facts);
+        if self.speaks_otherwise() {
+            return Err(Failure::Reject(Reject::Version));
+        }
         self.identity = identity::identify(
             self.client.peer,
             &self.rt.runtime.config.trusted_proxies,
@@ -414,9 +426,13 @@ impl Exchange<'_> {
         );
         self.identity.https |= self.client.is_secure();
         self.name_request();
+        self.disbelieve();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
+        }
+        if let Some(answer) = self.challenge(&facts) {
+            return Ok(Plan::Token(answer));
         }
         let site = site.ok_or(Failure::NoSite)?;
         if !self.may_ask(site) {
