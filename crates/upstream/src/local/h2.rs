@@ -89,13 +89,25 @@ impl Sessions {
         Poll::Pending
     }
 
+    /// Has one of them room?
+    pub(super) fn has_room(&self) -> bool {
+        self.open.borrow().iter().any(|s| s.room() > 0)
+    }
+
     /// Is there any?
     pub(super) fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
     }
 
     /// Serves a connection that was just made, as a task of its own.
-    pub(super) fn start(self: &Rc<Self>, socket: Stream, permits: [Permit; 2], idle_ms: u64) {
+    /// Nobody opens another until the server has said what it allows on this one.
+    pub(super) fn start(
+        self: &Rc<Self>,
+        socket: Stream,
+        permits: [Permit; 2],
+        idle_ms: u64,
+        opening: Opening,
+    ) {
         let bounds = Bounds {
             head: HEAD,
             ..Bounds::default()
@@ -108,13 +120,30 @@ impl Sessions {
                 sessions: Rc::clone(&sessions),
                 session: Rc::clone(&session),
             };
-            let owner = Ours { sessions, idle_ms };
+            let owner = Ours {
+                sessions,
+                session: Rc::clone(&session),
+                idle_ms,
+                opening: Cell::new(Some(opening)),
+            };
             Driver::new(&session, &socket, owner).run(Vec::new()).await;
             drop(listed);
             // The socket is closed before its place is free.
             drop(socket);
             drop(permits);
         });
+    }
+
+    /// Ends a connection that carries nothing; false if there is none.
+    pub(super) fn give_up_idle(&self) -> bool {
+        let open = self.open.borrow();
+        let idle = open
+            .iter()
+            .find(|s| s.streams() == 0 && s.room() > 0 && s.requests() > 0);
+        if let Some(session) = idle {
+            session.go(ErrorCode::NO_ERROR);
+        }
+        idle.is_some()
     }
 
     /// No further requests.
@@ -162,7 +191,10 @@ impl Drop for Listed {
 /// What a connection has to know of us.
 struct Ours {
     sessions: Rc<Sessions>,
+    session: Rc<Session>,
     idle_ms: u64,
+    /// Until the server's settings have come.
+    opening: Cell<Option<Opening>>,
 }
 
 impl Owner for Ours {
@@ -172,8 +204,9 @@ impl Owner for Ours {
         stream.release();
     }
 
-    fn must_go(&self, _: &Session, idle_since: Option<u64>, now: u64) -> bool {
+    fn must_go(&self, session: &Session, idle_since: Option<u64>, now: u64) -> bool {
         self.sessions.retired.get()
+            || session.is_going()
             || idle_since.is_some_and(|since| now.saturating_sub(since) >= self.idle_ms)
     }
 
@@ -189,7 +222,15 @@ impl Owner for Ours {
         );
     }
 
+    /// A server starts no streams that could be under way.
+    fn last_round(&self) -> u64 {
+        0
+    }
+
     fn room(&self) {
+        if self.session.is_settled() || self.session.is_going() {
+            drop(self.opening.take());
+        }
         self.sessions.tell();
     }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use narthex_config::model::{Balance, Priority, UpstreamProtocol};
 use narthex_net::dial::{Target, dial};
@@ -259,12 +260,13 @@ impl Lease {
                 return Ok(connection);
             }
             if let Some(opening) = sessions.begin_opening() {
-                let mut connection = self.connect_h1(priority).await?;
+                let Some(mut connection) = self.connect_or_stream(priority).await? else {
+                    continue;
+                };
                 if let Some(permits) = connection.permits.take() {
                     let idle = millis(self.settings().timeouts.idle);
-                    sessions.start(connection.stream, permits, idle);
+                    sessions.start(connection.stream, permits, idle, opening);
                 }
-                drop(opening);
                 continue;
             }
             self.dialing.set(sessions.is_empty());
@@ -277,6 +279,30 @@ impl Lease {
                 ));
             }
         }
+    }
+
+    /// A new connection; `None` if a stream came free while there was no socket to be had for one.
+    async fn connect_or_stream(
+        &self,
+        priority: Priority,
+    ) -> Result<Option<Connection>, ConnectError> {
+        let sessions = &self.endpoint.sessions;
+        self.dialing.set(false);
+        let mut connecting = std::pin::pin!(self.connect_h1(priority));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(connected.map(Some));
+            }
+            if self.dialing.get() {
+                return Poll::Pending;
+            }
+            if sessions.has_room() {
+                return Poll::Ready(Ok(None));
+            }
+            let _ = sessions.poll_news(&mut false);
+            Poll::Pending
+        })
+        .await
     }
 
     /// Takes a place among the server's requests, if they are not limited or one is free.
