@@ -3,7 +3,7 @@
 //! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
-//! played ([`docker`]), a played Consul ([`consul`]).
+//! played ([`docker`]), a played Consul ([`consul`]). HTTP/2 has a kit of its own: [`h2`].
 
 pub mod attack;
 pub mod canon;
@@ -15,6 +15,7 @@ pub mod dns;
 pub mod docker;
 pub mod etcd;
 pub mod found;
+pub mod h2;
 pub mod http;
 pub mod load;
 pub mod model;
