@@ -5,6 +5,7 @@
 //! Written from RFC 9113, 7541, 8441 and 9218 alone. It knows nothing of the product's codec, and was held to nghttp2, curl
 //! and the `h2` crate before the product spoke HTTP/2 (`tests/kit_h2.rs`).
 
+pub mod cost;
 pub mod frame;
 pub mod hpack;
 pub mod huffman;
