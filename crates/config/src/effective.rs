@@ -5,6 +5,7 @@
 
 mod listeners;
 mod sites;
+mod tls;
 mod upstreams;
 mod writer;
 
@@ -101,6 +102,8 @@ fn process(config: &Config, out: &mut Writer) {
         "log level={} format=\"{format}\"",
         q(&config.log.level)
     ));
+    tls::tickets(&config.tls_tickets, out);
+    tls::acme(&config.acme, out);
     if let Some(file) = &config.pid_file {
         out.line(format!("pid-file {}", q(&file.to_string_lossy())));
     }

@@ -13,9 +13,13 @@ zone "z"
 resolver "10.0.0.53:53"
 shed latency="1s"
 shutdown upgrade-grace="1h"
-listen ":80"
+tls-tickets secret="file:/run/secrets/tickets"
+acme { email "a@b.example"; storage "s"; ca "https://ca.example/d"; dns "exec" program="p"; on-demand "a.example" }
+listen ":443" { tls; protocols "h2"; http2 streams=10 }
 upstream "a" {
     balance "hash" by="path" bound="25%"
+    tls
+    protocol "h2"
     spill-over "70%"
     panic-threshold "20%"
     prefer-zone #true
@@ -37,7 +41,7 @@ upstream "a" {
 }
 upstream "b" { balance "random"; server "10.0.0.1:80"; health-check "tcp" { send "x"; expect "y" } }
 upstream "c" { balance "least-time"; server "10.0.0.1:80" }
-site "*" { priority "low"; route path="/b" { proxy "b" }; route path="/c" { proxy "c" }; proxy "a" }
+site "*" { tls cert="a.pem" key="a.key"; hsts; priority "low"; route path="/b" { proxy "b" }; route path="/c" { proxy "c" }; proxy "a" }
 "#;
 
 #[test]

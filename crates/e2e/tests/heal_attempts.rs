@@ -80,7 +80,17 @@ fn a_silent_server_is_left_for_another() {
     for _ in 0..4 {
         assert_eq!(proxy.connect().ask(get("/", "")).status, 200);
     }
-    assert_eq!((silent.seen().len(), well.seen().len()), (2, 4));
+    // Each worker takes turns by itself, and the kernel deals out the connections.
+    let asked = silent.seen().len();
+    assert!(
+        if workers::now() == 1 {
+            asked == 2
+        } else {
+            asked <= 4
+        },
+        "{asked}"
+    );
+    assert_eq!(well.seen().len(), 4);
 }
 
 /// Without `timeout` among the reasons nothing is tried again, and `try-timeout` does not apply.
@@ -151,7 +161,13 @@ fn nobody_is_given_up_for_an_attempt_that_cannot_be_made() {
         })
         .collect();
     for client in &mut clients {
-        assert_eq!(client.read_response("GET").unwrap().status, 200);
+        let got = client.read_response("GET");
+        assert!(
+            got.as_ref().is_ok_and(|r| r.status == 200),
+            "{got:?}\n{:?}\n{}",
+            rig.proxy.access_log(),
+            rig.proxy.metrics()
+        );
     }
     let seen = rig.origin.take(together).len();
     assert!((together + 1..together * 2).contains(&seen), "{seen}");

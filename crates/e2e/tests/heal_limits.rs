@@ -366,11 +366,13 @@ fn a_full_queue_lets_the_less_important_go() {
             let mut high = asked(&rig, "/high");
             assert_refused(&normal.read_response("GET").unwrap(), "queue-full");
             assert_refused(&rig.connect().ask(get("/", "")), "queue-full");
-            assert_eq!(of_queues(&rig.proxy, "queue_full_total"), 3.0);
+            let full = || of_queues(&rig.proxy, "queue_full_total") == 3.0;
+            assert!(eventually(PATIENCE, full), "{limit}, {workers} workers");
             rig.origin.open("go");
             assert_eq!(first.read_response("GET").unwrap().status, 200);
             assert_eq!(high.read_response("GET").unwrap().status, 200);
-            assert_eq!(of_queues(&rig.proxy, "waits_total"), 3.0, "{limit}");
+            let waits = || of_queues(&rig.proxy, "waits_total") == 3.0;
+            assert!(eventually(PATIENCE, waits), "{limit}, {workers} workers");
         }
     }
 }

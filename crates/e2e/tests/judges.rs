@@ -39,7 +39,7 @@ struct Case {
 /// Where cargo unpacked the package, if it did.
 fn package() -> Option<PathBuf> {
     let out = Command::new(option_env!("CARGO").unwrap_or("cargo"))
-        .args(["metadata", "--format-version", "1", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .ok()?;

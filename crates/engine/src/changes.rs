@@ -318,6 +318,8 @@ mod tests {
             routes,
             access_log: None,
             merge_slashes: true,
+            tls: None,
+            hsts: None,
             error_pages: Vec::new(),
             origin: Origin::default(),
         }

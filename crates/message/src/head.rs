@@ -63,6 +63,8 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
+    /// HTTP/2: decoded by HPACK into the form of HTTP/1's lines.
+    Http2,
 }
 
 /// The index over a head's bytes. Reused from message to message.
@@ -90,6 +92,13 @@ pub struct Index {
     pub scanned: usize,
     /// The start line has been scanned.
     pub started: bool,
+    /// `:scheme` of an HTTP/2 request: `http` or `https`.
+    pub scheme: Span,
+    /// `:protocol` of an extended CONNECT (RFC 8441), else empty. The method is then `GET`: what it asks for is what HTTP/1.1
+    /// asks for with `GET` and `Upgrade`.
+    pub protocol: Span,
+    /// HTTP/2: the message ended with this head (END_STREAM).
+    pub ended: bool,
 }
 
 impl Index {

@@ -15,4 +15,4 @@ pub use edit::Edits;
 pub use field::{FieldId, FieldSet};
 pub use head::{Field, Head, Index, Span, Version};
 pub use reject::Reject;
-pub use validate::{BadResponse, Body, Form, Method, RequestFacts, ResponseFacts};
+pub use validate::{BadResponse, Body, Form, Malformed, Method, RequestFacts, ResponseFacts};

@@ -2,7 +2,7 @@
 //! about a message's length and about the fate of its connection.
 
 use crate::authority;
-use crate::field::{FieldId, NOT_NOMINABLE};
+use crate::field::{FieldId, FieldSet, NOT_NOMINABLE};
 use crate::head::{Head, Span, Version};
 use crate::reject::Reject;
 
@@ -76,7 +76,7 @@ pub enum Body {
     None,
     /// Exactly this many bytes.
     Length(u64),
-    /// Chunked: ends by itself.
+    /// Chunked, or a stream of HTTP/2: ends by itself.
     Chunked,
     /// Until the connection ends; responses only.
     UntilClose,
@@ -118,7 +118,8 @@ pub struct RequestFacts {
     pub keep_alive: bool,
     /// The client waits for `100 Continue`.
     pub expects_continue: bool,
-    /// `Connection: upgrade` with an `Upgrade` field: its value.
+    /// `Connection: upgrade` with an `Upgrade` field: its value. Of an extended CONNECT: its `:protocol`; then the bytes that
+    /// follow are the tunnel's, not a body.
     pub upgrade: Option<Span>,
     /// `Connection` nominates fields to be dropped.
     pub nominates: bool,
@@ -151,7 +152,14 @@ pub fn request(head: Head<'_>) -> Result<RequestFacts, Reject> {
     }
     let target = split_target(head, method)?;
     let authority = authority(head, &target, version)?;
-    let body = request_body(head, version)?;
+    let body = if version == Version::Http2 {
+        if let Err(malformed) = http2(head) {
+            return Err(malformed.into());
+        }
+        request_body_2(head)?
+    } else {
+        request_body(head, version)?
+    };
     let connection = connection(head)?;
     Ok(RequestFacts {
         method,
@@ -159,18 +167,15 @@ pub fn request(head: Head<'_>) -> Result<RequestFacts, Reject> {
         authority,
         path: target.path,
         body,
-        keep_alive: match version {
-            Version::Http11 => !connection.close,
-            Version::Http10 => connection.keep_alive && !connection.close,
-        },
+        keep_alive: connection.persists(version),
         expects_continue: expectation(head, version, body)?,
-        upgrade: if connection.upgrade && version == Version::Http11 {
-            span_of(head, FieldId::Upgrade)
-        } else {
-            None
+        upgrade: match version {
+            Version::Http11 if connection.upgrade => span_of(head, FieldId::Upgrade),
+            Version::Http2 if !head.index.protocol.is_empty() => Some(head.index.protocol),
+            _ => None,
         },
         nominates: connection.nominates,
-        trailers: connection.te
+        trailers: (connection.te || version == Version::Http2)
             && head
                 .all(FieldId::Te)
                 .any(|v| tokens(v).any(|t| t.eq_ignore_ascii_case(b"trailers"))),
@@ -202,7 +207,7 @@ fn split_target(head: Head<'_>, method: Method) -> Result<Target, Reject> {
             authority: None,
             port: HTTP,
         }),
-        Some(b'h' | b'H') => absolute(span, target),
+        Some(b'h' | b'H') if head.index.version != Version::Http2 => absolute(span, target),
         _ => Err(Reject::Target),
     }
 }
@@ -248,7 +253,14 @@ fn span_of(head: Head<'_>, id: FieldId) -> Option<Span> {
 /// RFC 9112 3.2: exactly one `Host` in HTTP/1.1; with an absolute target both must say the same.
 fn authority(head: Head<'_>, target: &Target, version: Version) -> Result<Span, Reject> {
     if head.index.repeated.has(FieldId::Host) {
-        return Err(Reject::HostRepeated);
+        let mut hosts = head.all(FieldId::Host);
+        let first = hosts.next().unwrap_or_default();
+        // `:authority` and another `host` (RFC 9113 8.3.1); the decoder has dropped one that says the same.
+        return Err(if version == Version::Http2 && hosts.any(|h| h != first) {
+            Reject::HostMismatch
+        } else {
+            Reject::HostRepeated
+        });
     }
     let first = if head.index.present.has(FieldId::Host) {
         span_of(head, FieldId::Host)
@@ -270,7 +282,7 @@ fn authority(head: Head<'_>, target: &Target, version: Version) -> Result<Span, 
 }
 
 /// Do both name the same host and port, in whatever spelling (RFC 9110 4.2.3)?
-fn is_same_authority(a: &[u8], b: &[u8], default_port: u16) -> bool {
+pub fn is_same_authority(a: &[u8], b: &[u8], default_port: u16) -> bool {
     if a.eq_ignore_ascii_case(b) {
         return true;
     }
@@ -313,6 +325,110 @@ fn request_body(head: Head<'_>, version: Version) -> Result<Body, Reject> {
     Err(Reject::TransferEncoding)
 }
 
+/// RFC 9113 8.1: the stream says where a body ends; a `content-length` is only checked against it.
+fn request_body_2(head: Head<'_>) -> Result<Body, Reject> {
+    // The bytes of a tunnel are no body.
+    if !head.index.protocol.is_empty() {
+        return Ok(Body::None);
+    }
+    let length = content_length(head).map_err(|_| Reject::ContentLength)?;
+    match (head.index.ended, length) {
+        (true, None) => Ok(Body::None),
+        (true, Some(1..)) => Err(Reject::ContentLength),
+        (_, Some(n)) => Ok(Body::Length(n)),
+        (false, None) => Ok(Body::Chunked),
+    }
+}
+
+/// What makes a message of HTTP/2 malformed (RFC 9113 8.1.1) beside the order of its pseudo-fields: a reset, never an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // `word` says what each is
+pub enum Malformed {
+    PseudoField,
+    FieldName,
+    FieldValue,
+    ConnectionField,
+    TransferEncoding,
+    Te,
+    ContentLength,
+    Method,
+    Scheme,
+    Path,
+    Status,
+    Trailer,
+}
+
+impl Malformed {
+    /// The reason word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PseudoField => "pseudo-field",
+            Self::FieldName => "field-name",
+            Self::FieldValue => "field-value",
+            Self::ConnectionField => "connection-field",
+            Self::TransferEncoding => "transfer-encoding",
+            Self::Te => "te",
+            Self::ContentLength => "content-length",
+            Self::Method => "method",
+            Self::Scheme => "scheme",
+            Self::Path => "path",
+            Self::Status => "status",
+            Self::Trailer => "trailer",
+        }
+    }
+}
+
+impl From<Malformed> for Reject {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::FieldName | Malformed::PseudoField => Self::FieldName,
+            Malformed::FieldValue | Malformed::Te | Malformed::Status => Self::FieldValue,
+            Malformed::ConnectionField => Self::ConnectionField,
+            Malformed::TransferEncoding => Self::TransferEncoding,
+            Malformed::ContentLength => Self::ContentLength,
+            Malformed::Method => Self::Method,
+            Malformed::Scheme | Malformed::Path => Self::Target,
+            Malformed::Trailer => Self::Trailer,
+        }
+    }
+}
+
+/// Fields that HTTP/2 has no use for, and no place (RFC 9113 8.2.2).
+const NOT_IN_HTTP2: FieldSet = FieldSet::of(&[
+    FieldId::Connection,
+    FieldId::KeepAlive,
+    FieldId::ProxyConnection,
+    FieldId::TransferEncoding,
+    FieldId::Upgrade,
+]);
+
+/// What HTTP/2 forbids in the fields of any head or trailer section (RFC 9113 8.2.2), and the length that the message claims
+/// to have. Bytes of names and values have been checked by the decoder.
+pub fn http2(head: Head<'_>) -> Result<Option<u64>, Malformed> {
+    let present = head.index.present;
+    if present.intersects(NOT_IN_HTTP2) {
+        return Err(if present.has(FieldId::TransferEncoding) {
+            Malformed::TransferEncoding
+        } else {
+            Malformed::ConnectionField
+        });
+    }
+    if present.has(FieldId::Te)
+        && !head
+            .all(FieldId::Te)
+            .all(|v| v.eq_ignore_ascii_case(b"trailers"))
+    {
+        return Err(Malformed::Te);
+    }
+    content_length(head).map_err(|_| Malformed::ContentLength)
+}
+
+/// May this byte stand in a field name of HTTP/2 (RFC 9113 8.2.1)? A token's, in lower case.
+#[inline]
+pub const fn is_lower_token_byte(b: u8) -> bool {
+    TOKEN[b as usize] && !b.is_ascii_uppercase()
+}
+
 fn resembles_chunked(token: &[u8]) -> bool {
     token.to_ascii_lowercase().windows(5).any(|w| w == b"chunk")
 }
@@ -350,6 +466,16 @@ struct Connection {
     upgrade: bool,
     te: bool,
     nominates: bool,
+}
+
+impl Connection {
+    fn persists(&self, version: Version) -> bool {
+        match version {
+            Version::Http11 => !self.close,
+            Version::Http10 => self.keep_alive && !self.close,
+            Version::Http2 => true,
+        }
+    }
 }
 
 #[inline]
@@ -401,7 +527,7 @@ fn expectation(head: Head<'_>, version: Version, body: Body) -> Result<bool, Rej
     if head.index.repeated.has(FieldId::Expect) || !value.eq_ignore_ascii_case(b"100-continue") {
         return Err(Reject::Expectation);
     }
-    Ok(version == Version::Http11 && !body.is_empty())
+    Ok(version != Version::Http10 && !body.is_empty())
 }
 
 /// What is wrong with an origin's answer: always its fault, never forwarded.
@@ -468,13 +594,20 @@ pub fn response(head: Head<'_>, request_method: Method) -> Result<ResponseFacts,
     let version = head.index.version;
     let announced = content_length(head).map_err(|_| BadResponse::ContentLength)?;
     let coded = head.index.present.has(FieldId::TransferEncoding);
-    let mut keep_alive = match version {
-        Version::Http11 => !connection.close,
-        Version::Http10 => connection.keep_alive && !connection.close,
-    };
+    let mut keep_alive = connection.persists(version);
     let bodyless = request_method == Method::Head || status < 200 || status == 204 || status == 304;
     let body = if bodyless {
         Body::None
+    } else if version == Version::Http2 {
+        if coded {
+            return Err(BadResponse::TransferEncoding);
+        }
+        match (head.index.ended, announced) {
+            (true, Some(1..)) => return Err(BadResponse::ContentLength),
+            (true, _) => Body::Length(0),
+            (false, Some(n)) => Body::Length(n),
+            (false, None) => Body::Chunked,
+        }
     } else if coded {
         let mut codings = head.all(FieldId::TransferEncoding);
         let only = codings.next().unwrap_or_default();

@@ -29,6 +29,8 @@ pub trait Virtual {
     fn seen(&self, seen: bool);
     /// Bytes that we have taken and that have not left.
     fn unsent(&self) -> usize;
+    /// Bytes of memory that wait to be received.
+    fn held(&self) -> usize;
     /// Our message is complete.
     fn end(&self);
     /// What was said of our message must not look complete.
@@ -277,6 +279,15 @@ impl Stream {
         match &self.io {
             Io::Socket(socket) => socket.unsent(),
             Io::Virtual(stream) => Ok(stream.unsent()),
+        }
+    }
+
+    /// Bytes of memory that wait to be received, here and not in the kernel.
+    #[inline]
+    pub fn held(&self) -> usize {
+        match &self.io {
+            Io::Socket(_) => 0,
+            Io::Virtual(stream) => stream.held(),
         }
     }
 

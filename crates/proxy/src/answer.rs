@@ -2,10 +2,12 @@
 //! taken either drains it or closes (CVE-2025-4366 is what happens otherwise).
 
 use narthex_config::model::Action;
-use narthex_message::{Body, Method};
+use narthex_message::head::Version;
+use narthex_message::{Body, Edits, Head, Index, Method};
 use narthex_net::rt;
 use narthex_wire::h1::encode;
 
+use crate::client_head::ClientHead;
 use crate::connection::Next;
 use crate::fail::Failure;
 use crate::handle::{Exchange, Upload};
@@ -182,37 +184,77 @@ impl Exchange<'_> {
         }
     }
 
+    /// Writes an answer to `out`; what has gone to the client's stream already is not in it.
     fn write_answer(&mut self, answer: &Answer<'_>, keep: bool, out: &mut Vec<u8>) {
-        encode::status_line(answer.status, encode::reason(answer.status).as_bytes(), out);
-        encode::line("Date", &self.proxy.date(), out);
+        let start = out.len();
+        let mut to = self.client_head(out);
+        to.status(answer.status, encode::reason(answer.status).as_bytes());
+        to.line("Date", &self.proxy.date());
         let bodyless = answer.status == 204 || answer.status == 304;
         if !bodyless {
-            encode::line("Content-Type", answer.content_type.as_bytes(), out);
-            encode::content_length(answer.body.len() as u64, out);
+            to.line("Content-Type", answer.content_type.as_bytes());
+            to.length(answer.body.len() as u64);
         }
         if let Some(location) = answer.location {
-            encode::line("Location", location, out);
+            to.line("Location", location);
         }
         if let Some(reason) = answer.reason {
-            encode::line("Narthex-Reason", reason.as_bytes(), out);
-            encode::line("Cache-Control", b"no-store", out);
+            to.line("Narthex-Reason", reason.as_bytes());
+            to.line("Cache-Control", b"no-store");
             if answer.status == 503 {
-                encode::line("Retry-After", b"1", out);
+                to.line("Retry-After", b"1");
             }
             if answer.status == 405 {
-                encode::line(
-                    "Allow",
-                    b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS",
-                    out,
-                );
+                to.line("Allow", b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
             }
         }
-        self.answer_filters(answer.status, out);
-        self.connection_line(keep, out);
-        out.extend_from_slice(b"\r\n");
-        if !bodyless && !self.asks_for_head() {
+        if self.facts.is_some() && self.rt.runtime.config.request_id.enabled {
+            to.line(&self.rt.runtime.config.request_id.header, self.id());
+        }
+        let edits = self.answer_filters(answer.status);
+        for (_, line) in edits.lines() {
+            to.lines(line);
+        }
+        to.connection(self.connection_line(keep));
+        to.end();
+        self.work.response_edits = edits;
+        let content = !bodyless && !self.asks_for_head();
+        let follows = if content { answer.body.len() as u64 } else { 0 };
+        self.story.sent += self.begin_stream(out, start, Some(follows)) as u64;
+        if content {
             out.extend_from_slice(answer.body);
             self.story.body_sent = answer.body.len() as u64;
+        }
+    }
+
+    /// A head for this client, in its form.
+    pub(crate) fn client_head<'o>(&self, out: &'o mut Vec<u8>) -> ClientHead<'o> {
+        ClientHead::new(self.client.h2.is_some(), out)
+    }
+
+    /// What stands in `out` from `start` on is a head: on HTTP/2 the stream gets it at once. `length`: of what follows, if known.
+    /// Bytes that have been sent so.
+    pub(crate) fn begin_stream(
+        &self,
+        out: &mut Vec<u8>,
+        start: usize,
+        length: Option<u64>,
+    ) -> usize {
+        let Some(stream) = &self.client.h2 else {
+            return 0;
+        };
+        let block = out.get(start..).unwrap_or_default();
+        stream.begin(block, length);
+        let sent = block.len();
+        out.truncate(start);
+        sent
+    }
+
+    /// `100 Continue`.
+    pub(crate) fn write_continue(&self, out: &mut Vec<u8>) {
+        match &self.client.h2 {
+            Some(stream) => stream.go_on(),
+            None => out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
         }
     }
 
@@ -230,42 +272,29 @@ impl Exchange<'_> {
         }
     }
 
-    /// What the route's response filters add to an answer of ours, and the request's identity.
-    fn answer_filters(&mut self, status: u16, out: &mut Vec<u8>) {
-        let rt = std::rc::Rc::clone(&self.rt);
-        if self.facts.is_some() && rt.runtime.config.request_id.enabled {
-            encode::line(&rt.runtime.config.request_id.header, self.id(), out);
-        }
-        let Some(plan) = self
-            .site
-            .and_then(|s| rt.runtime.sites.get(s))
-            .and_then(|s| s.routes.get(self.route?))
-        else {
-            return;
-        };
-        if !plan.chain.has_response() {
-            return;
-        }
+    /// What the route's response filters add to an answer of ours.
+    fn answer_filters(&mut self, status: u16) -> Edits {
         let mut edits = std::mem::take(&mut self.work.response_edits);
-        let index = narthex_message::Index::default();
-        let empty = narthex_message::Edits::default();
-        let head = narthex_message::Head::new(b"", &index);
-        self.with_values(Some((status, head, &empty)), |values| {
-            plan.chain.response(values, &mut edits)
-        });
-        for (_, line) in edits.lines() {
-            out.extend_from_slice(line);
+        edits.clear();
+        if let Some(plan) = self.route_plan().filter(|p| p.chain.has_response()) {
+            let index = Index::default();
+            let none = Edits::default();
+            let head = Head::new(b"", &index);
+            self.with_values(Some((status, head, &none)), |values| {
+                plan.chain.response(values, &mut edits)
+            });
         }
-        self.work.response_edits = edits;
+        edits
     }
 
     /// `Connection`, where the version's default is not what we mean.
-    pub(crate) fn connection_line(&self, keep: bool, out: &mut Vec<u8>) {
-        use narthex_message::head::Version;
+    pub(crate) fn connection_line(&self, keep: bool) -> &'static [u8] {
         if !keep {
-            out.extend_from_slice(b"Connection: close\r\n");
+            b"Connection: close\r\n"
         } else if self.version() == Version::Http10 {
-            out.extend_from_slice(b"Connection: keep-alive\r\n");
+            b"Connection: keep-alive\r\n"
+        } else {
+            b""
         }
     }
 

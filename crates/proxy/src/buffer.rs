@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use narthex_config::model::Buffering;
 use narthex_message::Body;
+use narthex_message::head::Version;
 use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
@@ -18,6 +19,7 @@ use crate::relay::{Bounds, FAIR_SHARE};
 use crate::spool::{BodyBuilder, Spool, SpooledBody};
 use crate::trailer;
 use crate::work::Work;
+use narthex_mux::MuxStream;
 
 /// Bytes read at a time when the buffer is full and only the end of the body may still come.
 const FRAMING: usize = 4 * 1024;
@@ -27,12 +29,15 @@ enum Left {
     Length(u64),
     Chunked(ChunkDecoder),
     Trailers,
+    /// Bytes as they are, until the client's stream ends: HTTP/2.
+    Stream,
     Nothing,
 }
 
 /// A request body that is being taken.
 struct Taking<'a> {
     client: &'a Stream,
+    h2: Option<&'a MuxStream>,
     work: &'a mut Work,
     builder: BodyBuilder,
     left: Left,
@@ -64,10 +69,12 @@ impl Exchange<'_> {
         let now = rt::now_ms();
         let mut taking = Taking {
             client: &self.client.stream,
+            h2: self.client.h2.as_deref(),
             work: &mut self.work,
             builder: BodyBuilder::new(rule.memory, rule.disk, &rule.directory),
             left: match facts.body {
                 Body::Length(n) => Left::Length(n),
+                Body::Chunked if facts.version == Version::Http2 => Left::Stream,
                 Body::Chunked => Left::Chunked(ChunkDecoder::new(bounds.chunk_extension)),
                 Body::None | Body::UntilClose => Left::Nothing,
             },
@@ -124,7 +131,7 @@ impl Taking<'_> {
 
     /// Bytes of memory.
     fn held(&self) -> usize {
-        self.work.held() + self.builder.held()
+        self.work.held() + self.client.held() + self.builder.held()
     }
 
     fn wait(&self) -> Poll<Result<SpooledBody, Failure>> {
@@ -173,7 +180,12 @@ impl Taking<'_> {
         if self.expects_continue {
             self.expects_continue = false;
             // Twenty-five bytes to a client that waits for them: the socket has room, or the client gets no hint.
-            let _ = self.client.try_send(b"HTTP/1.1 100 Continue\r\n\r\n");
+            match &self.h2 {
+                Some(stream) => stream.go_on(),
+                None => {
+                    let _ = self.client.try_send(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+            }
         }
         scratch::with(|buffer| {
             let area = buffer.len().min(room);
@@ -181,6 +193,10 @@ impl Taking<'_> {
                 return Ok(false);
             };
             let n = match self.client.try_recv(area) {
+                Ok(0) if matches!(self.left, Left::Stream) => {
+                    self.left = Left::Nothing;
+                    return Ok(true);
+                }
                 Ok(0) => return Err(Failure::ClientGone),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -214,6 +230,10 @@ impl Taking<'_> {
                     }
                     self.push(rest.get(..n).unwrap_or_default())?;
                     at += n;
+                }
+                Left::Stream => {
+                    self.push(rest)?;
+                    at += rest.len();
                 }
                 Left::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
                     Step::Framing { consumed } => at += consumed,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use narthex_mux::MuxStream;
 use narthex_net::accept::{Accepted, Peer};
 use narthex_net::client_count;
 use narthex_net::proxy_header::{self, Addresses, Parsed};
@@ -17,6 +18,7 @@ use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
 use crate::core::CoreProxy;
+use crate::h2;
 use crate::handle;
 use crate::identity::peer_ip;
 use crate::runtime::millis;
@@ -36,6 +38,15 @@ pub(crate) struct Client {
     pub(crate) opened_ms: u64,
     /// What has been read of the next request; no memory while there is nothing.
     pub(crate) input: Vec<u8>,
+    /// It is one stream of an HTTP/2 connection.
+    pub(crate) h2: Option<Rc<MuxStream>>,
+}
+
+impl Client {
+    /// Did it come over TLS?
+    pub(crate) fn is_secure(&self) -> bool {
+        false
+    }
 }
 
 /// What becomes of a connection after an exchange.
@@ -49,6 +60,8 @@ pub(crate) enum Next {
     Linger,
     /// Close so that a message cannot look complete.
     Reset,
+    /// The client speaks HTTP/2: nothing was asked yet.
+    Http2,
 }
 
 /// Counts an open connection for as long as it lives.
@@ -132,6 +145,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
             Next::Close => return,
             Next::Linger => return Box::pin(linger(&proxy, &client)).await,
             Next::Reset => return client.stream.reset_on_close(),
+            Next::Http2 => return Box::pin(h2::serve(proxy, client)).await,
         }
     }
 }
@@ -176,6 +190,7 @@ async fn admit(
         requests: 0,
         opened_ms: rt::now_ms(),
         input: Vec::new(),
+        h2: None,
     };
     if let Some(rule) = &config.proxy_protocol {
         let trusted = match accepted.peer {

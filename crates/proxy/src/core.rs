@@ -2,9 +2,11 @@
 //! Nothing here is shared with another core.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use narthex_mux::Session;
 use narthex_net::accept::Accepted;
 use narthex_net::rt;
 use narthex_observe::access_log::LogHandle;
@@ -45,6 +47,8 @@ pub struct CoreProxy {
     work: RefCell<Vec<Box<Work>>>,
     pub(crate) ledger: Ledger,
     draining: Cell<bool>,
+    /// HTTP/2 connections, which have to be told of what ends them.
+    sessions: RefCell<HashMap<u64, Rc<Session>>>,
     pub(crate) open: Cell<usize>,
     pub(crate) busy: Cell<usize>,
     random: Cell<u64>,
@@ -73,6 +77,7 @@ impl CoreProxy {
             work: RefCell::default(),
             ledger,
             draining: Cell::new(false),
+            sessions: RefCell::default(),
             open: Cell::new(0),
             busy: Cell::new(0),
             random: Cell::new(seed | 1),
@@ -102,6 +107,7 @@ impl CoreProxy {
         };
         if lost(&old, &self.runtime()) {
             self.previous.replace(Some(old));
+            self.wake_sessions();
         }
     }
 
@@ -129,6 +135,24 @@ impl CoreProxy {
     /// From now on every answer ends its connection.
     pub fn drain(&self) {
         self.draining.set(true);
+        self.wake_sessions();
+    }
+
+    fn wake_sessions(&self) {
+        for session in self.sessions.borrow().values() {
+            session.look();
+        }
+    }
+
+    /// An HTTP/2 connection is told of a drain and of its listener's end, as long as the result lives.
+    pub(crate) fn list_session(self: &Rc<Self>, session: &Rc<Session>) -> Listed {
+        let id = self.id_next.get();
+        self.id_next.set(id.wrapping_add(1));
+        self.sessions.borrow_mut().insert(id, Rc::clone(session));
+        Listed {
+            proxy: Rc::clone(self),
+            id,
+        }
     }
 
     /// Is this core draining?
@@ -231,6 +255,18 @@ impl CoreProxy {
         let counter = self.shared.metrics.failures(reason, fault);
         counter.inc(self.core);
         known.push((reason, fault, counter));
+    }
+}
+
+/// See [`CoreProxy::list_session`].
+pub(crate) struct Listed {
+    proxy: Rc<CoreProxy>,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.proxy.sessions.borrow_mut().remove(&self.id);
     }
 }
 

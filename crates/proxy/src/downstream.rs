@@ -9,6 +9,7 @@ use narthex_net::dial::Target;
 use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
+use crate::client_head::ClientHead;
 use crate::context::context;
 use crate::handle::Exchange;
 use crate::relay::{Begun, Downstream};
@@ -35,14 +36,20 @@ pub(crate) struct ToClient<'e, 'c> {
 
 impl Downstream for ToClient<'_, '_> {
     fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>) {
-        encode::status_line(facts.status, head.index.reason.of(head.bytes), out);
-        encode::fields(
-            head,
-            Keep::response(facts.nominates).without(ORIGIN_TELLS),
-            &Edits::default(),
-            out,
-        );
-        out.extend_from_slice(b"\r\n");
+        let start = out.len();
+        let mut to = self.exchange.client_head(out);
+        to.status(facts.status, head.index.reason.of(head.bytes));
+        let keep = Keep::response(facts.nominates).without(ORIGIN_TELLS);
+        to.fields(head, keep, &Edits::default());
+        to.end();
+        if let Some(stream) = &self.exchange.client.h2 {
+            stream.inform(out.get(start..).unwrap_or_default());
+            out.truncate(start);
+        }
+    }
+
+    fn go_on(&mut self, out: &mut Vec<u8>) {
+        self.exchange.write_continue(out);
     }
 
     fn begin(
@@ -58,10 +65,11 @@ impl Downstream for ToClient<'_, '_> {
         ex.admission.answered();
         edits.clear();
         if facts.status == 101 {
-            switching(head, out);
+            let sent = self.switching(head, out);
             return Begun {
                 framing: Body::None,
                 replaced: false,
+                sent,
             };
         }
         self.keep = upload_done && ex.keeps_alive();
@@ -87,58 +95,80 @@ impl Downstream for ToClient<'_, '_> {
             );
         }
         let framing = self.framing(facts);
-        encode::status_line(facts.status, head.index.reason.of(head.bytes), out);
+        let start = out.len();
+        let mut to = ex.client_head(out);
+        to.status(facts.status, head.index.reason.of(head.bytes));
         let mut keep = Keep::response(facts.nominates);
         if settings.is_some_and(|s| s.hide_origin) {
             keep = keep.without(ORIGIN_TELLS);
         }
-        encode::fields(head, keep, edits, out);
+        to.fields(head, keep, edits);
         if !head.index.present.has(FieldId::Date) {
-            encode::line("Date", &ex.proxy.date(), out);
+            to.line("Date", &ex.proxy.date());
         }
         let id = &ex.rt.runtime.config.request_id;
         if id.enabled {
-            encode::line(
-                &id.header,
-                ex.given_id
-                    .map_or(&ex.request_id[..], |s| s.of(&request.input)),
-                out,
-            );
+            let value = ex
+                .given_id
+                .map_or(&ex.request_id[..], |s| s.of(&request.input));
+            to.line(&id.header, value);
         }
         if let Some(cookie) = &ex.cookie {
-            encode::line("Set-Cookie", cookie, out);
+            to.line("Set-Cookie", cookie);
         }
-        self.write_framing(facts, framing, out);
-        ex.connection_line(self.keep, out);
-        out.extend_from_slice(b"\r\n");
+        self.write_framing(facts, framing, &mut to);
+        to.connection(ex.connection_line(self.keep));
+        to.end();
         Begun {
             framing,
             replaced: false,
+            sent: ex.begin_stream(out, start, length(framing)),
         }
     }
 }
 
-/// `101`: the origin's words, with the connection's fields made anew.
-fn switching(head: Head<'_>, out: &mut Vec<u8>) {
-    encode::status_line(101, head.index.reason.of(head.bytes), out);
-    encode::fields(
-        head,
-        Keep::response(false).without(ORIGIN_TELLS),
-        &Edits::default(),
-        out,
-    );
-    out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
-    out.extend_from_slice(head.get(FieldId::Upgrade).unwrap_or(b"websocket"));
-    out.extend_from_slice(b"\r\n\r\n");
+/// The length of what follows a head, if that is known before.
+fn length(framing: Body) -> Option<u64> {
+    match framing {
+        Body::None => Some(0),
+        Body::Length(n) => Some(n),
+        Body::Chunked | Body::UntilClose => None,
+    }
 }
 
 impl ToClient<'_, '_> {
+    /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
+    /// that have been sent already.
+    fn switching(&self, head: Head<'_>, out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        let ex = self.exchange;
+        let mut to = ex.client_head(out);
+        let keep = Keep::response(false).without(ORIGIN_TELLS);
+        if ex.client.h2.is_some() {
+            // The proof that the server has understood a key is for us: the client has sent none.
+            let mut edits = Edits::default();
+            edits.remove("Sec-WebSocket-Accept");
+            to.status(200, b"");
+            to.fields(head, keep, &edits);
+        } else {
+            to.status(101, head.index.reason.of(head.bytes));
+            to.fields(head, keep, &Edits::default());
+            to.connection(b"Connection: Upgrade\r\n");
+            to.line(
+                "Upgrade",
+                head.get(FieldId::Upgrade).unwrap_or(b"websocket"),
+            );
+        }
+        to.end();
+        ex.begin_stream(out, start, None)
+    }
+
     /// How the client is told the body's length.
     fn framing(&mut self, facts: &ResponseFacts) -> Body {
         match (facts.body, self.exchange.version()) {
             (Body::None, _) => Body::None,
             (Body::Length(n), _) => Body::Length(n),
-            (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
+            (Body::Chunked | Body::UntilClose, Version::Http11 | Version::Http2) => Body::Chunked,
             // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
             (Body::Chunked | Body::UntilClose, Version::Http10) => {
                 self.keep = false;
@@ -147,7 +177,7 @@ impl ToClient<'_, '_> {
         }
     }
 
-    fn write_framing(&self, facts: &ResponseFacts, framing: Body, out: &mut Vec<u8>) {
+    fn write_framing(&self, facts: &ResponseFacts, framing: Body, to: &mut ClientHead<'_>) {
         let head_request = self
             .exchange
             .facts
@@ -157,11 +187,11 @@ impl ToClient<'_, '_> {
             if let Some(n) = facts.announced
                 && (head_request || facts.status == 304)
             {
-                encode::content_length(n, out);
+                to.length(n);
             }
             return;
         }
-        encode::framing(framing, out);
+        to.framing(framing);
     }
 
     /// The site's page instead of the origin's error.
@@ -172,18 +202,24 @@ impl ToClient<'_, '_> {
             return None;
         }
         let page = narthex_filter::error_page::find_intercept(&site.error_pages, facts.status)?;
-        encode::status_line(facts.status, encode::reason(facts.status).as_bytes(), out);
-        encode::line("Date", &ex.proxy.date(), out);
-        encode::line("Content-Type", page.content_type.as_bytes(), out);
-        encode::content_length(page.body.len() as u64, out);
-        ex.connection_line(self.keep, out);
-        out.extend_from_slice(b"\r\n");
-        if ex.facts.is_none_or(|f| f.method != Method::Head) {
+        let start = out.len();
+        let content = ex.facts.is_none_or(|f| f.method != Method::Head);
+        let mut to = ex.client_head(out);
+        to.status(facts.status, encode::reason(facts.status).as_bytes());
+        to.line("Date", &ex.proxy.date());
+        to.line("Content-Type", page.content_type.as_bytes());
+        to.length(page.body.len() as u64);
+        to.connection(ex.connection_line(self.keep));
+        to.end();
+        let follows = if content { page.body.len() as u64 } else { 0 };
+        let sent = ex.begin_stream(out, start, Some(follows));
+        if content {
             out.extend_from_slice(&page.body);
         }
         Some(Begun {
             framing: Body::Length(page.body.len() as u64),
             replaced: true,
+            sent,
         })
     }
 

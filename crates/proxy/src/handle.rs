@@ -32,6 +32,7 @@ use crate::max_forwards;
 use crate::record::Story;
 use crate::runtime::{ListenerPlan, RoutePlan};
 use crate::spool::SpooledBody;
+use crate::trailer;
 use crate::work::Work;
 
 /// Bytes asked for when a head is expected: enough for any usual one, little enough to copy what follows it.
@@ -141,47 +142,40 @@ impl Drop for Busy<'_> {
 
 /// Serves one request of a connection.
 pub(crate) async fn exchange(proxy: &Rc<CoreProxy>, client: &mut Client) -> Next {
-    let Some((rt, listener, live)) = proxy.runtime_for(client.listener) else {
-        return Next::Close;
-    };
-    let _busy = Busy::new(proxy);
     let mut work = proxy.take_work();
     // The pool's buffer stays with the work: an idle connection owns none.
     if !client.input.is_empty() {
         work.input.extend_from_slice(&client.input);
         client.input = Vec::new();
     }
-    let mut exchange = Exchange {
-        story: Story::new(rt::now_us()),
-        proxy,
-        client,
-        rt,
-        listener,
-        retired: !live,
-        work,
-        account: proxy.ledger.open(),
-        facts: None,
-        identity: Identity {
-            ip: None,
-            port: 0,
-            trusted_peer: false,
-            https: false,
-        },
-        host: Text::default(),
-        path: Text::default(),
-        query: None,
-        target: Target::default(),
-        site: None,
-        route: None,
-        request_id: [b'0'; 32],
-        given_id: None,
-        buffered: None,
-        cookie: None,
-        admission: Admission::default(),
-        upload: Upload::Untouched,
+    let Some(mut exchange) = Exchange::of(proxy, client, work) else {
+        return Next::Close;
     };
+    let _busy = Busy::new(proxy);
     let next = exchange.run().await;
     exchange.end(next);
+    proxy.give_work(exchange.work);
+    next
+}
+
+/// Serves one request whose head is in `work` already: of a stream of HTTP/2. `refused`: it is too large.
+pub(crate) async fn exchange_of(
+    proxy: &Rc<CoreProxy>,
+    client: &mut Client,
+    work: Box<Work>,
+    refused: Option<Reject>,
+) -> Next {
+    let Some(mut exchange) = Exchange::of(proxy, client, work) else {
+        return Next::Reset;
+    };
+    let _busy = Busy::new(proxy);
+    exchange.work.taken = exchange.work.input.len();
+    let next = match refused {
+        Some(reject) => exchange.fail(Failure::Reject(reject)).await,
+        None => exchange.serve().await,
+    };
+    let next = exchange.end_stream(next);
+    exchange.record();
     proxy.give_work(exchange.work);
     next
 }
@@ -198,6 +192,42 @@ enum Plan {
     LastHop,
 }
 
+impl<'c> Exchange<'c> {
+    /// A request that begins. `None`: its listener is gone, and so is the configuration before this one.
+    fn of(proxy: &'c Rc<CoreProxy>, client: &'c mut Client, work: Box<Work>) -> Option<Self> {
+        let (rt, listener, live) = proxy.runtime_for(client.listener)?;
+        Some(Self {
+            story: Story::new(rt::now_us()),
+            proxy,
+            client,
+            rt,
+            listener,
+            retired: !live,
+            work,
+            account: proxy.ledger.open(),
+            facts: None,
+            identity: Identity {
+                ip: None,
+                port: 0,
+                trusted_peer: false,
+                https: false,
+            },
+            host: Text::default(),
+            path: Text::default(),
+            query: None,
+            target: Target::default(),
+            site: None,
+            route: None,
+            request_id: [b'0'; 32],
+            given_id: None,
+            buffered: None,
+            cookie: None,
+            admission: Admission::default(),
+            upload: Upload::Untouched,
+        })
+    }
+}
+
 impl Exchange<'_> {
     async fn run(&mut self) -> Next {
         match self.read_head().await {
@@ -206,8 +236,47 @@ impl Exchange<'_> {
                 self.story.silent = true;
                 return Next::Close;
             }
+            Err(_) if self.is_http2() => {
+                self.story.silent = true;
+                self.client.input = std::mem::take(&mut self.work.input);
+                return Next::Http2;
+            }
             Err(failure) => return self.fail(failure).await,
         }
+        self.serve().await
+    }
+
+    /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
+    fn is_http2(&self) -> bool {
+        self.client.requests == 0 && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
+    }
+
+    /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
+    fn end_stream(&mut self, next: Next) -> Next {
+        let Some(stream) = &self.client.h2 else {
+            return next;
+        };
+        let cut = next == Next::Close && self.story.failure.is_some();
+        if cut || next == Next::Reset {
+            return Next::Reset;
+        }
+        let mut block = std::mem::take(&mut self.work.down);
+        block.clear();
+        if !self.work.response_trailers.is_empty() {
+            let limits = self.plan().map(|p| p.bounds.trailer_limits);
+            if let Some(limits) = limits {
+                let mut lines = Vec::new();
+                trailer::copy(&self.work.response_trailers, &limits, &mut lines);
+                narthex_wire::h2::encode::lines(&lines, &mut block);
+            }
+        }
+        stream.finish(&block);
+        self.work.down = block;
+        next
+    }
+
+    /// The head is here.
+    async fn serve(&mut self) -> Next {
         self.client.requests = self.client.requests.saturating_add(1);
         match self.decide() {
             Ok(Plan::Forward(upstream)) => self.forward(upstream).await,

@@ -66,6 +66,7 @@ impl Exchange<'_> {
         out.extend_from_slice(match facts.version {
             Version::Http11 => b"Via: 1.1 narthex\r\n",
             Version::Http10 => b"Via: 1.0 narthex\r\n",
+            Version::Http2 => b"Via: 2 narthex\r\n",
         });
         let upgrade = facts
             .upgrade

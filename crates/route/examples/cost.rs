@@ -56,6 +56,8 @@ fn site(host: HostPattern, routes: Vec<Route>) -> Site {
         routes,
         access_log: None,
         merge_slashes: false,
+        tls: None,
+        hsts: None,
         error_pages: Vec::new(),
         origin: Origin::default(),
     }

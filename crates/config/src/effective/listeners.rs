@@ -2,6 +2,7 @@
 
 use crate::model::{Address, Listener};
 
+use super::tls;
 use super::writer::{Writer, q, size, time};
 
 pub(super) fn listener(l: &Listener, out: &mut Writer) {
@@ -47,6 +48,7 @@ pub(super) fn listener(l: &Listener, out: &mut Writer) {
             out.line(format!("health{live}{ready}"));
         }
         limits(l, out);
+        tls::listener(l, out);
     });
 }
 

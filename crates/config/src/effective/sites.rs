@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use crate::schema::pending;
 
 use super::writer::{Writer, q, size, time};
-use super::{access_log, networks};
+use super::{access_log, networks, tls};
 
 pub(super) fn site(config: &Config, site: &Site, out: &mut Writer) {
     let hosts: Vec<String> = site.hosts.iter().map(|h| q(&host_text(h))).collect();
@@ -26,6 +26,12 @@ pub(super) fn site(config: &Config, site: &Site, out: &mut Writer) {
         out.line(access_log(
             site.access_log.and_then(|l| config.access_logs.get(l)),
         ));
+        if let Some(t) = &site.tls {
+            tls::site(t, out);
+        }
+        if let Some(h) = &site.hsts {
+            out.line(tls::hsts(h));
+        }
         out.line(format!("merge-slashes #{}", site.merge_slashes));
         for page in &site.error_pages {
             out.line(error_page(page));

@@ -9,8 +9,8 @@ use crate::model::{
 };
 use crate::schema::pending;
 
-use super::shown;
 use super::writer::{Writer, q, size, time};
+use super::{shown, tls};
 
 pub(super) fn upstream(u: &Upstream, out: &mut Writer) {
     let defaults = Upstream::new("");
@@ -65,6 +65,7 @@ pub(super) fn upstream(u: &Upstream, out: &mut Writer) {
         out.line(format!(
             "timeout connect={connect} response={response} body={body} idle={idle}"
         ));
+        tls::upstream(u, out);
         if let Some(version) = u.proxy_protocol {
             out.line(format!("proxy-protocol {version}"));
         }

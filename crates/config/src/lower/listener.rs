@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::model::{Address, Listener, ProxyProtocolIn};
+use crate::model::{Address, Listener, ListenerTls, ProxyProtocolIn};
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
 use crate::source::Span;
 
 use super::context::{Context, set};
 use super::filters::{self, Step};
-use super::{address, upstream};
+use super::{address, tls, upstream};
 
 /// Listeners of one configuration.
 const MAX_LISTENERS: usize = 1000;
@@ -36,8 +36,14 @@ pub struct Group {
 }
 
 impl Listeners {
-    /// Reads every `listen`. Without one: `:80`, with a warning at `anywhere`.
-    pub fn read(ctx: &mut Context<'_>, items: &[Item<'_>], anywhere: Option<Span>) -> Self {
+    /// Reads every `listen`. Without one, and if TLS is `automatic`: `:80`, which redirects, and `:443` with TLS; else `:80`, with a
+    /// warning at `anywhere`.
+    pub fn read(
+        ctx: &mut Context<'_>,
+        items: &[Item<'_>],
+        anywhere: Option<Span>,
+        automatic: bool,
+    ) -> Self {
         let mut all = Self::default();
         for item in items {
             let group = all.group(ctx, item);
@@ -46,8 +52,10 @@ impl Listeners {
                 all.add(ctx, text, span, &template, group);
             }
         }
-        if items.is_empty() {
-            all.default_listener(ctx, anywhere);
+        if items.is_empty() && automatic {
+            all.automatic();
+        } else if items.is_empty() {
+            all.plain(ctx, anywhere);
         }
         if all.list.len() > MAX_LISTENERS
             && let Some(item) = items.last()
@@ -65,6 +73,18 @@ impl Listeners {
     fn group(&mut self, ctx: &mut Context<'_>, item: &Item<'_>) -> usize {
         let steps = filters::steps(ctx, &item.children);
         let redirect = item.child("redirect-to-https").is_some_and(Item::switch);
+        if let (true, Some(tls)) = (redirect, item.child("tls")) {
+            let place = item
+                .child("redirect-to-https")
+                .map_or(item.span, |r| r.span);
+            ctx.problems.error_at(
+                "conflict",
+                place,
+                "this listener speaks HTTPS already",
+                "redirect on a plain one, such as `listen \":80\" { redirect-to-https }`",
+                (tls.span, "TLS"),
+            );
+        }
         if let Some(same) = self.groups.iter().position(|g| {
             g.redirect == redirect
                 && g.steps
@@ -123,7 +143,28 @@ impl Listeners {
         self.group_of.push(group);
     }
 
-    fn default_listener(&mut self, ctx: &mut Context<'_>, anywhere: Option<Span>) {
+    /// HTTPS, and a redirect to it.
+    fn automatic(&mut self) {
+        let group = |redirect| Group {
+            redirect,
+            ..Group::default()
+        };
+        for (name, encrypted) in [(":80", false), (":443", true)] {
+            let Ok(address) = address::listen(name) else {
+                continue;
+            };
+            self.by_address
+                .insert(address.clone(), (self.list.len(), Span::default()));
+            self.list.push(Listener {
+                tls: encrypted.then(ListenerTls::default),
+                ..Listener::new(name, address)
+            });
+            self.group_of.push(self.groups.len());
+            self.groups.push(group(!encrypted));
+        }
+    }
+
+    fn plain(&mut self, ctx: &mut Context<'_>, anywhere: Option<Span>) {
         if let Ok(address) = address::listen(":80") {
             self.list.push(Listener::new(":80", address));
             self.group_of.push(0);
@@ -131,12 +172,26 @@ impl Listeners {
         }
         if let Some(span) = anywhere {
             ctx.warning(
-                "no-tls-yet",
+                "no-listen",
                 span,
-                "no `listen` is written: serving plain HTTP on port 80 only, because TLS is not built yet in this version",
-                "write `listen \":80\"` to say so yourself",
+                "no `listen` is written, and no site has a name for a certificate: serving plain HTTP on port 80",
+                "write `listen \":80\"` to say so yourself, or name the site \"example.com\"",
             );
         }
+    }
+
+    /// Of these listeners (none: all), those that serve sites: with TLS, and without.
+    pub fn serving(&self, chosen: &[usize]) -> (Vec<&Listener>, Vec<&Listener>) {
+        let serves = |index: usize| {
+            let group = self.group_of.get(index).and_then(|g| self.groups.get(*g));
+            group.is_some_and(|g| !g.redirect)
+        };
+        self.list
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| (chosen.is_empty() || chosen.contains(index)) && serves(*index))
+            .map(|(_, listener)| listener)
+            .partition(|l| l.tls.is_some())
     }
 
     /// The listeners a site names.
@@ -251,6 +306,9 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, to: &mut Listener) {
             to.readiness = upstream::endpoint(ctx, item, "ready");
         }
         "limits" => limits(ctx, item, to),
+        "tls" => to.tls = Some(tls::listener(item)),
+        "protocols" => set(&mut to.protocols, tls::protocols(ctx, item)),
+        "http2" => tls::http2(item, &mut to.http2),
         _ => {}
     }
 }

@@ -2,6 +2,7 @@
 //! templates parsed.
 
 mod access_log;
+mod acme;
 mod action;
 pub(crate) mod address;
 pub(crate) mod context;
@@ -17,11 +18,13 @@ mod settings;
 mod site;
 pub(crate) mod template;
 pub(crate) mod text;
+mod tls;
 pub(crate) mod upstream;
 
 use crate::check::hosts::Hosts;
 use crate::model::{AccessLog, Config, Site};
 use crate::raw::{self, Item, TOP};
+use crate::schema;
 use crate::source::{FileId, Span};
 use crate::syntax::tree::{Document, Node, Scalar};
 
@@ -59,7 +62,8 @@ pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
         globals::read(ctx, item, &mut config);
     }
     let anywhere = sorted.sites.first().map(|s| s.name.span);
-    let listeners = Listeners::read(ctx, &sorted.listeners, anywhere);
+    let automatic = is_automatic(ctx, &sorted.sites);
+    let listeners = Listeners::read(ctx, &sorted.listeners, anywhere, automatic);
     let mut upstreams = Upstreams::read(ctx, &sorted.upstreams);
     let mut policies = Policies::read(ctx, &sorted.policies);
     let mut logs = AccessLogs::default();
@@ -94,6 +98,24 @@ pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
     config.listeners = listeners.list;
     check_admin(ctx, &config, &sorted);
     config
+}
+
+/// Without a `listen`: does anybody need TLS? Whoever has a name that can be certified, or says where certificates come from.
+fn is_automatic(ctx: &Context<'_>, sites: &[&Node]) -> bool {
+    let acme = ctx.problems.unbuilt || !schema::pending::key("", "acme");
+    let mut named = false;
+    let mut all_written = true;
+    for site in sites {
+        let mut children = site.children.iter().flatten();
+        let written = children.any(|c| c.name.text == "tls");
+        all_written &= written;
+        named |= written
+            || site
+                .args
+                .iter()
+                .any(|a| !matches!(&a.scalar, Scalar::String(s) if s == "*"));
+    }
+    named && (acme || all_written)
 }
 
 fn sort<'a>(ctx: &mut Context<'_>, document: &'a Document) -> Sorted<'a> {

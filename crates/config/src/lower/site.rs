@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::check::shadow::Shadows;
 use crate::check::slashes;
 use crate::model::{
-    Action, ErrorPage, Filter, HostPattern, Matcher, Part, Route, Site, Template, Var,
+    Action, ErrorPage, Filter, HostPattern, Hsts, Matcher, Part, Route, Site, SiteTls, Template,
+    Var,
 };
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
@@ -21,7 +22,7 @@ use super::listener::{Group, Listeners};
 use super::settings::{self, Patch};
 use super::template::{Used, variable_help};
 use super::upstream::Upstreams;
-use super::{address, matcher};
+use super::{address, matcher, tls};
 
 /// Routes of one site.
 pub const MAX_ROUTES: usize = 10_000;
@@ -167,6 +168,7 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
     let own = Level::read(ctx, item);
     let used = shared.policies.used(ctx, item);
     let drafts = drafts(ctx, shared, item);
+    let (site_tls, hsts) = encryption(ctx, shared.listeners, item, &hosts, &listeners);
     let site = Site {
         name: hosts.first().map(address::host_text).unwrap_or_default(),
         hosts,
@@ -175,6 +177,8 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
         access_log,
         merge_slashes: item.child("merge-slashes").is_some_and(Item::switch),
         error_pages,
+        tls: site_tls,
+        hsts,
         origin: ctx.origin(item.span),
     };
     let wrote_listeners = item.all("listen").next().is_some();
@@ -203,6 +207,50 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
             routes
         },
     ))
+}
+
+/// `tls` and `hsts` of a site on these listeners.
+fn encryption(
+    ctx: &mut Context<'_>,
+    all: &Listeners,
+    item: &Item<'_>,
+    hosts: &[HostPattern],
+    on: &[usize],
+) -> (Option<SiteTls>, Option<Hsts>) {
+    let written = tls::site(ctx, item, hosts);
+    let hsts = item.child("hsts").and_then(|h| tls::hsts(ctx, h));
+    let (encrypted, plain) = all.serving(on);
+    if encrypted.is_empty() {
+        for name in ["tls", "hsts"] {
+            if let Some(line) = item.all(name).next() {
+                ctx.warning(
+                    "unused-key",
+                    line.span,
+                    format!("`{name}` does nothing: this site is on no listener with TLS"),
+                    "write `listen \":443\" { tls }`",
+                );
+            }
+        }
+    }
+    let required = item
+        .all("tls")
+        .flat_map(|t| t.all("client-certificate"))
+        .find(|c| matches!(c.arg_text(0), Some(("required", _))));
+    if let (Some(required), Some(open)) = (required, plain.first()) {
+        ctx.error(
+            "certificate-on-plain",
+            required.span,
+            format!(
+                "without TLS there is no client certificate, and \"{}\" serves this site without",
+                open.name
+            ),
+            "write `listen` in the site, with the listeners that have `tls`",
+        );
+    }
+    if encrypted.is_empty() {
+        return (None, None);
+    }
+    (written.or_else(|| tls::unwritten(hosts)), hsts)
 }
 
 /// The levels above a route.
@@ -251,7 +299,7 @@ fn per_group(
             "unreachable-site",
             item.name_span,
             "no listener serves this site: each of them only redirects to HTTPS",
-            "write another `listen`; TLS is not built yet in this version",
+            "write another `listen`, such as `listen \":443\" { tls }`",
         );
     }
     out
@@ -299,6 +347,8 @@ fn redirect_site(listeners: &Listeners, index: usize, group: &Group) -> Option<S
         access_log: None,
         merge_slashes: false,
         error_pages: Vec::new(),
+        tls: None,
+        hsts: None,
         origin,
     })
 }

@@ -9,7 +9,7 @@ use crate::raw::{Item, Val};
 use crate::source::Span;
 
 use super::context::{Context, set};
-use super::{address, path, template};
+use super::{address, path, template, tls};
 
 mod discover;
 mod health;
@@ -274,6 +274,8 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, up: &mut Upstream) {
             set(&mut up.timeouts.body_idle, item.duration("body"));
             set(&mut up.timeouts.idle, item.duration("idle"));
         }
+        "tls" => up.tls = Some(tls::upstream(ctx, item)),
+        "protocol" => up.protocol = tls::upstream_protocol(item),
         "proxy-protocol" => up.proxy_protocol = item.arg(0).and_then(|a| a.int()),
         "source" => {
             if let Some((text, span)) = item.arg_text(0) {

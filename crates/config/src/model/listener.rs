@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{IpSet, Origin};
+use super::{Http2Limits, IpSet, ListenerTls, Origin, Protocol};
 
 /// Where a socket is bound or dialled.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,12 @@ pub struct Listener {
     pub limits: Limits,
     /// Socket options.
     pub tcp: TcpOptions,
+    /// Connections are encrypted, if so.
+    pub tls: Option<ListenerTls>,
+    /// What may be spoken, in order of preference. Not empty.
+    pub protocols: Vec<Protocol>,
+    /// Bounds of HTTP/2.
+    pub http2: Http2Limits,
     /// Answer `GET` on this exact path with 200 while the process lives.
     pub liveness: Option<String>,
     /// Answer `GET` on this exact path with 200 while ready, 503 while draining or shedding.
@@ -176,6 +182,9 @@ impl Listener {
             timeouts: ClientTimeouts::default(),
             limits: Limits::default(),
             tcp: TcpOptions::default(),
+            tls: None,
+            protocols: vec![Protocol::Http2, Protocol::Http1],
+            http2: Http2Limits::default(),
             liveness: None,
             readiness: None,
             origin: Origin::default(),

@@ -9,6 +9,7 @@ pub mod health;
 pub mod listener;
 pub mod site;
 pub mod template;
+pub mod tls;
 pub mod upstream;
 
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ pub use listener::{
 };
 pub use site::*;
 pub use template::{Part, Template, Var};
+pub use tls::*;
 pub use upstream::*;
 
 /// A whole checked configuration.
@@ -68,6 +70,10 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Sites in written order.
     pub sites: Vec<Site>,
+    /// Keys of session tickets.
+    pub tls_tickets: TlsTickets,
+    /// Certificates by ACME, and the local CA.
+    pub acme: Acme,
     /// Written after start, removed at exit.
     pub pid_file: Option<PathBuf>,
 }
@@ -238,6 +244,8 @@ impl Default for Config {
             listeners: Vec::new(),
             upstreams: Vec::new(),
             sites: Vec::new(),
+            tls_tickets: TlsTickets::default(),
+            acme: Acme::default(),
             pid_file: None,
         }
     }

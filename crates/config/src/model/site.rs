@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Filter, IpSet, Origin, Priority, Template};
+use super::{Filter, Hsts, IpSet, Origin, Priority, SiteTls, Template};
 
 /// One or more hosts and their routes.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -25,6 +25,10 @@ pub struct Site {
     pub merge_slashes: bool,
     /// Pages instead of our own errors (and, with `intercept`, the origin's).
     pub error_pages: Vec<ErrorPage>,
+    /// Its certificates and policy; `None`: it answers on no listener with TLS, or has no name to be certified.
+    pub tls: Option<SiteTls>,
+    /// `Strict-Transport-Security`, if it is sent.
+    pub hsts: Option<Hsts>,
     /// Where it was written.
     pub origin: Origin,
 }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Discover, Eject, HealthCheck, Origin, Secret, SlowStart, Template};
+use super::{
+    Discover, Eject, HealthCheck, Origin, Secret, SlowStart, Template, UpstreamProtocol,
+    UpstreamTls,
+};
 
 /// A named group of servers.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -49,6 +52,10 @@ pub struct Upstream {
     pub tcp_user_timeout: Duration,
     /// `SO_MARK`.
     pub mark: Option<u32>,
+    /// Connections are encrypted, if so.
+    pub tls: Option<UpstreamTls>,
+    /// Version of HTTP.
+    pub protocol: UpstreamProtocol,
     /// Where it was written.
     pub origin: Origin,
 }
@@ -317,6 +324,8 @@ impl Upstream {
             tcp_keepalive: Duration::from_mins(1),
             tcp_user_timeout: Duration::from_secs(30),
             mark: None,
+            tls: None,
+            protocol: UpstreamProtocol::Http1,
             origin: Origin::default(),
         }
     }

@@ -3,13 +3,14 @@
 use super::{
     Groups,
     Kind::{Bool, Duration, DurationOrZero, Int, Memory, Of, Secret, Size, Template, Text, Word},
-    NODE, NodeSpec, arg, listen, prop, site, upstream,
+    NODE, NodeSpec, arg, listen, prop, site, tls, upstream,
 };
 
 /// The top level of a file.
 pub static TOP: Groups = &[
     &PROCESS,
     &LOGS,
+    &tls::GLOBALS,
     &[listen::LISTEN, upstream::UPSTREAM, site::POLICY, site::SITE],
 ];
 

@@ -3,10 +3,7 @@
 /// What to do instead of a key that is not built yet; `None` for a key that is not planned either.
 pub fn later(name: &str) -> Option<&'static str> {
     Some(match name {
-        "tls" | "acme" | "challenge" | "certificate" => {
-            "leave it out; until then let something else terminate TLS and name it in `trusted-proxies`"
-        }
-        "http2" | "http3" | "h2" | "h3" | "quic" => "leave it out; this version speaks HTTP/1.1",
+        "http3" | "h3" | "quic" => "leave it out; this version speaks HTTP/1.1 and HTTP/2",
         "cache" => "leave it out; every request goes to the origin",
         "compress" => "leave it out; let the origin compress",
         "auth" | "forward-auth" | "basic-auth" | "oidc" | "jwt" => {
@@ -17,9 +14,7 @@ pub fn later(name: &str) -> Option<&'static str> {
         "mirror" | "cors" | "waf" | "wasm" | "fault" | "plugin" | "grpc" | "static" | "files" => {
             "leave it out"
         }
-        "stream" | "tcp-site" | "udp" | "sni" | "dns" | "metrics" | "trace" | "tracing" => {
-            "leave it out"
-        }
+        "stream" | "tcp-site" | "udp" | "sni" | "metrics" | "trace" | "tracing" => "leave it out",
         _ => return None,
     })
 }
@@ -55,6 +50,9 @@ pub fn foreign(name: &str) -> Option<&'static str> {
         "healthcheck" | "health_check" | "check" => "health-check",
         "set_real_ip_from" | "real-ip" | "trusted_proxies" => "trusted-proxies",
         "snippet" | "middleware" => "policy",
+        "ssl" | "ssl_certificate" | "ssl-certificate" | "certificates" => "tls",
+        "h2" => "http2",
+        "strict-transport-security" => "hsts",
         "timeouts" => "timeout",
         "websocket" => "upgrade",
         _ => return None,

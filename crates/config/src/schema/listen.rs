@@ -1,12 +1,12 @@
 //! Keys of `listen`.
 
 use super::Kind::{Bool, Duration, DurationOrZero, Int, Of, Rate, Size};
-use super::{NODE, NodeSpec, arg, prop, site};
+use super::{NODE, NodeSpec, arg, prop, site, tls};
 
 pub(crate) const LISTEN: NodeSpec = NodeSpec {
     name: "listen",
     doc: "Sockets that accept clients; several addresses share the block. `:80` is every address, IPv6 and IPv4. \
-          Without any `listen`: `:80`.",
+          Without any `listen`: `:443` with `tls`, and `:80` with `redirect-to-https`.",
     args: &[arg("address", Of("listen address")).many()],
     children: &[&KEYS, &[site::HEADER, site::ALLOW, site::DENY]],
     repeat: true,
@@ -14,7 +14,10 @@ pub(crate) const LISTEN: NodeSpec = NodeSpec {
     ..NODE
 };
 
-static KEYS: [NodeSpec; 11] = [
+static KEYS: [NodeSpec; 14] = [
+    tls::LISTENER,
+    tls::PROTOCOLS,
+    tls::HTTP2,
     NodeSpec {
         name: "backlog",
         doc: "Connections the kernel holds until they are accepted. Default: 4096.",

@@ -11,6 +11,7 @@ mod listen;
 pub(crate) mod pending;
 mod reference;
 mod site;
+mod tls;
 mod upstream;
 
 pub use globals::TOP;

@@ -2,7 +2,17 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[];
+pub(crate) static KEYS: &[(&str, &str)] = &[
+    ("listen", "protocols"),
+    ("listen", "http2"),
+    ("listen", "tls"),
+    ("site", "tls"),
+    ("site", "hsts"),
+    ("upstream", "tls"),
+    ("upstream", "protocol"),
+    ("", "tls-tickets"),
+    ("", "acme"),
+];
 
 /// Key and property.
 pub(crate) static PROPS: &[(&str, &str)] = &[];

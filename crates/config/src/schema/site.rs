@@ -4,7 +4,7 @@ use super::Kind::{
     AnyText, Bool, Duration, Int, Of, Regex, Share, SizeOrNone, Status, Template, Text,
     TextOrFalse, Word,
 };
-use super::{NODE, NodeSpec, arg, globals, prop};
+use super::{NODE, NodeSpec, arg, globals, prop, tls};
 
 pub(crate) const SITE: NodeSpec = NodeSpec {
     name: "site",
@@ -36,7 +36,9 @@ static USE: [NodeSpec; 1] = [NodeSpec {
     ..NODE
 }];
 
-static SITE_KEYS: [NodeSpec; 5] = [
+static SITE_KEYS: [NodeSpec; 7] = [
+    tls::SITE,
+    tls::HSTS,
     NodeSpec {
         name: "listen",
         doc: "Serve this site on these listeners only, written as in `listen`. Default: on all.",

@@ -4,7 +4,7 @@ use super::Kind::{
     AnyText, Bool, Duration, DurationOrZero, Int, Of, Percent, Regex, Secret, Size, Text,
     TextOrFalse, Word,
 };
-use super::{NODE, NodeSpec, arg, prop};
+use super::{NODE, NodeSpec, arg, prop, tls};
 
 pub(crate) const UPSTREAM: NodeSpec = NodeSpec {
     name: "upstream",
@@ -16,7 +16,9 @@ pub(crate) const UPSTREAM: NodeSpec = NodeSpec {
     ..NODE
 };
 
-static KEYS: [NodeSpec; 19] = [
+static KEYS: [NodeSpec; 21] = [
+    tls::UPSTREAM,
+    tls::PROTOCOL,
     NodeSpec {
         name: "balance",
         doc: "Which server takes the next request. Default: `least-requests`, the fewest in flight by weight.",

@@ -14,6 +14,11 @@ impl FileSystem for Files {
         let bytes: &[u8] = match path.to_str().unwrap_or_default() {
             "pages/5xx.html" => b"<h1>sorry</h1>\n",
             "pages/404.json" => b"{}",
+            "a.pem" | "a.key" | "b.pem" | "b.key" | "ca.pem" | "crl.pem" | "a.ocsp" => {
+                b"-----BEGIN"
+            }
+            "empty.pem" => b" \n",
+            "/run/secrets/tickets" => b"0123456789abcdef0123456789abcdef0123456789abcdef\n",
             "/run/secrets/token" => b"from-a-file\n",
             "/run/secrets/empty" => b"\n",
             "sites/a.kdl" => b"version 1\nsite \"a.example\" { proxy \"127.0.0.1:3000\" }\n",

@@ -73,12 +73,16 @@ pub(crate) struct Begun {
     pub(crate) framing: Body,
     /// The body is not forwarded: something else was written in its place.
     pub(crate) replaced: bool,
+    /// Bytes of the head that have gone to the client already.
+    pub(crate) sent: usize,
 }
 
 /// Makes the head that goes to the client; appends it to `out`.
 pub(crate) trait Downstream {
     /// An informational response (never 101) is passed on.
     fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>);
+    /// `100 Continue` of our own.
+    fn go_on(&mut self, out: &mut Vec<u8>);
     /// The final response, or 101. `request` is the exchange's memory with the request in it; `upload_done`: the whole
     /// request has been taken from the client.
     fn begin(
@@ -229,7 +233,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
     /// Bytes of memory of both directions.
     #[inline]
     fn held(&self) -> usize {
-        let mut held = self.work.held();
+        let mut held = self.work.held() + self.client.held();
         if let Source::Spooled(reader) = &self.source {
             held += reader.held();
         }

@@ -3,6 +3,7 @@
 use std::io;
 
 use narthex_message::Body;
+use narthex_message::head::Version;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
@@ -20,6 +21,8 @@ pub(crate) enum Source {
     Length(u64),
     /// Chunked.
     Chunked(ChunkDecoder),
+    /// Bytes as they are, until the client's stream ends: HTTP/2.
+    Stream,
     /// The trailer section is arriving.
     Trailers,
     /// Taken whole before the attempt.
@@ -28,8 +31,9 @@ pub(crate) enum Source {
 
 impl Source {
     /// Of a request's framing.
-    pub(crate) fn of(body: Body, chunk_extension: usize) -> Self {
+    pub(crate) fn of(body: Body, version: Version, chunk_extension: usize) -> Self {
         match body {
+            Body::Chunked if version == Version::Http2 => Self::Stream,
             Body::None | Body::UntilClose | Body::Length(0) => Self::Done,
             Body::Length(n) => Self::Length(n),
             Body::Chunked => Self::Chunked(ChunkDecoder::new(chunk_extension)),
@@ -57,6 +61,11 @@ impl<D: Downstream> Relay<'_, D> {
                 return Ok(false);
             };
             let n = match self.client.try_recv(buffer) {
+                Ok(0) if matches!(self.source, Source::Stream) => {
+                    self.work.up.extend_from_slice(chunk::LAST_CHUNK);
+                    self.source_done();
+                    return Ok(true);
+                }
                 Ok(0) => return Err(Failure::ClientGone),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -99,6 +108,13 @@ impl<D: Downstream> Relay<'_, D> {
                     self.work.up.extend_from_slice(data);
                     self.length_taken(n as u64);
                     at += n;
+                }
+                Source::Stream => {
+                    self.count_body(rest)?;
+                    chunk::size_line(rest.len(), &mut self.work.up);
+                    self.work.up.extend_from_slice(rest);
+                    self.work.up.extend_from_slice(b"\r\n");
+                    at += rest.len();
                 }
                 Source::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
                     Step::Framing { consumed } => at += consumed,

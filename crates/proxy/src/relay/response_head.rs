@@ -174,7 +174,7 @@ impl<D: Downstream> Relay<'_, D> {
             if self.informational > self.bounds.informational {
                 return Err(Failure::UpstreamInvalid(BadResponse::TooManyInformational));
             }
-            if self.client_version == Version::Http11 {
+            if self.client_version != Version::Http10 {
                 self.expects_continue &= facts.status != 100;
                 self.downstream
                     .informational(head, &facts, &mut self.work.down);
@@ -232,6 +232,7 @@ impl<D: Downstream> Relay<'_, D> {
                 .begin(self.work, head, facts, upload_done, &mut edits, &mut out);
         self.work.down = out;
         self.work.response_edits = edits;
+        self.delivered = self.delivered.saturating_add(begun.sent as u64);
         begun
     }
 }

@@ -14,6 +14,10 @@ use crate::testkit::on_core;
 struct Plain;
 
 impl Downstream for Plain {
+    fn go_on(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+
     fn informational(&mut self, _: Head<'_>, _: &ResponseFacts, _: &mut Vec<u8>) {}
 
     fn begin(
@@ -26,6 +30,7 @@ impl Downstream for Plain {
         _: &mut Vec<u8>,
     ) -> Begun {
         Begun {
+            sent: 0,
             framing: facts.body,
             replaced: false,
         }

@@ -47,9 +47,7 @@ impl<D: Downstream> Relay<'_, D> {
         if self.expects_continue {
             self.expects_continue = false;
             if matches!(self.sink, Sink::Head) {
-                self.work
-                    .down
-                    .extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.downstream.go_on(&mut self.work.down);
             }
         }
         Ok(self.pull()? || progress)

@@ -20,6 +20,8 @@ pub fn site(hosts: &[&str], routes: Vec<Route>) -> Site {
         routes,
         access_log: None,
         merge_slashes: false,
+        tls: None,
+        hsts: None,
         error_pages: Vec::new(),
         origin: Origin {
             file: "t.kdl".into(),

@@ -76,10 +76,7 @@ fn an_end_that_comes_after_a_short_read() {
         let mut buf = [0; 64];
         peer.write_all(b"one").unwrap();
         assert_eq!(stream.recv(&mut buf).await.unwrap(), 3);
-        assert!(
-            !stream.is_readable(),
-            "a short read means drained"
-        );
+        assert!(!stream.is_readable(), "a short read means drained");
         // More data, more turns, then the end alone.
         peer.write_all(b"more").unwrap();
         assert_eq!(stream.recv(&mut buf).await.unwrap(), 4);
