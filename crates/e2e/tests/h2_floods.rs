@@ -719,7 +719,7 @@ fn rs_12_priority_trees() {
         |_| {
             let mut out = Vec::new();
             for _ in 0..1000 {
-                n = (n + 2) % (1 << 30) | 1;
+                n = ((n + 2) % (1 << 30)) | 1;
                 out.extend(Frame::priority(n, n.wrapping_sub(2) | 1 << 31, 7).bytes());
             }
             out

@@ -28,6 +28,7 @@ pub mod sock;
 pub mod stand_in;
 pub mod table;
 pub mod workers;
+pub mod ws;
 
 use std::time::{Duration, Instant};
 
