@@ -41,7 +41,9 @@ upstream "a" {
 }
 upstream "b" { balance "random"; server "10.0.0.1:80"; health-check "tcp" { send "x"; expect "y" } }
 upstream "c" { balance "least-time"; server "10.0.0.1:80" }
-site "*" { tls cert="a.pem" key="a.key"; hsts; priority "low"; route path="/b" { proxy "b" }; route path="/c" { proxy "c" }; proxy "a" }
+site "x.example" { tls "acme" acme="a@b.example" challenge="auto" on-demand=#true; proxy "a" }
+site "y.example" { tls "internal"; hsts; proxy "a" }
+site "*" { priority "low"; route path="/b" { proxy "b" }; route path="/c" { proxy "c" }; proxy "a" }
 "#;
 
 #[test]

@@ -2,6 +2,7 @@
 //! no clock. What may be on the wire is decided here and nowhere else.
 
 pub mod authority;
+pub mod base64;
 pub mod cookie;
 pub mod edit;
 pub mod field;

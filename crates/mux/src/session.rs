@@ -17,6 +17,8 @@ pub struct Session {
     pub(crate) task: Cell<TaskKey>,
     /// It has been told that there is something to write.
     pub(crate) told: Cell<bool>,
+    /// Streams that are about to be opened.
+    reserved: Cell<usize>,
     /// Nothing moves any more.
     over: Cell<bool>,
 }
@@ -29,6 +31,7 @@ impl Session {
             streams: RefCell::default(),
             task: Cell::new(TaskKey::NONE),
             told: Cell::new(false),
+            reserved: Cell::new(0),
             over: Cell::new(false),
         })
     }
@@ -50,13 +53,13 @@ impl Session {
         self.tell();
     }
 
-    /// How many requests may be sent on it now: none of a connection that ends.
+    /// How many requests may be sent on it now, those left out that are about to be: none of a connection that ends.
     pub fn room(&self) -> usize {
         let connection = self.connection.borrow();
         if self.over.get() || connection.is_going() {
             return 0;
         }
-        connection.may_open()
+        connection.may_open().saturating_sub(self.reserved.get())
     }
 
     /// Streams that are not released.
@@ -82,7 +85,13 @@ impl Session {
 
     /// A stream for a request that is about to be sent.
     pub fn reserve(self: &Rc<Self>) -> Rc<MuxStream> {
+        self.reserved.set(self.reserved.get() + 1);
         MuxStream::unopened(self)
+    }
+
+    /// A reserved stream has been opened, or will not be.
+    pub(crate) fn unreserve(&self) {
+        self.reserved.set(self.reserved.get().saturating_sub(1));
     }
 
     /// Sends a request's head. `None` if there is no room any more.

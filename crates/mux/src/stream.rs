@@ -45,6 +45,8 @@ pub struct MuxStream {
     session: Weak<Session>,
     /// 0: not opened.
     id: Cell<StreamId>,
+    /// Ours, and not opened yet.
+    reserved: Cell<bool>,
     received: RefCell<Received>,
     /// Bytes of our message that are still to come, if its length is known: the last of them ends it.
     left: Cell<Option<u64>>,
@@ -59,6 +61,7 @@ impl MuxStream {
         Rc::new(Self {
             session: Rc::downgrade(session),
             id: Cell::new(id),
+            reserved: Cell::new(id == 0),
             received: RefCell::new(Received {
                 ended,
                 ..Received::default()
@@ -138,6 +141,9 @@ impl MuxStream {
         let Some(session) = self.session.upgrade() else {
             return false;
         };
+        if self.reserved.replace(false) {
+            session.unreserve();
+        }
         self.left.set(length.filter(|n| *n > 0));
         let end = length == Some(0);
         match session.open(self, block, end, head_request) {
@@ -198,6 +204,11 @@ impl MuxStream {
 
     /// Nobody works for it any more: its place is free.
     pub fn release(&self) {
+        if self.reserved.replace(false)
+            && let Some(session) = self.session.upgrade()
+        {
+            session.unreserve();
+        }
         self.with(|session| session.release(self.id.get()));
     }
 

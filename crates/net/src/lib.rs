@@ -16,6 +16,8 @@ pub mod scratch;
 pub mod socket;
 mod sockopt;
 pub mod stream;
+pub mod tls;
+pub mod websocket;
 
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! A stream of bytes on a core: a socket, or one stream of a connection that carries many.
+//! A stream of bytes on a core: a socket, in the clear or under TLS, or one stream of a connection that carries many.
 //!
 //! Whoever moves bytes asks no further: the same calls mean the same for every kind. Nothing waits inside a call; readiness is
 //! asked for with `poll_readable` and `poll_writable`, which remember the running task.
@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use crate::rt::{Interest, TaskKey};
 use crate::socket::Socket;
+use crate::tls::stream::TlsStream;
 
 /// One stream of a multiplexed connection, as [`Stream`] shows it. Calls mean what they mean there.
 pub trait Virtual {
@@ -39,6 +40,7 @@ pub trait Virtual {
 
 enum Io {
     Socket(Socket),
+    Tls(Box<TlsStream>),
     Virtual(Rc<dyn Virtual>),
 }
 
@@ -51,6 +53,7 @@ impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.io {
             Io::Socket(socket) => socket.fmt(f),
+            Io::Tls(tls) => tls.fmt(f),
             Io::Virtual(_) => f.write_str("Virtual"),
         }
     }
@@ -77,6 +80,7 @@ impl Stream {
     pub fn try_recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.try_recv(buf),
+            Io::Tls(tls) => tls.try_recv(buf),
             Io::Virtual(stream) => stream.try_recv(buf),
         }
     }
@@ -85,6 +89,7 @@ impl Stream {
     pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.try_peek(buf),
+            Io::Tls(tls) => tls.try_peek(buf),
             Io::Virtual(stream) => stream.try_peek(buf),
         }
     }
@@ -94,6 +99,7 @@ impl Stream {
     pub fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.try_send(buf),
+            Io::Tls(tls) => tls.try_send(buf, &[], false),
             Io::Virtual(stream) => stream.try_send(buf),
         }
     }
@@ -102,6 +108,7 @@ impl Stream {
     pub fn try_send_more(&self, buf: &[u8]) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.try_send_more(buf),
+            Io::Tls(tls) => tls.try_send(buf, &[], true),
             Io::Virtual(stream) => stream.try_send(buf),
         }
     }
@@ -110,6 +117,7 @@ impl Stream {
     pub fn try_send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.try_send_two(first, second),
+            Io::Tls(tls) => tls.try_send(first, second, false),
             Io::Virtual(stream) => {
                 let n = stream.try_send(first)?;
                 if n < first.len() {
@@ -129,6 +137,7 @@ impl Stream {
     pub fn is_readable(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.registration().is_readable(),
+            Io::Tls(tls) => tls.is_readable(),
             Io::Virtual(stream) => stream.is_ready(Interest::Read),
         }
     }
@@ -138,6 +147,7 @@ impl Stream {
     pub fn is_writable(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.registration().is_writable(),
+            Io::Tls(tls) => tls.is_writable(),
             Io::Virtual(stream) => stream.is_ready(Interest::Write),
         }
     }
@@ -147,6 +157,7 @@ impl Stream {
     pub fn is_dead(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.registration().is_dead(),
+            Io::Tls(tls) => tls.is_dead(),
             Io::Virtual(stream) => stream.is_dead(),
         }
     }
@@ -167,6 +178,7 @@ impl Stream {
     fn poll_ready(&self, interest: Interest) -> Poll<()> {
         match &self.io {
             Io::Socket(socket) => socket.registration().poll_ready(interest),
+            Io::Tls(tls) => tls.poll_ready(interest),
             Io::Virtual(stream) => stream.poll_ready(interest),
         }
     }
@@ -176,6 +188,7 @@ impl Stream {
     pub fn poll_dead(&self) -> Poll<()> {
         match &self.io {
             Io::Socket(socket) => socket.registration().poll_dead(),
+            Io::Tls(tls) => tls.poll_dead(),
             Io::Virtual(stream) => {
                 if stream.is_dead() {
                     return Poll::Ready(());
@@ -224,6 +237,7 @@ impl Stream {
     pub fn watch(&self, task: TaskKey) {
         match &self.io {
             Io::Socket(socket) => socket.registration().watch(task),
+            Io::Tls(tls) => tls.watch(task),
             // Of a connection that carries many, others see the end.
             Io::Virtual(_) => {}
         }
@@ -233,6 +247,7 @@ impl Stream {
     pub fn seen(&self) {
         match &self.io {
             Io::Socket(socket) => socket.registration().would_block(Interest::Read),
+            Io::Tls(tls) => tls.seen(),
             Io::Virtual(stream) => stream.seen(true),
         }
     }
@@ -241,6 +256,7 @@ impl Stream {
     pub fn unseen(&self) {
         match &self.io {
             Io::Socket(socket) => socket.registration().assume(Interest::Read),
+            Io::Tls(tls) => tls.unseen(),
             Io::Virtual(stream) => stream.seen(false),
         }
     }
@@ -250,6 +266,7 @@ impl Stream {
     pub fn is_quiet(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.is_quiet(),
+            Io::Tls(tls) => tls.is_quiet(),
             Io::Virtual(stream) => !stream.is_dead() && !stream.is_ready(Interest::Read),
         }
     }
@@ -262,6 +279,8 @@ impl Stream {
                 let registration = socket.registration();
                 !registration.is_dead() && !registration.is_readable()
             }
+            // A ticket that has come meanwhile is no data: it is taken in.
+            Io::Tls(tls) => tls.is_quiet(),
             Io::Virtual(stream) => !stream.is_dead() && !stream.is_ready(Interest::Read),
         }
     }
@@ -270,6 +289,7 @@ impl Stream {
     pub fn is_read_ended(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.registration().is_read_ended(),
+            Io::Tls(tls) => tls.is_read_ended(),
             Io::Virtual(stream) => stream.is_dead(),
         }
     }
@@ -278,6 +298,7 @@ impl Stream {
     pub fn unsent(&self) -> io::Result<usize> {
         match &self.io {
             Io::Socket(socket) => socket.unsent(),
+            Io::Tls(tls) => tls.unsent(),
             Io::Virtual(stream) => Ok(stream.unsent()),
         }
     }
@@ -286,7 +307,8 @@ impl Stream {
     #[inline]
     pub fn held(&self) -> usize {
         match &self.io {
-            Io::Socket(_) => 0,
+            // What TLS holds is bounded by a record, and is not counted.
+            Io::Socket(_) | Io::Tls(_) => 0,
             Io::Virtual(stream) => stream.held(),
         }
     }
@@ -295,6 +317,7 @@ impl Stream {
     pub fn shutdown_write(&self) {
         match &self.io {
             Io::Socket(socket) => socket.shutdown_write(),
+            Io::Tls(tls) => tls.shutdown_write(),
             Io::Virtual(stream) => stream.end(),
         }
     }
@@ -303,15 +326,16 @@ impl Stream {
     pub fn reset_on_close(&self) {
         match &self.io {
             Io::Socket(socket) => socket.reset_on_close(),
+            Io::Tls(tls) => tls.reset_on_close(),
             Io::Virtual(stream) => stream.reset(),
         }
     }
 
-    /// The socket, if it is one.
+    /// The socket, if it is one in the clear.
     pub fn socket(&self) -> Option<&Socket> {
         match &self.io {
             Io::Socket(socket) => Some(socket),
-            Io::Virtual(_) => None,
+            Io::Tls(_) | Io::Virtual(_) => None,
         }
     }
 
@@ -328,6 +352,14 @@ impl From<Socket> for Stream {
     fn from(socket: Socket) -> Self {
         Self {
             io: Io::Socket(socket),
+        }
+    }
+}
+
+impl From<TlsStream> for Stream {
+    fn from(stream: TlsStream) -> Self {
+        Self {
+            io: Io::Tls(Box::new(stream)),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Exchange<'_> {
         // A request that could not be read leaves no boundary behind: nothing after it is looked at.
         let unreadable = matches!(
             failure,
-            Failure::Reject(_) | Failure::ClientSlowBody | Failure::Shed
+            Failure::Reject(_) | Failure::ClientSlowBody | Failure::Shed | Failure::Misdirected
         );
         let status = failure.status();
         let page = self.site_config().and_then(|site| {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use narthex_message::{Body, Method, RequestFacts};
+use narthex_message::{Body, Method, RequestFacts, Version};
 use narthex_net::rt;
 use narthex_upstream::{Connection, Lease, Report};
 use narthex_wire::h1::chunk;
@@ -88,6 +88,12 @@ impl Exchange<'_> {
         else {
             return Err(Failure::NoServer);
         };
+        let by_stream = connection.h2.as_ref().map(|stream| Rc::clone(stream));
+        if let Some(stream) = &by_stream
+            && !self.open_stream(lease, stream)
+        {
+            return Err(Failure::UpstreamClosed { sent: false });
+        }
         let source = std::mem::replace(&mut attempt.source, Source::Done);
         let received = attempt.received;
         let settings = lease.settings();
@@ -109,7 +115,7 @@ impl Exchange<'_> {
         let under_way = attempt.under_way.take();
         let fresh = under_way.is_none();
         let begun_us = under_way.as_ref().map_or_else(rt::now_us, |u| u.begun_us());
-        let upgrading = if fresh {
+        let upgrading = if fresh && by_stream.is_none() {
             self.write_head(lease, &connection)
         } else {
             None
@@ -117,10 +123,15 @@ impl Exchange<'_> {
         let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
         work.response.clear();
         work.response_index.clear();
+        work.response_trailers.clear();
         let replayed = std::mem::take(&mut work.replay);
         let whole = matches!(source, Source::Done);
         if fresh && (!replayed.is_empty() || (whole && facts.body == Body::Chunked)) {
-            append_replay(&replayed, facts.body, whole, &mut work.up);
+            if by_stream.is_some() {
+                work.up.extend_from_slice(&replayed);
+            } else {
+                append_replay(&replayed, facts.body, whole, &mut work.up);
+            }
             work.replay = replayed;
         }
         let to_client = ToClient {
@@ -142,9 +153,15 @@ impl Exchange<'_> {
         if let Some(under_way) = under_way {
             relay.resume(*under_way);
         }
+        if let Some(stream) = &by_stream {
+            relay.h2 = Some(stream);
+            // The head.
+            relay.sent = 1;
+        }
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
+        relay.connects = facts.version == Version::Http2 && facts.upgrade.is_some();
         if idempotent && self.story.attempts <= settings.retry.attempts {
             relay.retry_statuses = &settings.retry.on_status;
         }

@@ -22,6 +22,7 @@ use crate::h2;
 use crate::handle;
 use crate::identity::peer_ip;
 use crate::runtime::millis;
+use crate::tls::{self, Session};
 
 /// Longest PROXY header: version 2 with 4 KiB of options.
 const PROXY_HEADER_MAX: usize = 16 + 4096;
@@ -40,12 +41,14 @@ pub(crate) struct Client {
     pub(crate) input: Vec<u8>,
     /// It is one stream of an HTTP/2 connection.
     pub(crate) h2: Option<Rc<MuxStream>>,
+    /// What is known of it, if it is encrypted.
+    pub(crate) tls: Option<Rc<Session>>,
 }
 
 impl Client {
     /// Did it come over TLS?
     pub(crate) fn is_secure(&self) -> bool {
-        false
+        self.tls.is_some()
     }
 }
 
@@ -119,6 +122,9 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, listener: u32, accepted: Accepte
     let Some((mut client, _guards)) = Box::pin(admit(&proxy, listener, accepted)).await else {
         return;
     };
+    if client.tls.as_ref().is_some_and(|tls| tls.h2) {
+        return Box::pin(h2::serve(proxy, client)).await;
+    }
     loop {
         if client.input.is_empty() {
             let deadline = idle_deadline(&proxy, &client);
@@ -191,6 +197,7 @@ async fn admit(
         opened_ms: rt::now_ms(),
         input: Vec::new(),
         h2: None,
+        tls: None,
     };
     if let Some(rule) = &config.proxy_protocol {
         let trusted = match accepted.peer {
@@ -239,6 +246,15 @@ async fn admit(
         },
         _ => None,
     };
+    if let Some(listener_tls) = rt_.runtime.tls.listener(index) {
+        let already_read = std::mem::take(&mut client.input);
+        let (stream, session) =
+            tls::accept(listener_tls, proxy.core, client.stream, &already_read).await?;
+        client.stream = stream;
+        client.tls = Some(Rc::new(session));
+        // The time for the first head begins now.
+        client.opened_ms = rt::now_ms();
+    }
     Some((
         client,
         Guards {

@@ -12,6 +12,8 @@ pub(crate) enum Failure {
     Reject(Reject),
     /// No site answers for this host here.
     NoSite,
+    /// The connection was not made for this site.
+    Misdirected,
     /// The site has no such route.
     NoRoute,
     /// A filter refused.
@@ -55,6 +57,7 @@ impl Failure {
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::Reject(reject) => reject.status(),
+            Self::Misdirected => 421,
             Self::NoSite | Self::NoRoute => 404,
             Self::Denied => 403,
             Self::Rewrite | Self::Spool => 500,
@@ -82,7 +85,7 @@ impl Failure {
             Self::Reject(Reject::HeadTimeout | Reject::BodyTimeout)
             | Self::ClientSlowBody
             | Self::ClientSlowRead => "client-timeout",
-            Self::Reject(_) | Self::BodyTooLarge => "rejected",
+            Self::Reject(_) | Self::BodyTooLarge | Self::Misdirected => "rejected",
             Self::NoSite | Self::NoRoute => "not-found",
             Self::Denied => "denied",
             Self::Rewrite | Self::Spool => "internal",
@@ -109,6 +112,7 @@ impl Failure {
     pub(crate) fn fault(self) -> &'static str {
         match self {
             Self::Reject(_)
+            | Self::Misdirected
             | Self::NoSite
             | Self::NoRoute
             | Self::Denied
@@ -131,6 +135,7 @@ impl Failure {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Reject(reject) => reject.word(),
+            Self::Misdirected => "misdirected",
             Self::NoSite => "no-site",
             Self::NoRoute => "no-route",
             Self::Denied => "denied",

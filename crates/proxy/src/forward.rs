@@ -71,7 +71,9 @@ impl Exchange<'_> {
             let mut connected = self.connect(&lease, &tries).await;
             if lease.settings().hedge.is_some() {
                 connected = match connected {
-                    Ok(connection) if self.is_hedgeable(&tries, &affinity) => {
+                    Ok(connection)
+                        if connection.h2.is_none() && self.is_hedgeable(&tries, &affinity) =>
+                    {
                         let stage = Stage {
                             cluster: &cluster,
                             affinity: &affinity,

@@ -13,6 +13,7 @@ use narthex_wire::h2::{Bounds, ErrorCode, Fatal, Role};
 use crate::connection::{Client, Next};
 use crate::core::CoreProxy;
 use crate::handle;
+use crate::tls;
 use crate::work::Work;
 
 /// Serves a connection to its end; `client.input` has what came of it.
@@ -27,6 +28,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, mut client: Client) {
         peer: client.peer,
         listener: client.listener,
         opened_ms: client.opened_ms,
+        tls: client.tls.clone(),
         work: None,
     };
     let input = std::mem::take(&mut client.input);
@@ -53,6 +55,7 @@ struct Server {
     peer: Peer,
     listener: u32,
     opened_ms: u64,
+    tls: Option<Rc<tls::Session>>,
     /// The memory of the exchange that is about to begin.
     work: Option<Box<Work>>,
 }
@@ -78,6 +81,7 @@ impl Owner for Server {
             opened_ms: self.opened_ms,
             input: Vec::new(),
             h2: Some(stream),
+            tls: self.tls.clone(),
         };
         let proxy = Rc::clone(&self.proxy);
         let refused = head.oversize.map(Reject::from);

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use narthex_config::model::{Action, Route, Site};
+use narthex_config::model::{Action, Protocol, Route, Site};
 use narthex_filter::chain::{Target, Verdict};
 use narthex_filter::values::Values;
 use narthex_message::authority;
@@ -30,6 +30,7 @@ use crate::identity::{self, Identity};
 use crate::late;
 use crate::max_forwards;
 use crate::record::Story;
+use crate::request_head::allows_upgrade;
 use crate::runtime::{ListenerPlan, RoutePlan};
 use crate::spool::SpooledBody;
 use crate::trailer;
@@ -248,7 +249,10 @@ impl Exchange<'_> {
 
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
-        self.client.requests == 0 && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
+        let listener = self.rt.runtime.config.listeners.get(self.listener);
+        self.client.requests == 0
+            && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
+            && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
 
     /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
@@ -408,12 +412,16 @@ impl Exchange<'_> {
             &self.rt.runtime.config.trusted_proxies,
             self.head(),
         );
+        self.identity.https |= self.client.is_secure();
         self.name_request();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
         }
         let site = site.ok_or(Failure::NoSite)?;
+        if !self.may_ask(site) {
+            return Err(Failure::Misdirected);
+        }
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
         self.find_route(site)?;
@@ -438,6 +446,12 @@ impl Exchange<'_> {
         let bodyless = matches!(facts.method, Method::Get | Method::Head | Method::Delete);
         if route.settings.reject_body_on_get && bodyless && !facts.body.is_empty() {
             return Err(Failure::Reject(Reject::BodyNotAllowed));
+        }
+        if facts.version == Version::Http2
+            && let Some(protocol) = facts.upgrade
+            && !allows_upgrade(protocol.of(&self.work.input), &route.settings)
+        {
+            return Err(Failure::Reject(Reject::Connect));
         }
         self.filter_request()?;
         let forwards = matches!(route.action, Action::Proxy(_) | Action::Split(_));

@@ -32,6 +32,7 @@ mod shed;
 mod spool;
 #[cfg(test)]
 mod testkit;
+pub mod tls;
 mod trailer;
 mod tunnel;
 mod work;

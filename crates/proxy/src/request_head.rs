@@ -1,19 +1,30 @@
 //! The head of a request as a server gets it: our own line, the client's fields, what we say of the client.
 
+use std::rc::Rc;
+
 use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
 use narthex_message::field::BELIEVED;
 use narthex_message::head::Version;
-use narthex_message::{Body, validate};
-use narthex_net::proxy_header;
+use narthex_message::{Body, FieldId, FieldSet, Method, base64, validate};
+use narthex_mux::MuxStream;
+use narthex_net::{proxy_header, websocket};
 use narthex_upstream::{Connection, Lease};
 use narthex_wire::h1::encode::{self, Keep};
+use narthex_wire::h2;
 
 use crate::handle::Exchange;
 use crate::identity;
 
+/// A change of protocol that a server was asked for.
+pub(crate) struct Asked {
+    pub(crate) protocol: Vec<u8>,
+    /// `Sec-WebSocket-Accept` that it must answer with, if the key is ours.
+    pub(crate) proof: Option<String>,
+}
+
 impl Exchange<'_> {
     /// Writes the request's head for this server into `work.up`. The protocol, if a change is asked for.
-    pub(crate) fn write_head(&mut self, lease: &Lease, connection: &Connection) -> Option<Vec<u8>> {
+    pub(crate) fn write_head(&mut self, lease: &Lease, connection: &Connection) -> Option<Asked> {
         let mut out = std::mem::take(&mut self.work.up);
         out.clear();
         let upgrading = self.write_head_to(lease, connection, &mut out);
@@ -21,12 +32,99 @@ impl Exchange<'_> {
         upgrading
     }
 
+    /// Sends the request's head on a server's stream. False: there was no room for it after all, and nothing was sent.
+    pub(crate) fn open_stream(&mut self, lease: &Lease, stream: &Rc<MuxStream>) -> bool {
+        let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
+            return false;
+        };
+        let settings = &route.settings;
+        let (mut path, mut authority) = (Vec::new(), Vec::new());
+        self.write_target(&mut path);
+        self.write_host(settings, lease, &mut authority);
+        let mut block = Vec::with_capacity(512);
+        let request = h2::encode::Request {
+            method: self.head().method(),
+            scheme: b"http",
+            authority: &authority,
+            path: &path,
+            protocol: None,
+        };
+        h2::encode::request(&request, &mut block);
+        h2::encode::fields(
+            self.head(),
+            self.kept(settings),
+            &self.work.edits,
+            &mut block,
+        );
+        let mut lines = Vec::with_capacity(256);
+        self.write_ours(settings, &mut lines);
+        h2::encode::lines(&lines, &mut block);
+        if facts.trailers {
+            h2::encode::line("te", b"trailers", &mut block);
+        }
+        let body = self
+            .buffered
+            .as_ref()
+            .map_or(facts.body, |b| Body::Length(b.len()));
+        let length = match body {
+            Body::None => Some(0),
+            Body::Length(n) => {
+                h2::encode::content_length(n, &mut block);
+                Some(n)
+            }
+            Body::Chunked | Body::UntilClose => None,
+        };
+        self.work.up.clear();
+        stream.open(&block, length, facts.method == Method::Head)
+    }
+
+    /// Which of the client's fields a server gets.
+    fn kept(&self, settings: &RouteSettings) -> Keep {
+        let nominates = self.facts.is_some_and(|f| f.nominates);
+        let mut keep = Keep::request(nominates, settings.underscore_headers);
+        if self.version() == Version::Http2 {
+            // The key of a WebSocket is ours there.
+            keep = keep.without(FieldSet::of(&[FieldId::SecWebSocketKey]));
+        }
+        let forwards = matches!(
+            settings.forwarded,
+            ForwardedStyle::XForwarded | ForwardedStyle::Both
+        );
+        if self.identity.trusted_peer && forwards {
+            keep.with(BELIEVED)
+        } else {
+            keep
+        }
+    }
+
+    /// What we say of the client, and of ourselves: whole lines.
+    fn write_ours(&self, settings: &RouteSettings, out: &mut Vec<u8>) {
+        let Some(facts) = self.facts else { return };
+        identity::write_forwarding(
+            settings.forwarded,
+            &self.identity,
+            self.client.peer,
+            facts.authority.of(&self.work.input),
+            self.head(),
+            out,
+        );
+        let id = &self.rt.runtime.config.request_id;
+        if id.enabled {
+            encode::line(&id.header, self.id(), out);
+        }
+        out.extend_from_slice(match facts.version {
+            Version::Http2 => b"Via: 2.0 narthex\r\n",
+            Version::Http11 => b"Via: 1.1 narthex\r\n",
+            Version::Http10 => b"Via: 1.0 narthex\r\n",
+        });
+    }
+
     fn write_head_to(
         &self,
         lease: &Lease,
         connection: &Connection,
         out: &mut Vec<u8>,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Asked> {
         let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
             return None;
         };
@@ -41,41 +139,27 @@ impl Exchange<'_> {
         out.extend_from_slice(b" HTTP/1.1\r\nHost: ");
         self.write_host(settings, lease, out);
         out.extend_from_slice(b"\r\n");
-        let mut keep = Keep::request(facts.nominates, settings.underscore_headers);
-        if self.identity.trusted_peer
-            && matches!(
-                settings.forwarded,
-                ForwardedStyle::XForwarded | ForwardedStyle::Both
-            )
-        {
-            keep = keep.with(BELIEVED);
-        }
-        encode::fields(head, keep, &self.work.edits, out);
-        identity::write_forwarding(
-            settings.forwarded,
-            &self.identity,
-            self.client.peer,
-            facts.authority.of(&self.work.input),
-            head,
-            out,
-        );
-        let id = &self.rt.runtime.config.request_id;
-        if id.enabled {
-            encode::line(&id.header, self.id(), out);
-        }
-        out.extend_from_slice(match facts.version {
-            Version::Http11 => b"Via: 1.1 narthex\r\n",
-            Version::Http10 => b"Via: 1.0 narthex\r\n",
-            Version::Http2 => b"Via: 2 narthex\r\n",
-        });
+        encode::fields(head, self.kept(settings), &self.work.edits, out);
+        self.write_ours(settings, out);
         let upgrade = facts
             .upgrade
             .and_then(|u| allowed_upgrade(u.of(&self.work.input), settings))
             .filter(|_| facts.body.is_empty());
+        let mut asked = None;
         if let Some(protocol) = upgrade {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
             out.extend_from_slice(protocol);
             out.extend_from_slice(b"\r\n");
+            let mut proof = None;
+            if facts.version == Version::Http2 {
+                let key = base64::encode(&websocket::key());
+                encode::line("Sec-WebSocket-Key", key.as_bytes(), out);
+                proof = Some(base64::encode(&websocket::proof(&key)));
+            }
+            asked = Some(Asked {
+                protocol: protocol.to_vec(),
+                proof,
+            });
         }
         // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
         let body = self
@@ -84,7 +168,7 @@ impl Exchange<'_> {
             .map_or(facts.body, |b| Body::Length(b.len()));
         encode::framing(body, out);
         out.extend_from_slice(b"\r\n");
-        upgrade.map(<[u8]>::to_vec)
+        asked
     }
 
     fn write_target(&self, out: &mut Vec<u8>) {
@@ -161,6 +245,11 @@ impl Exchange<'_> {
             _ => proxy_header::encode_v2_unknown(out),
         }
     }
+}
+
+/// Does the route allow a change to this protocol?
+pub(crate) fn allows_upgrade(protocol: &[u8], settings: &RouteSettings) -> bool {
+    allowed_upgrade(protocol, settings).is_some()
 }
 
 /// The first protocol of the list that the route allows.

@@ -20,6 +20,7 @@ use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
 use crate::shed::{Memory, Stage};
+use crate::tls::{Refreshed, Tables, TlsShared};
 use crate::{discovery_metrics, fleet_metrics};
 
 /// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
@@ -41,6 +42,7 @@ pub struct Shared {
     pub(crate) metrics: GlobalMetrics,
     ready: AtomicBool,
     memory: Memory,
+    tls: Arc<TlsShared>,
     pub(crate) lateness: Arc<Peaks>,
 }
 
@@ -63,6 +65,7 @@ impl Shared {
             listener_ids: Mutex::default(),
             ready: AtomicBool::new(false),
             memory: Memory::new(&registry),
+            tls: TlsShared::new(&registry),
             lateness: Peaks::new(cores, &registry),
             registry,
         })
@@ -86,6 +89,11 @@ impl Shared {
     /// Connections per core.
     pub fn balance(&self) -> &Arc<Balance> {
         &self.balance
+    }
+
+    /// Keys of tickets, challenges of certificate authorities, certificates that were obtained.
+    pub fn tls(&self) -> &Arc<TlsShared> {
+        &self.tls
     }
 
     /// What the readiness endpoint says.
@@ -216,6 +224,17 @@ pub enum BuildError {
     /// The router refused; the check should have found it.
     #[error("routes: {0}")]
     Router(String),
+    /// Certificates, keys or CAs cannot be used.
+    #[error("{}:{}: {problem}", .origin.file, .origin.line)]
+    Tls {
+        /// Where the site or listener was written.
+        origin: model::Origin,
+        /// What is wrong, and what to do.
+        problem: narthex_net::tls::Problem,
+    },
+    /// More than 65,536 of them on one listener.
+    #[error("a listener has more TLS policies than can be told apart; let sites share CA bundles")]
+    Policies,
     /// A filter refused; the check should have found it.
     #[error("filters: {0}")]
     Filter(String),
@@ -229,6 +248,7 @@ pub struct Runtime {
     pub(crate) listeners: Vec<ListenerPlan>,
     pub(crate) sites: Vec<SitePlan>,
     pub(crate) logs: Vec<(LogSink, Arc<logging::LogPlan>)>,
+    pub(crate) tls: Tables,
 }
 
 /// Who is inside by a listener.
@@ -296,6 +316,7 @@ impl Runtime {
             .iter()
             .map(|l| ListenerPlan::build(l, shared))
             .collect();
+        let tls = Tables::build(&config, &shared.tls, &shared.registry)?;
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
@@ -306,7 +327,14 @@ impl Runtime {
             listeners,
             sites,
             logs,
+            tls,
         }))
+    }
+
+    /// Looks whether files of certificates have changed, and shows what they hold now to new connections. Reads files: not for a
+    /// core.
+    pub fn refresh_certificates(&self) -> Vec<Refreshed> {
+        self.tls.refresh(&self.config)
     }
 
     /// The configuration that this was built from.

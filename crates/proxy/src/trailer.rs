@@ -17,18 +17,37 @@ pub(crate) fn take(
     match scan::trailers(held, &mut index, limits).map_err(word)? {
         Progress::Partial => Ok((bytes.len(), false)),
         Progress::Complete(end) => {
-            let forbidden = |f: &narthex_message::Field| {
-                let name = f.name.of(held);
-                NOT_IN_TRAILERS.has(f.id)
-                    || (f.sloppy && NOT_IN_TRAILERS.has(FieldId::resembling(name)))
-            };
-            if index.fields.iter().any(forbidden) {
+            if has_forbidden(held, &index) {
                 return Err(Reject::Trailer);
             }
             held.truncate(end);
             Ok((end.saturating_sub(before), true))
         }
     }
+}
+
+/// Does a section name what must not stand there?
+fn has_forbidden(lines: &[u8], index: &Index) -> bool {
+    index.fields.iter().any(|f| {
+        let name = f.name.of(lines);
+        NOT_IN_TRAILERS.has(f.id) || (f.sloppy && NOT_IN_TRAILERS.has(FieldId::resembling(name)))
+    })
+}
+
+/// A section that came by HTTP/2, as a complete one of HTTP/1; `None` if it names what must not stand there.
+pub(crate) fn of_stream(lines: &[u8], index: &Index) -> Option<Vec<u8>> {
+    if has_forbidden(lines, index) {
+        return None;
+    }
+    let mut section = Vec::with_capacity(lines.len() + 2);
+    for field in &index.fields {
+        section.extend_from_slice(field.name.of(lines));
+        section.extend_from_slice(b": ");
+        section.extend_from_slice(field.value.of(lines));
+        section.extend_from_slice(b"\r\n");
+    }
+    section.extend_from_slice(b"\r\n");
+    Some(section)
 }
 
 fn word(reject: Reject) -> Reject {

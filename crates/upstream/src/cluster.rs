@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use narthex_config::model::{
     Balance, Eject, HealthCheck, Hedge, Ranks, Retry, Server, SlowStart, Sticky, Upstream,
-    UpstreamConnections, UpstreamRequests, UpstreamTimeouts,
+    UpstreamConnections, UpstreamProtocol, UpstreamRequests, UpstreamTimeouts,
 };
 use narthex_net::dial::DialOptions;
 
@@ -66,6 +66,8 @@ pub struct Settings {
     pub proxy_protocol: Option<u8>,
     /// Socket options.
     pub dial: DialOptions,
+    /// Version of HTTP.
+    pub protocol: UpstreamProtocol,
 }
 
 impl Settings {
@@ -98,6 +100,7 @@ impl Settings {
                 user_timeout: upstream.tcp_user_timeout,
                 mark: upstream.mark,
             },
+            protocol: upstream.protocol,
         }
     }
 }

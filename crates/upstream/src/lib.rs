@@ -43,7 +43,7 @@ pub use crate::gate::QueueFigures;
 pub use crate::health::{run_checks, run_outliers};
 pub use crate::local::{
     Admission, ConnectError, ConnectErrorKind, Connection, CoreCluster, CoreFleet, Lease, NoHedge,
-    PickError, Reserved, ServerHandle,
+    PickError, Reserved, ServerHandle, UpstreamStream,
 };
 pub use crate::state::{FleetCounts, FleetState};
 pub use crate::wish::{Tag, Tried, Wish};

@@ -3,22 +3,18 @@
 
 /// Block (`*` is any) and key.
 pub(crate) static KEYS: &[(&str, &str)] = &[
-    ("listen", "protocols"),
-    ("listen", "http2"),
-    ("listen", "tls"),
-    ("site", "tls"),
     ("site", "hsts"),
     ("upstream", "tls"),
-    ("upstream", "protocol"),
     ("", "tls-tickets"),
     ("", "acme"),
 ];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[];
+pub(crate) static PROPS: &[(&str, &str)] =
+    &[("tls", "acme"), ("tls", "challenge"), ("tls", "on-demand")];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[];
+pub(crate) static WORDS: &[(&str, &str)] = &[("tls", "acme"), ("tls", "internal")];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

@@ -204,6 +204,7 @@ impl Client {
 
     /// Ends our direction only.
     pub fn half_close(&mut self) {
+        self.sock().say_end();
         let _ = self.sock().shutdown(Shutdown::Write);
     }
 

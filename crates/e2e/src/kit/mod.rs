@@ -27,6 +27,7 @@ pub mod rig;
 pub mod sock;
 pub mod stand_in;
 pub mod table;
+pub mod tls;
 pub mod workers;
 pub mod ws;
 

@@ -44,6 +44,8 @@ pub enum Sock {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<super::tls::TlsSock>),
 }
 
 impl Sock {
@@ -64,6 +66,7 @@ impl Sock {
         match self {
             Self::Tcp(s) => s.try_clone().map(Self::Tcp),
             Self::Unix(s) => s.try_clone().map(Self::Unix),
+            Self::Tls(_) => Err(io::Error::other("there is one handle to a TLS connection")),
         }
     }
 
@@ -72,6 +75,15 @@ impl Sock {
         match self {
             Self::Tcp(s) => s.shutdown(how),
             Self::Unix(s) => s.shutdown(how),
+            Self::Tls(s) => s.sock.shutdown(how),
+        }
+    }
+
+    /// Says that nothing more comes, where that is said: in TLS.
+    pub fn say_end(&mut self) {
+        if let Self::Tls(s) = self {
+            s.conn.send_close_notify();
+            let _ = s.flush();
         }
     }
 
@@ -81,6 +93,7 @@ impl Sock {
         match self {
             Self::Tcp(s) => s.set_read_timeout(d),
             Self::Unix(s) => s.set_read_timeout(d),
+            Self::Tls(s) => s.sock.set_read_timeout(d),
         }
     }
 
@@ -89,12 +102,18 @@ impl Sock {
         match self {
             Self::Tcp(s) => s.set_write_timeout(d),
             Self::Unix(s) => s.set_write_timeout(d),
+            Self::Tls(s) => s.sock.set_write_timeout(d),
         }
     }
 
     /// Closing this socket (its last handle) sends RST instead of FIN.
     pub fn linger_zero(&self) {
-        if let Self::Tcp(s) = self {
+        let tcp = match self {
+            Self::Tcp(s) => Some(s),
+            Self::Tls(s) => Some(&s.sock),
+            Self::Unix(_) => None,
+        };
+        if let Some(s) = tcp {
             rustix::net::sockopt::set_socket_linger(s.as_fd(), Some(Duration::ZERO))
                 .expect("SO_LINGER");
         }
@@ -112,6 +131,7 @@ impl Sock {
         match self {
             Self::Tcp(s) => s.local_addr().ok(),
             Self::Unix(_) => None,
+            Self::Tls(s) => s.sock.local_addr().ok(),
         }
     }
 }
@@ -121,6 +141,7 @@ impl Read for Sock {
         match self {
             Self::Tcp(s) => s.read(buf),
             Self::Unix(s) => s.read(buf),
+            Self::Tls(s) => s.read(buf),
         }
     }
 }
@@ -130,9 +151,13 @@ impl Write for Sock {
         match self {
             Self::Tcp(s) => s.write(buf),
             Self::Unix(s) => s.write(buf),
+            Self::Tls(s) => s.write(buf),
         }
     }
     fn flush(&mut self) -> io::Result<()> {
+        if let Self::Tls(s) = self {
+            return s.flush();
+        }
         Ok(())
     }
 }

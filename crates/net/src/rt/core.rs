@@ -92,6 +92,11 @@ pub fn current_core() -> &'static Core {
     core
 }
 
+/// Is this thread a core?
+pub fn is_core() -> bool {
+    try_core().is_some()
+}
+
 /// Runs `future` as a task of this core.
 pub fn spawn(future: impl Future<Output = ()> + 'static) -> TaskKey {
     current_core().spawn_boxed(Box::pin(future))

@@ -19,7 +19,9 @@ mod remote;
 mod timer;
 mod waker;
 
-pub use self::core::{Core, TaskKey, current_core, lateness_ms, spawn, spawn_count, yield_now};
+pub use self::core::{
+    Core, TaskKey, current_core, is_core, lateness_ms, spawn, spawn_count, yield_now,
+};
 pub use reactor::{Interest, Registration};
 pub use recycled::Recycled;
 pub use remote::Remote;

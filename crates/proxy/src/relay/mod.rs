@@ -20,6 +20,7 @@ use std::task::Poll;
 
 use narthex_message::head::Version;
 use narthex_message::{Body, Head, Method, ResponseFacts};
+use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::BULK;
 use narthex_net::stream::Stream;
@@ -27,6 +28,7 @@ use narthex_wire::h1::scan::HeadLimits;
 
 use crate::account::Account;
 use crate::fail::Failure;
+use crate::request_head::Asked;
 use crate::spool::Spool;
 use crate::work::Work;
 
@@ -111,6 +113,8 @@ pub(crate) enum Ended {
 pub(crate) struct Relay<'a, D> {
     pub(crate) client: &'a Stream,
     pub(crate) upstream: &'a Stream,
+    /// The server speaks HTTP/2: heads and ends go by this.
+    pub(crate) h2: Option<&'a MuxStream>,
     pub(crate) work: &'a mut Work,
     pub(crate) downstream: D,
     pub(crate) bounds: &'a Bounds,
@@ -120,7 +124,9 @@ pub(crate) struct Relay<'a, D> {
     /// The client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
     /// The change of protocol that we have asked for.
-    pub(crate) upgrading: Option<Vec<u8>>,
+    pub(crate) upgrading: Option<Asked>,
+    /// The client asks for a tunnel by extended CONNECT.
+    pub(crate) connects: bool,
     /// The client takes trailers.
     pub(crate) client_trailers: bool,
     /// Answers that another attempt may better.
@@ -131,6 +137,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) source: Source,
     up_at: usize,
     up_broken: bool,
+    /// The server's stream has been told that the request is complete.
+    up_ended: bool,
     /// Bytes that the kernel took for the server.
     pub(crate) sent: u64,
     /// Request body bytes taken from the client.
@@ -186,6 +194,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         Self {
             client,
             upstream,
+            h2: None,
             work,
             downstream,
             bounds,
@@ -194,12 +203,14 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client_version,
             expects_continue: false,
             upgrading: None,
+            connects: false,
             client_trailers: false,
             retry_statuses: &[],
             spool: None,
             source,
             up_at: 0,
             up_broken: false,
+            up_ended: false,
             sent: 0,
             received: 0,
             replayable: true,
@@ -354,7 +365,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         match self.sink {
             Sink::Done => Ok(progress),
-            Sink::Head => Ok(self.read_head()? || progress),
+            Sink::Head => Ok(self.read_any_head()? || progress),
             _ => Ok(self.read_body()? || progress),
         }
     }

@@ -62,8 +62,7 @@ impl<D: Downstream> Relay<'_, D> {
             };
             let n = match self.client.try_recv(buffer) {
                 Ok(0) if matches!(self.source, Source::Stream) => {
-                    self.work.up.extend_from_slice(chunk::LAST_CHUNK);
-                    self.source_done();
+                    self.end_up();
                     return Ok(true);
                 }
                 Ok(0) => return Err(Failure::ClientGone),
@@ -111,9 +110,7 @@ impl<D: Downstream> Relay<'_, D> {
                 }
                 Source::Stream => {
                     self.count_body(rest)?;
-                    chunk::size_line(rest.len(), &mut self.work.up);
-                    self.work.up.extend_from_slice(rest);
-                    self.work.up.extend_from_slice(b"\r\n");
+                    self.push_up(rest);
                     at += rest.len();
                 }
                 Source::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
@@ -121,9 +118,7 @@ impl<D: Downstream> Relay<'_, D> {
                     Step::Data { skip, data } => {
                         let piece = rest.get(skip..skip + data).unwrap_or_default();
                         self.count_body(piece)?;
-                        chunk::size_line(data, &mut self.work.up);
-                        self.work.up.extend_from_slice(piece);
-                        self.work.up.extend_from_slice(b"\r\n");
+                        self.push_up(piece);
                         at += skip + data;
                     }
                     Step::Trailers { consumed } => {
@@ -142,13 +137,31 @@ impl<D: Downstream> Relay<'_, D> {
                     at += taken;
                     if done {
                         // A request's trailers are dropped: an HTTP/1.1 origin has not said that it wants them.
-                        self.work.up.extend_from_slice(chunk::LAST_CHUNK);
-                        self.source_done();
+                        self.end_up();
                     }
                 }
             }
         }
         Ok(at)
+    }
+
+    /// Bytes of a body whose length is not known before: in chunks, or as they are on a stream.
+    fn push_up(&mut self, data: &[u8]) {
+        if self.h2.is_some() {
+            self.work.up.extend_from_slice(data);
+            return;
+        }
+        chunk::size_line(data.len(), &mut self.work.up);
+        self.work.up.extend_from_slice(data);
+        self.work.up.extend_from_slice(b"\r\n");
+    }
+
+    /// Such a body is complete.
+    fn end_up(&mut self) {
+        if self.h2.is_none() {
+            self.work.up.extend_from_slice(chunk::LAST_CHUNK);
+        }
+        self.source_done();
     }
 
     fn length_taken(&mut self, n: u64) {

@@ -3,6 +3,7 @@
 use std::io;
 
 use narthex_message::{BadResponse, Body, Reject};
+use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
@@ -19,6 +20,8 @@ pub(super) enum Sink {
     Chunked(ChunkDecoder),
     Trailers,
     UntilClose,
+    /// Bytes as they are, until the server's stream ends: HTTP/2.
+    Stream,
     Done,
 }
 
@@ -58,6 +61,9 @@ impl<D: Downstream> Relay<'_, D> {
 
     fn closed_in_body(&mut self) -> Result<(), Failure> {
         self.ended_by_close = true;
+        if matches!(self.sink, Sink::Stream) {
+            return self.end_stream();
+        }
         if !matches!(self.sink, Sink::UntilClose) {
             return Err(Failure::UpstreamTruncated);
         }
@@ -91,7 +97,7 @@ impl<D: Downstream> Relay<'_, D> {
                         .extend_from_slice(rest.get(..n).unwrap_or_default());
                     at += n;
                 }
-                Sink::UntilClose => {
+                Sink::UntilClose | Sink::Stream => {
                     self.push_down(rest);
                     break;
                 }
@@ -121,6 +127,19 @@ impl<D: Downstream> Relay<'_, D> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// An HTTP/2 server's answer is complete; perhaps with trailers.
+    fn end_stream(&mut self) -> Result<(), Failure> {
+        self.work.response_trailers.clear();
+        if let Some(trailers) = self.h2.and_then(MuxStream::take_trailers) {
+            let lines = trailer::of_stream(&trailers.bytes, &trailers.index);
+            self.work.response_trailers = lines
+                .filter(|_| trailers.oversize.is_none())
+                .ok_or(Failure::UpstreamInvalid(BadResponse::Trailer))?;
+        }
+        self.end_chunked();
         Ok(())
     }
 

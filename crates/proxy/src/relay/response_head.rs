@@ -5,16 +5,47 @@ use std::io;
 use narthex_message::head::Version;
 use narthex_message::validate;
 use narthex_message::{BadResponse, Body, FieldId, Head, ResponseFacts};
+use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::ChunkDecoder;
 use narthex_wire::h1::scan::{self, Progress};
+use narthex_wire::h2::ErrorCode;
 
 use super::{Begun, Downstream, Relay, Sink};
 use crate::fail::Failure;
 
 impl<D: Downstream> Relay<'_, D> {
-    pub(super) fn read_head(&mut self) -> Result<bool, Failure> {
+    pub(super) fn read_any_head(&mut self) -> Result<bool, Failure> {
+        match self.h2 {
+            Some(stream) => self.take_heads(stream),
+            None => self.read_head(),
+        }
+    }
+
+    /// Heads that an HTTP/2 server has sent are decoded already.
+    fn take_heads(&mut self, stream: &MuxStream) -> Result<bool, Failure> {
+        let mut progress = false;
+        while matches!(self.sink, Sink::Head) {
+            let Some(head) = stream.take_head() else {
+                return match stream.ended_by() {
+                    Some(ErrorCode::REFUSED_STREAM) => Err(Failure::UpstreamClosed { sent: false }),
+                    Some(_) => Err(self.closed_in_head()),
+                    None => Ok(progress),
+                };
+            };
+            self.heard = true;
+            self.last_heard = rt::now_ms();
+            if let Some(oversize) = head.oversize {
+                return Err(Failure::UpstreamInvalid(oversize.into()));
+            }
+            self.begin_with(Head::new(&head.bytes, &head.index))?;
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    fn read_head(&mut self) -> Result<bool, Failure> {
         scratch::with(|buffer| {
             let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + self.down_room()) else {
                 return Ok(false);
@@ -181,6 +212,10 @@ impl<D: Downstream> Relay<'_, D> {
             }
             return Ok(());
         }
+        if self.connects && (200..300).contains(&facts.status) {
+            // To the client it would say that there is a tunnel (RFC 8441 5).
+            return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
+        }
         if self.retry_statuses.contains(&facts.status)
             && self.delivered == 0
             && self.is_replayable()
@@ -196,6 +231,7 @@ impl<D: Downstream> Relay<'_, D> {
         self.sink = match facts.body {
             Body::None | Body::Length(0) => Sink::Done,
             Body::Length(n) => Sink::Length(n),
+            Body::Chunked if self.h2.is_some() => Sink::Stream,
             Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
             Body::UntilClose => Sink::UntilClose,
         };
@@ -209,12 +245,15 @@ impl<D: Downstream> Relay<'_, D> {
 
     fn switch(&mut self, head: Head<'_>, facts: ResponseFacts) -> Result<(), Failure> {
         let agreed = head.get(FieldId::Upgrade);
-        let asked = self.upgrading.as_deref();
-        if asked.is_none()
-            || !agreed
-                .zip(asked)
-                .is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
-        {
+        let as_asked = self.upgrading.as_ref().is_some_and(|asked| {
+            let proof = head.named(b"sec-websocket-accept").next();
+            agreed.is_some_and(|a| a.eq_ignore_ascii_case(&asked.protocol))
+                && asked
+                    .proof
+                    .as_ref()
+                    .is_none_or(|p| proof == Some(p.as_bytes()))
+        });
+        if !as_asked {
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
         }
         self.write_head(head, &facts, true);

@@ -33,6 +33,10 @@ impl<D: Downstream> Relay<'_, D> {
             }
             progress = true;
         }
+        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, self.up_ended) {
+            self.up_ended = true;
+            stream.finish(b"");
+        }
         if matches!(self.source, Source::Done) || self.up_broken {
             // Nothing is left to come back for: the way down is looked at after this.
             return Ok(false);

@@ -15,11 +15,11 @@ mod message;
 
 use message::{Event, Everything, Watched};
 
-use super::base64;
 use super::delta::{Delta, MAX_ENTRIES};
 use super::http::{Api, Ask, Lines, MAX_ANSWER};
 use super::names::Names;
 use super::sink::{Sink, Skipped};
+use narthex_message::base64;
 
 /// Everything is read anew so often.
 const RENEW: Duration = Duration::from_mins(5);

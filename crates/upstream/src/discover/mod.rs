@@ -5,7 +5,6 @@
 //! notice by their version. A source that fails takes no server away.
 
 mod backoff;
-mod base64;
 mod consul;
 pub(crate) mod delta;
 mod docker;

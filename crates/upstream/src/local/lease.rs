@@ -5,11 +5,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use narthex_config::model::{Balance, Priority};
+use narthex_config::model::{Balance, Priority, UpstreamProtocol};
 use narthex_net::dial::{Target, dial};
 use narthex_net::rt;
 use narthex_net::stream::Stream;
 
+use super::h2::UpstreamStream;
 use super::pool::CoreEndpoint;
 use super::queue;
 use super::view::View;
@@ -27,8 +28,11 @@ pub struct Connection {
     pub reused: bool,
     /// Requests that it has carried to a clean end.
     pub requests: u64,
-    // After the stream: the socket is closed before its place is free. At the server, and at the upstream.
-    _permits: [Permit; 2],
+    /// It is one stream of a connection of HTTP/2: heads and ends go by it.
+    pub h2: Option<UpstreamStream>,
+    // After the stream: the socket is closed before its place is free. At the server, and at the upstream. A stream has none:
+    // its connection does.
+    permits: Option<[Permit; 2]>,
 }
 
 impl Connection {
@@ -222,7 +226,57 @@ impl Lease {
 
     /// An idle connection, the newest that is fit.
     pub fn try_idle(&self) -> Option<Connection> {
+        if self.speaks_h2() {
+            return self.try_stream();
+        }
         self.endpoint.take_idle()
+    }
+
+    /// Is HTTP/2 spoken with this server?
+    pub fn speaks_h2(&self) -> bool {
+        self.settings().protocol == UpstreamProtocol::Http2
+    }
+
+    /// A stream of a connection that has room.
+    fn try_stream(&self) -> Option<Connection> {
+        let (h2, stream, reused) = self.endpoint.sessions.stream()?;
+        Some(Connection {
+            stream,
+            reused,
+            requests: 0,
+            h2: Some(h2),
+            permits: None,
+        })
+    }
+
+    /// A stream; of a new connection, if those that there are have no room.
+    async fn connect_h2(&self, priority: Priority) -> Result<Connection, ConnectError> {
+        let sessions = &self.endpoint.sessions;
+        let longest = queue::longest(self.settings()).max(millis(self.settings().timeouts.connect));
+        let until = deadline(longest);
+        loop {
+            if let Some(connection) = self.try_stream() {
+                return Ok(connection);
+            }
+            if let Some(opening) = sessions.begin_opening() {
+                let mut connection = self.connect_h1(priority).await?;
+                if let Some(permits) = connection.permits.take() {
+                    let idle = millis(self.settings().timeouts.idle);
+                    sessions.start(connection.stream, permits, idle);
+                }
+                drop(opening);
+                continue;
+            }
+            self.dialing.set(sessions.is_empty());
+            let mut seen = false;
+            let news = std::future::poll_fn(|_| sessions.poll_news(&mut seen));
+            if rt::timeout_at(until, news).await.is_err() {
+                return Err(ConnectError::new(
+                    ConnectErrorKind::QueueTimeout,
+                    io::ErrorKind::TimedOut,
+                ));
+            }
+        }
     }
 
     /// Takes a place among the server's requests, if they are not limited or one is free.
@@ -255,6 +309,13 @@ impl Lease {
     /// A new connection; or, if the server's sockets are all in use, the first that comes free, which may be a reused one.
     /// Dropping the future gives everything back.
     pub async fn connect(&self, priority: Priority) -> Result<Connection, ConnectError> {
+        if self.speaks_h2() {
+            return Box::pin(self.connect_h2(priority)).await;
+        }
+        self.connect_h1(priority).await
+    }
+
+    async fn connect_h1(&self, priority: Priority) -> Result<Connection, ConnectError> {
         let here = match self.endpoint.shared().sockets.try_acquire() {
             Some(permit) => permit,
             None => match queue::connection(self, priority).await? {
@@ -283,7 +344,8 @@ impl Lease {
                 stream,
                 reused: false,
                 requests: 0,
-                _permits: permits,
+                h2: None,
+                permits: Some(permits),
             }),
             Ok(Err(error)) => Err(ConnectError::from_io(error)),
             Err(rt::Elapsed) => Err(ConnectError::new(
@@ -296,6 +358,9 @@ impl Lease {
     /// Gives back a connection on which both directions ended exactly on a message boundary; any other must be dropped.
     /// `keep_alive_hint_ms` is what the server said it keeps an idle connection for.
     pub fn release(&self, mut connection: Connection, keep_alive_hint_ms: Option<u64>) {
+        if connection.h2.is_some() {
+            return;
+        }
         connection.requests = connection.requests.saturating_add(1);
         self.endpoint.put_idle(
             connection,

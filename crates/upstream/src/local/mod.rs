@@ -2,6 +2,7 @@
 
 mod admit;
 mod cluster;
+mod h2;
 mod hedge;
 mod lease;
 mod pool;
@@ -21,6 +22,7 @@ use narthex_net::rt::{self, TaskKey};
 
 pub use admit::Admission;
 pub use cluster::{CoreCluster, PickError, Reserved};
+pub use h2::UpstreamStream;
 pub use hedge::NoHedge;
 pub use lease::{ConnectError, ConnectErrorKind, Connection, Lease, ServerHandle};
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use narthex_net::rt::{self, TaskKey};
 
 use super::CoreFleet;
+use super::h2::Sessions;
 use super::lease::Connection;
 use crate::balance::least_time::Recent;
 use crate::clock::millis;
@@ -30,6 +31,8 @@ pub(super) struct CoreEndpoint {
     shared: Arc<Endpoint>,
     core: usize,
     fleet: Weak<CoreFleet>,
+    /// Connections of HTTP/2.
+    pub(super) sessions: Rc<Sessions>,
     /// Oldest in front.
     idle: RefCell<VecDeque<Idle>>,
     /// How long it took lately, as this core saw it.
@@ -46,6 +49,7 @@ impl CoreEndpoint {
             shared,
             core,
             fleet,
+            sessions: Rc::default(),
             idle: RefCell::default(),
             recent: Cell::default(),
             retired: Cell::new(false),
@@ -220,6 +224,7 @@ impl CoreEndpoint {
     /// Closes everything and keeps nothing from now on.
     pub(super) fn retire(&self) {
         self.retired.set(true);
+        self.sessions.retire();
         while self.give_up_oldest() {}
     }
 

@@ -5,9 +5,9 @@ use narthex_config::servers;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::super::base64;
 use super::super::sink::Skipped;
 use super::super::source::Found;
+use narthex_message::base64;
 
 /// A key that is new, says something else now, or is gone.
 #[derive(Debug, PartialEq)]

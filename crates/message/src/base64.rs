@@ -1,8 +1,9 @@
-//! Base64 as JSON gateways use it for bytes: the usual alphabet, padded (RFC 4648 section 4).
+//! Base64: the usual alphabet, padded (RFC 4648 section 4).
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-pub(super) fn encode(bytes: &[u8]) -> String {
+/// Encodes.
+pub fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
         let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
@@ -17,7 +18,7 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 }
 
 /// `None` if it is no Base64, or was not made by an encoder that fills what is left over with zeros.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.as_bytes();
     let body = text.strip_suffix(b"=").unwrap_or(text);
     let body = body.strip_suffix(b"=").unwrap_or(body);

@@ -1,0 +1,174 @@
+//! What certificate authorities ask for: answers to HTTP-01, certificates for TLS-ALPN-01. Bounded, and forgotten in time.
+//!
+//! Who obtains certificates writes, who answers reads. Only what is here is answered; every other request for a path of the same
+//! look takes the normal way (TL-10).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::sign::CertifiedKey;
+
+use super::names::canonical;
+use super::server::Certificate;
+
+/// Answers of each kind that are kept.
+pub const MAX: usize = 10_000;
+/// Longest token and key authorization, in bytes.
+pub const MAX_TOKEN: usize = 512;
+
+/// Too many answers, or one that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// [`MAX`] are there, none of them old.
+    #[error("there are {MAX} challenges under way; try again when some have ended")]
+    Full,
+    /// [`MAX_TOKEN`].
+    #[error("a challenge's token or answer is longer than {MAX_TOKEN} bytes or empty")]
+    TooLong,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Http {
+    host: Box<str>,
+    token: Box<str>,
+}
+
+#[derive(Debug, Clone)]
+struct Until<T> {
+    value: T,
+    until: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Table {
+    http: HashMap<Http, Until<Arc<str>>>,
+    alpn: HashMap<Box<str>, Until<Arc<CertifiedKey>>>,
+}
+
+/// The live answers. Times are seconds since 1970.
+#[derive(Debug, Default)]
+pub struct Challenges {
+    table: ArcSwap<Table>,
+}
+
+impl Challenges {
+    /// None.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// `host` answers `/.well-known/acme-challenge/<token>` with `answer` until then.
+    pub fn put_http(
+        &self,
+        host: &str,
+        token: &str,
+        answer: &str,
+        now: u64,
+        until: u64,
+    ) -> Result<(), Refused> {
+        let sound = |text: &str| !text.is_empty() && text.len() <= MAX_TOKEN;
+        if !sound(token) || !sound(answer) || !sound(host) {
+            return Err(Refused::TooLong);
+        }
+        let key = Http {
+            host: canonical(host).into(),
+            token: token.into(),
+        };
+        let value: Arc<str> = answer.into();
+        self.change(now, |table| {
+            if table.http.len() >= MAX && !table.http.contains_key(&key) {
+                return Err(Refused::Full);
+            }
+            let value = Arc::clone(&value);
+            table.http.insert(key.clone(), Until { value, until });
+            Ok(())
+        })
+    }
+
+    /// The order has ended, well or not.
+    pub fn remove_http(&self, host: &str, token: &str) {
+        let key = Http {
+            host: canonical(host).into(),
+            token: token.into(),
+        };
+        let _ = self.change(0, |table| {
+            table.http.remove(&key);
+            Ok(())
+        });
+    }
+
+    /// Is nobody asked at present? Costs one load: requests on the data path look here first.
+    pub fn is_empty(&self) -> bool {
+        let table = self.table.load();
+        table.http.is_empty() && table.alpn.is_empty()
+    }
+
+    /// The answer to exactly this token for exactly this host (canonical: lower case, without a dot at the end, without a port).
+    pub fn http(&self, host: &str, token: &str, now: u64) -> Option<Arc<str>> {
+        let table = self.table.load();
+        if table.http.is_empty() || token.len() > MAX_TOKEN || host.len() > MAX_TOKEN {
+            return None;
+        }
+        let key = Http {
+            host: host.into(),
+            token: token.into(),
+        };
+        let found = table.http.get(&key)?;
+        (now < found.until).then(|| Arc::clone(&found.value))
+    }
+
+    /// A handshake for `name` with `acme-tls/1` alone is shown this certificate until then.
+    pub fn put_alpn(
+        &self,
+        name: &str,
+        certificate: &Certificate,
+        now: u64,
+        until: u64,
+    ) -> Result<(), Refused> {
+        if name.is_empty() || name.len() > MAX_TOKEN {
+            return Err(Refused::TooLong);
+        }
+        let key: Box<str> = canonical(name).into();
+        self.change(now, |table| {
+            if table.alpn.len() >= MAX && !table.alpn.contains_key(&key) {
+                return Err(Refused::Full);
+            }
+            let value = Arc::clone(certificate.key());
+            table.alpn.insert(key.clone(), Until { value, until });
+            Ok(())
+        })
+    }
+
+    /// The order has ended, well or not.
+    pub fn remove_alpn(&self, name: &str) {
+        let name = canonical(name);
+        let _ = self.change(0, |table| {
+            table.alpn.remove(name.as_str());
+            Ok(())
+        });
+    }
+
+    pub(super) fn alpn(&self, name: &str, now: u64) -> Option<Arc<CertifiedKey>> {
+        let table = self.table.load();
+        let found = table.alpn.get(name)?;
+        (now < found.until).then(|| Arc::clone(&found.value))
+    }
+
+    /// One change, which also forgets what is over.
+    fn change(
+        &self,
+        now: u64,
+        change: impl Fn(&mut Table) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        let mut done = Ok(());
+        self.table.rcu(|table| {
+            let mut table = Table::clone(table);
+            table.http.retain(|_, answer| now < answer.until);
+            table.alpn.retain(|_, answer| now < answer.until);
+            done = change(&mut table);
+            table
+        });
+        done
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of TLS on cores, against rustls's own client and OpenSSL.

@@ -1,0 +1,62 @@
+//! The handshake with a client, and what is remembered of it.
+
+use narthex_net::rt;
+use narthex_net::stream::Stream;
+use narthex_net::tls::server::ClientIdentity;
+use narthex_net::tls::{self, H2, HandshakeError, Version};
+
+use super::Guard;
+use super::tables::ListenerTls;
+
+/// What is remembered of a handshake, for as long as its connection lives.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) version: Version,
+    pub(crate) suite: &'static str,
+    /// The name that was asked for, canonical.
+    pub(crate) sni: Option<String>,
+    pub(crate) resumed: bool,
+    /// HTTP/2 was agreed upon.
+    pub(crate) h2: bool,
+    /// What it was judged by.
+    pub(crate) met: Option<Guard>,
+    /// Who the client has proved to be.
+    pub(crate) client: Option<Box<ClientIdentity>>,
+}
+
+/// Shakes hands. `None`: there is no connection; it is counted why.
+pub(crate) async fn accept(
+    tls: &ListenerTls,
+    core: usize,
+    stream: Stream,
+    already_read: &[u8],
+) -> Option<(Stream, Session)> {
+    let deadline = rt::now_ms().saturating_add(tls.handshake_ms);
+    let pending = tls.metrics.begin(core);
+    let result = tls::accept(stream, already_read, &tls.server, deadline).await;
+    drop(pending);
+    match result {
+        Ok((stream, done)) => {
+            tls.metrics.done(core, done.resumed, done.took_us);
+            let session = Session {
+                version: done.version,
+                suite: done.suite,
+                sni: done.sni,
+                resumed: done.resumed,
+                h2: done.alpn.as_deref() == Some(H2),
+                met: tls.met(done.policy),
+                client: done.client,
+            };
+            Some((stream, session))
+        }
+        Err(error) => {
+            tls.metrics.failed(core, error.reason());
+            // Whoever scans the network fails all the time: that is no news.
+            match error {
+                HandshakeError::NoCertificate(_) => tracing::debug!("{error}"),
+                _ => tracing::trace!("{error}"),
+            }
+            None
+        }
+    }
+}
