@@ -11,11 +11,11 @@ use std::fs;
 
 use narthex_e2e::kit::Fnv;
 use narthex_e2e::kit::h2::hpack::NEWEST;
-use narthex_e2e::kit::h2::link::Link;
+use narthex_e2e::kit::h2::link::{Link, server};
 use narthex_e2e::kit::h2::origin::pattern;
-use narthex_e2e::kit::h2::tls::Identity;
 use narthex_e2e::kit::h2::tools::{Daemon, run};
 use narthex_e2e::kit::h2::{Block, Frame, Got, H2Origin, Peer, code, setting};
+use narthex_e2e::kit::tls::{Ca, Tls, Versions};
 
 fn site() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -86,8 +86,8 @@ fn our_client_and_nghttpd() {
 #[test]
 fn our_client_and_nghttpd_over_tls() {
     let dir = site();
-    let identity = Identity::of(&["localhost"]);
-    identity.write(dir.path(), "c");
+    let ca = Ca::new("root");
+    ca.leaf(&["localhost"]).write(dir.path(), "c");
     let file = |name: &str| dir.path().join(name).display().to_string();
     let daemon = Daemon::start(
         "nghttpd",
@@ -102,8 +102,8 @@ fn our_client_and_nghttpd_over_tls() {
             &file("c.pem"),
         ],
     );
-    let config = identity.client(&["h2"]);
-    let mut peer = Peer::tls(daemon.addr(), "localhost", &config);
+    let tls = Tls::new(&[&ca], Versions::Both, &["h2"], None);
+    let mut peer = Peer::tls(daemon.addr(), "localhost", &tls);
     exchanges(&mut peer, "https");
 }
 
@@ -243,22 +243,20 @@ fn nghttp_curl_and_h2load_and_our_origin() {
 
 #[test]
 fn curl_and_our_origin_over_tls() {
-    let identity = Identity::of(&["localhost"]);
-    let origin = H2Origin::echo_tls(identity.server(&["h2"]));
+    let root = Ca::new("root");
+    let origin = H2Origin::echo_tls(server(&root.leaf(&["localhost"]), &["h2"]));
     let dir = tempfile::tempdir().unwrap();
-    identity.write(dir.path(), "c");
-    let ca = dir.path().join("c.pem").display().to_string();
+    fs::write(dir.path().join("ca.pem"), root.pem()).unwrap();
+    let ca = dir.path().join("ca.pem").display().to_string();
     let url = format!("https://localhost:{}/tls", origin.addr().port());
     let said = run("curl", &["-sSi", "--http2", "-4", "--cacert", &ca, &url]);
     assert!(
         said.contains("HTTP/2 200") && said.contains("GET /tls len=0"),
         "{said}"
     );
-    let config = identity.client(&["http/1.1"]);
-    assert!(
-        Link::tls(origin.addr(), "localhost", config).is_err(),
-        "no protocol in common"
-    );
+    let tls = Tls::new(&[&root], Versions::Both, &["http/1.1"], None);
+    let refused = Link::tls(origin.addr(), "localhost", &tls);
+    assert!(refused.is_err(), "no protocol in common");
 }
 
 #[test]

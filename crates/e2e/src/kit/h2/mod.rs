@@ -1,6 +1,6 @@
 //! HTTP/2 from outside: frames byte by byte ([`frame`]), HPACK as it should and as it should not be written ([`hpack`],
 //! [`huffman`]), a peer of either role that keeps a strict account of what the other side does ([`peer`]), an origin made of
-//! it ([`origin`]), plain or over TLS ([`link`], [`tls`]).
+//! it ([`origin`]), plain or over TLS ([`link`]).
 //!
 //! Written from RFC 9113, 7541, 8441 and 9218 alone. It knows nothing of the product's codec, and was held to nghttp2, curl
 //! and the `h2` crate before the product spoke HTTP/2 (`tests/kit_h2.rs`).
@@ -12,7 +12,6 @@ pub mod huffman;
 pub mod link;
 pub mod origin;
 pub mod peer;
-pub mod tls;
 pub mod tools;
 
 pub use frame::Frame;

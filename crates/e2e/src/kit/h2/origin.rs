@@ -75,7 +75,7 @@ impl H2Origin {
                 let (serve, tls, noted) = (Arc::clone(&serve), tls.clone(), noted.clone());
                 threads.push(std::thread::spawn(move || {
                     let link = match tls {
-                        None => Ok(Link::Plain(Sock::Tcp(tcp))),
+                        None => Ok(Link::Sock(Sock::Tcp(tcp))),
                         Some(config) => Link::accept(tcp, config),
                     };
                     if let Ok(link) = link {

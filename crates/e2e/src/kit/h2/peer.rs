@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustls::ClientConfig;
 
 use super::frame::{flag, kind};
 use super::hpack::Decoder;
@@ -15,6 +12,7 @@ use super::link::Link;
 use super::{Frame, PREFACE, setting};
 use crate::kit::attack::End;
 use crate::kit::http::Fields;
+use crate::kit::tls::Tls;
 use crate::kit::{Fnv, PATIENCE, pause, show};
 
 /// Window of RFC 9113 before anybody says otherwise.
@@ -166,10 +164,10 @@ impl Peer {
     }
     /// Over TLS, by ALPN.
     #[track_caller]
-    pub fn tls(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Self {
-        let link = Link::tls(addr, name, Arc::clone(config));
-        let link = link.unwrap_or_else(|e| panic!("handshake with {addr}: {e}"));
-        assert_eq!(link.protocol().as_deref(), Some("h2"), "ALPN");
+    pub fn tls(addr: SocketAddr, name: &str, tls: &Tls) -> Self {
+        let link = Link::tls(addr, name, tls);
+        let (link, alpn) = link.unwrap_or_else(|e| panic!("handshake with {addr}: {e}"));
+        assert_eq!(alpn.as_deref(), Some("h2"), "ALPN");
         Self::greet(link, &[])
     }
     /// Over any link: preface and settings, and both acknowledged.
