@@ -119,13 +119,14 @@ fn converse(ws: &mut Ws<impl Pipe>) {
 fn close_by_us(ws: &mut Ws<impl Pipe>) {
     ws.send(op::CLOSE, true, &closing(4001, "enough"));
     assert_eq!(ws.message(), Some((op::CLOSE, closing(4001, "enough"))));
-    assert_eq!(ws.message(), None, "then the tunnel ends");
+    ws.ends();
 }
 fn close_by_origin(ws: &mut Ws<impl Pipe>) {
     ws.say("close 3999");
     assert_eq!(ws.message(), Some((op::CLOSE, closing(3999, "as told"))));
     ws.send(op::CLOSE, true, &closing(3999, ""));
-    ws.frame(PATIENCE);
+    assert_eq!(ws.message(), Some((op::CLOSE, closing(3999, ""))));
+    ws.ends();
 }
 
 /// 16 MiB in one frame, there and back; the proxy holds little of it.
@@ -147,7 +148,7 @@ fn over_http_1() {
     close_by_origin(&mut h1(&proxy));
     let mut ws = h1(&proxy);
     ws.say("drop");
-    assert_eq!(ws.message(), None);
+    ws.ends();
     assert!(origin.seen()[0].contains("Sec-WebSocket-Version: 13"));
 }
 
@@ -160,7 +161,7 @@ fn over_http_2() {
     close_by_origin(&mut h2(&mut peer));
     let mut ws = h2(&mut peer);
     ws.say("drop");
-    assert_eq!(ws.message(), None);
+    ws.ends();
     assert!(peer.pings(), "a tunnel's end is not the connection's");
     peer.assert_clean();
     for head in origin.seen() {
@@ -231,8 +232,8 @@ fn idle_tunnels_end_and_busy_ones_do_not() {
             ("here".to_owned(), "here".to_owned())
         );
     }
-    assert_eq!(first.frame(PATIENCE), None);
-    assert_eq!(second.frame(PATIENCE), None);
+    first.ends();
+    second.ends();
     assert!(
         peer.streams.values().all(|s| s.is_over()),
         "it is over, not merely silent"

@@ -142,6 +142,8 @@ pub fn closing(code: u16, reason: &str) -> Vec<u8> {
 pub struct Ws<P> {
     /// What carries it.
     pub pipe: P,
+    /// The pipe has ended.
+    pub over: bool,
     buf: Vec<u8>,
     client: bool,
 }
@@ -152,6 +154,7 @@ impl<P: Pipe> Ws<P> {
         let client = true;
         Self {
             pipe,
+            over: false,
             buf: come,
             client,
         }
@@ -174,8 +177,12 @@ impl<P: Pipe> Ws<P> {
                 return Some(frame);
             }
             match self.pipe.receive(limit) {
-                Some(bytes) if !bytes.is_empty() => self.buf.extend(bytes),
-                _ => return None,
+                Some(bytes) if bytes.is_empty() => {
+                    self.over = true;
+                    return None;
+                }
+                Some(bytes) => self.buf.extend(bytes),
+                None => return None,
             }
         }
     }
@@ -238,6 +245,16 @@ impl<P: Pipe> Ws<P> {
                 }
             }
         }
+    }
+    /// Nothing more comes, because the tunnel has ended.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        let more = self.frame(PATIENCE);
+        assert!(
+            more.is_none() && self.over,
+            "{more:?}, ended: {}",
+            self.over
+        );
     }
     /// The next message as text.
     #[track_caller]
@@ -344,6 +361,7 @@ fn serve(mut tcp: TcpStream, heads: &Mutex<Vec<String>>) {
     }
     let mut ws = Ws {
         pipe: OverSocket(Sock::Tcp(tcp)),
+        over: false,
         buf: Vec::new(),
         client: false,
     };
@@ -375,6 +393,7 @@ fn serve(mut tcp: TcpStream, heads: &Mutex<Vec<String>>) {
             break;
         }
     }
+    let _ = ws.pipe.0.shutdown(Shutdown::Both);
 }
 
 /// What a server says to a client's key (RFC 6455, 4.2.2).
