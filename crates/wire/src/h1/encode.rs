@@ -94,12 +94,12 @@ impl Keep {
     }
 }
 
-/// Copies the kept field lines of `head`, then the lines that `edits` adds.
-pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
+/// Calls `with` for every field of `head` that is kept.
+#[inline]
+pub fn each_kept(head: Head<'_>, keep: Keep, edits: &Edits, mut with: impl FnMut(&Field)) {
     let plain =
         !keep.nominated && !edits.removes_others() && !(keep.sloppy && head.index.any_sloppy);
     let drop = keep.drop.union(edits.removed());
-    let mut run = Span::default();
     for field in &head.index.fields {
         let kept = if plain {
             !drop.has(field.id)
@@ -107,13 +107,21 @@ pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
             keep.keeps(head, field, edits)
         };
         if kept {
-            if run.end != field.name.start {
-                out.extend_from_slice(run.of(head.bytes));
-                run.start = field.name.start;
-            }
-            run.end = field.end;
+            with(field);
         }
     }
+}
+
+/// Copies the kept field lines of `head`, then the lines that `edits` adds.
+pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
+    let mut run = Span::default();
+    each_kept(head, keep, edits, |field| {
+        if run.end != field.name.start {
+            out.extend_from_slice(run.of(head.bytes));
+            run.start = field.name.start;
+        }
+        run.end = field.end;
+    });
     out.extend_from_slice(run.of(head.bytes));
     for (_, line) in edits.lines() {
         out.extend_from_slice(line);

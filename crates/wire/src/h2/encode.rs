@@ -1,8 +1,9 @@
 //! Writers of header blocks: from the model, as `h1/encode.rs` does. Stateless: the static table and literals that nobody has to
 //! remember, so a block can be written wherever and whenever there is room.
 
-use crate::h1::encode::Keep;
-use narthex_message::{Edits, Head};
+use super::hpack::encode::{field, indexed, with_name};
+use crate::h1::encode::{self as h1, Keep};
+use narthex_message::{Edits, FieldId, Head};
 
 /// Pseudo-fields of a request.
 #[derive(Debug, Clone, Copy)]
@@ -21,36 +22,93 @@ pub struct Request<'a> {
 
 /// The pseudo-fields of a request. Always first.
 pub fn request(request: &Request<'_>, out: &mut Vec<u8>) {
-    let _ = (request, out);
-    unimplemented!()
+    match request.method {
+        b"GET" => indexed(2, out),
+        b"POST" => indexed(3, out),
+        other => with_name(2, other, out),
+    }
+    match request.scheme {
+        b"http" => indexed(6, out),
+        b"https" => indexed(7, out),
+        other => with_name(6, other, out),
+    }
+    with_name(1, request.authority, out);
+    match request.path {
+        b"/" => indexed(4, out),
+        b"/index.html" => indexed(5, out),
+        other => with_name(4, other, out),
+    }
+    if let Some(protocol) = request.protocol {
+        field(FieldId::Other, b":protocol", protocol, out);
+    }
 }
 
-/// `:status`. Always first.
+/// `:status`. Always first. The status has three digits.
 pub fn status(status: u16, out: &mut Vec<u8>) {
-    let _ = (status, out);
-    unimplemented!()
+    match status {
+        200 => indexed(8, out),
+        204 => indexed(9, out),
+        206 => indexed(10, out),
+        304 => indexed(11, out),
+        400 => indexed(12, out),
+        404 => indexed(13, out),
+        500 => indexed(14, out),
+        other => {
+            let digit = |n: u16| b'0' + (n % 10) as u8;
+            with_name(
+                8,
+                &[digit(other / 100), digit(other / 10), digit(other)],
+                out,
+            );
+        }
+    }
 }
 
 /// One field. The name may be in any case; name and value are known to be clean.
 pub fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    let _ = (name, value, out);
-    unimplemented!()
+    field(FieldId::of(name.as_bytes()), name.as_bytes(), value, out);
 }
 
 /// `content-length`.
 pub fn content_length(n: u64, out: &mut Vec<u8>) {
-    let _ = (n, out);
-    unimplemented!()
+    let mut text = [0u8; 20];
+    let (mut at, mut left) = (text.len(), n);
+    for place in text.iter_mut().rev() {
+        *place = b'0' + (left % 10) as u8;
+        left /= 10;
+        at -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    with_name(28, text.get(at..).unwrap_or_default(), out);
 }
 
 /// The kept fields of `head`, then those that `edits` adds.
 pub fn fields(head: Head<'_>, keep: Keep, edits: &Edits, out: &mut Vec<u8>) {
-    let _ = (head, keep, edits, out);
-    unimplemented!()
+    h1::each_kept(head, keep, edits, |f| {
+        field(f.id, f.name.of(head.bytes), f.value.of(head.bytes), out);
+    });
+    for (_, line) in edits.lines() {
+        one_line(line, out);
+    }
 }
 
 /// Whole lines, `name: value CRLF` each, as writers of HTTP/1 make them: as fields. What is no such line is left out.
 pub fn lines(lines: &[u8], out: &mut Vec<u8>) {
-    let _ = (lines, out);
-    unimplemented!()
+    for line in lines.split(|&b| b == b'\n') {
+        one_line(line, out);
+    }
+}
+
+/// `name: value`, with or without its end.
+fn one_line(line: &[u8], out: &mut Vec<u8>) {
+    let Some(colon) = line.iter().position(|&b| b == b':') else {
+        return;
+    };
+    let (name, value) = line.split_at(colon);
+    if !name.is_empty() {
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        field(FieldId::of(name), name, value, out);
+    }
 }

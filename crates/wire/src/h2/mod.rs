@@ -15,9 +15,20 @@
 //! A stream that was handed out with [`Event::Head`] (server) or [`Connection::open`] (client) stays counted until
 //! [`Connection::release`]: a reset frees nobody's place while work goes on (CVE-2023-44487).
 
+pub mod budget;
 pub mod conn;
+mod control;
 pub mod encode;
 pub mod error;
+pub mod flow;
+pub mod frame;
+pub mod head;
+mod headers;
+pub mod hpack;
+pub mod priority;
+mod receive;
+mod send;
+mod stream;
 
 pub use conn::{Bounds, Connection, Event, Received, Role, StreamId};
 pub use error::{ErrorCode, Fatal, Oversize};
