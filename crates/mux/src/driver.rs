@@ -147,8 +147,9 @@ impl<'s, O: Owner> Driver<'s, O> {
             match self.socket.try_recv(area) {
                 Ok(0) if self.session.streams() == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(0) => {
-                    // The peer has ended its direction; it may still want its answers.
+                    // The peer has ended its direction; it may still want answers to what it has said to the end.
                     self.ended = true;
+                    self.session.cut();
                     Ok(0)
                 }
                 Ok(n) => {

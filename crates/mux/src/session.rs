@@ -139,6 +139,15 @@ impl Session {
         }
     }
 
+    /// Nothing more comes: what has not come whole never will.
+    pub(crate) fn cut(&self) {
+        for stream in self.streams.borrow().values() {
+            if !stream.has_ended() {
+                stream.kill(ErrorCode::CANCEL);
+            }
+        }
+    }
+
     /// Neither it nor its streams move any more.
     pub(crate) fn kill(&self, code: ErrorCode) {
         self.over.set(true);

@@ -181,6 +181,9 @@ pub(crate) async fn exchange_of(
     next
 }
 
+/// How a client begins that knows that we speak HTTP/2 (RFC 9113 3.4): its first line.
+const HTTP2_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// What is to be done with a request that has been routed.
 enum Plan {
     /// A fixed answer or redirect.
@@ -256,11 +259,17 @@ impl Exchange<'_> {
 
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
+        self.client.requests == 0 && self.work.input.starts_with(HTTP2_LINE) && self.speaks_http2()
+    }
+
+    /// The same, as far as it has come: HTTP/1's scanner would refuse it before it is whole.
+    fn may_become_http2(&self) -> bool {
+        self.client.requests == 0 && HTTP2_LINE.starts_with(&self.work.input) && self.speaks_http2()
+    }
+
+    fn speaks_http2(&self) -> bool {
         let listener = self.rt.runtime.config.listeners.get(self.listener);
-        self.client.requests == 0
-            && !self.client.is_secure()
-            && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
-            && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
+        !self.client.is_secure() && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
 
     /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
@@ -343,7 +352,7 @@ impl Exchange<'_> {
         };
         let deadline = from.saturating_add(header_ms);
         loop {
-            if !self.work.input.is_empty() {
+            if !self.work.input.is_empty() && !self.may_become_http2() {
                 match scan::request(&self.work.input, &mut self.work.index, &limits)
                     .map_err(Failure::Reject)?
                 {

@@ -264,8 +264,9 @@ impl Connection {
                     fault = Some(ErrorCode::FLOW_CONTROL_ERROR);
                 }
             }
-            Some(s) if s.reset.is_some() => {}
-            // Half closed.
+            // It was under way when we reset it.
+            Some(s) if s.reset == Some(Reset::Local) => {}
+            // Half closed, or reset by the peer itself.
             Some(_) => fault = Some(ErrorCode::STREAM_CLOSED),
             None => self.late(header.stream, now)?,
         }
