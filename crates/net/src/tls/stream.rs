@@ -684,8 +684,9 @@ impl TlsStream {
         if inner.is_pending() {
             // What waits goes out whoever comes by; the caller's own next write says what is wrong.
             self.flush_quietly(inner);
-            if inner.is_pending() && interest == Interest::Read && inner.marks.is_empty() {
-                // Nobody else waits for the socket to take it.
+            let nobody_else = inner.closing || inner.marks.is_empty();
+            if inner.is_pending() && interest == Interest::Read && nobody_else {
+                // The caller has nothing to write, so he does not wait for room.
                 let _ = registration.poll_ready(Interest::Write);
             }
         }
@@ -780,6 +781,13 @@ impl TlsStream {
         }
     }
 
+    /// After a handshake that has failed: our last word is said, and what the peer has sent meanwhile must not turn the close into a
+    /// reset that takes it back.
+    pub(super) fn give_up(&self) {
+        self.shutdown_write();
+        discard(&self.socket);
+    }
+
     pub(crate) fn reset_on_close(&self) {
         self.inner.borrow_mut().reset = true;
         self.socket.reset_on_close();
@@ -819,6 +827,17 @@ impl Drop for TlsStream {
             self.close_notify(inner);
         }
     }
+}
+
+/// Takes what has come out of the kernel's hands, up to a bound.
+pub(super) fn discard(socket: &Socket) {
+    scratch::incoming(|scratch| {
+        for _ in 0..ROUNDS {
+            if !matches!(socket.try_recv(scratch), Ok(n) if n > 0) {
+                return;
+            }
+        }
+    });
 }
 
 /// Both pieces without their first `n` bytes.
