@@ -374,3 +374,48 @@ fn there_is_a_bound_on_answers_and_old_ones_make_room() {
     assert_eq!(one_more(199), Err(Refused::Full));
     assert_eq!(one_more(200), Ok(()));
 }
+
+/// Passes on what it gets, one byte at a time.
+fn crumble(mut from: TcpStream, mut to: TcpStream) {
+    let mut buf = [0; 4096];
+    while let Ok(n) = from.read(&mut buf) {
+        if n == 0 {
+            break;
+        }
+        for byte in &buf[..n] {
+            if to.write_all(std::slice::from_ref(byte)).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+#[test]
+fn both_sides_get_everything_byte_by_byte() {
+    let server = Server::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let far = server.connect();
+    std::thread::spawn(move || {
+        let near = listener.accept().unwrap().0;
+        near.set_nodelay(true).unwrap();
+        let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+        std::thread::spawn(move || crumble(back.0, back.1));
+        crumble(near, far);
+    });
+    let tls = verified(|_| {});
+    let got = on_core(move || async move {
+        let stream = connected(addr, &tls).await;
+        stream.send_all(&noise(20_000)).await.unwrap();
+        stream.shutdown_write();
+        let (mut all, mut buf) = (Vec::new(), [0; 1_000]);
+        loop {
+            match stream.recv(&mut buf).await.unwrap() {
+                0 => return all,
+                n => all.extend_from_slice(&buf[..n]),
+            }
+        }
+    });
+    assert!(got == noise(20_000));
+}
