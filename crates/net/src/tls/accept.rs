@@ -8,7 +8,8 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::hello::{Asked, Hello, Progress};
 use super::server::{ClientIdentity, PolicyId, Profile, ServerTls};
-use super::stream::{Conn, HandshakeEnd, TlsStream, discard};
+use super::session::Conn;
+use super::stream::{HandshakeEnd, TlsStream, discard};
 use super::turn::{self, Place};
 use super::{ACME_TLS, Version, provider};
 use crate::rt::{Interest, now_us, timeout_at, wall_ms};
