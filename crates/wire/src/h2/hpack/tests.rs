@@ -275,7 +275,7 @@ proptest! {
             }
             representation(kind, name.as_bytes(), &value, &mut block);
             let field = (name.into_bytes(), value);
-            prop_assert_eq!(&decode(&mut decoder, &block).unwrap(), &[field.clone()]);
+            prop_assert_eq!(&decode(&mut decoder, &block).unwrap(), std::slice::from_ref(&field));
             if kind % 3 == 2 {
                 model.insert(0, field);
                 let size = |m: &[(Vec<u8>, Vec<u8>)]| m.iter().map(|(n, v)| n.len() + v.len() + 32).sum::<usize>();
