@@ -217,6 +217,7 @@ impl Exchange<'_> {
             // What is left may be so little that no server could have answered.
             hurried: (self.story.attempts > 1 || tries.asked)
                 && left < millis(settings.timeouts.response),
+            asked: tries.asked,
         };
         let alone = millis(retry.try_timeout);
         // The last attempt has all the time there is.
@@ -233,6 +234,7 @@ impl Exchange<'_> {
             limit = Limit {
                 ms: alone,
                 hurried: false,
+                asked: false,
             };
         }
         (limit, reserved)

@@ -62,7 +62,7 @@ fn status(failure: Failure) -> u8 {
 
 impl Exchange<'_> {
     /// Does the client call by gRPC?
-    fn calls_grpc(&self) -> bool {
+    pub(crate) fn calls_grpc(&self) -> bool {
         self.client.h2.is_some()
             && self.facts.is_some()
             && self

@@ -162,6 +162,16 @@ class Scenarios:
             ready.release()
         assert i == 199
 
+    def silent(self):
+        # Both sides say nothing for longer than a body may stand still, and then go on.
+        def requests():
+            yield b"0"
+            time.sleep(1.5)
+            yield b"1"
+
+        answers = self.channel.stream_stream("/t.T/Both")(requests(), timeout=20)
+        assert list(answers) == [b"0", b"1"]
+
     def deadline(self):
         began = time.monotonic()
         expect(lambda: self.u("Slow")(b"", timeout=0.5), grpc.StatusCode.DEADLINE_EXCEEDED)
