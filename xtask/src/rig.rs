@@ -47,6 +47,12 @@ pub struct Rig {
 pub struct Answer(HashMap<String, f64>);
 
 impl Answer {
+    /// Of these.
+    pub fn of(numbers: &[(&str, f64)]) -> Self {
+        let named = |(name, n): &(&str, f64)| ((*name).to_owned(), *n);
+        Self(numbers.iter().map(named).collect())
+    }
+
     /// A number; 0 if it is not there.
     pub fn get(&self, key: &str) -> f64 {
         self.0.get(key).copied().unwrap_or(0.0)

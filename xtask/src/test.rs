@@ -17,15 +17,24 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let only_cargo = args.flag("--only-cargo");
     args.end()?;
     let begin = Instant::now();
-    // A C compiler links Rust and builds the allocator; the others are what servers are discovered from, and peers.
+    // A C compiler links Rust and builds the allocator; OpenSSL judges our TLS; the others are what servers are discovered from,
+    // and what issues certificates; nghttp2 and curl are HTTP/2 as others speak it.
     apt::ensure(&[
         ("cc", "gcc"),
+        ("openssl", "openssl"),
         ("etcd", "etcd-server"),
         ("etcdctl", "etcd-client"),
-        // HTTP/2 as others speak it.
+        ("pebble", "pebble"),
+        ("named", "bind9"),
+        ("dig", "bind9-dnsutils"),
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),
+        // A module has no program; its file is as good.
+        (
+            "/usr/lib/python3/dist-packages/h2/__init__.py",
+            "python3-h2",
+        ),
     ])?;
     // Nobody else may start an engine; its tests say so then.
     if apt::is_root() {

@@ -6,6 +6,7 @@
 mod accepting;
 pub mod admin_socket;
 pub mod audit;
+mod certificates;
 pub mod change;
 pub mod changes;
 pub mod command;
@@ -18,6 +19,7 @@ pub mod handle;
 mod limits;
 mod listeners;
 pub mod notify;
+pub mod obtain;
 mod pid_file;
 mod plane;
 pub mod privileges;

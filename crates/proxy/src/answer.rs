@@ -284,6 +284,7 @@ impl Exchange<'_> {
                 plan.chain.response(values, &mut edits)
             });
         }
+        self.add_hsts(&mut edits);
         edits
     }
 

@@ -94,6 +94,7 @@ impl Downstream for ToClient<'_, '_> {
                 },
             );
         }
+        ex.add_hsts(edits);
         let framing = self.framing(facts);
         let start = out.len();
         let mut to = ex.client_head(out);

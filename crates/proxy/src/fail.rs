@@ -92,6 +92,7 @@ impl Failure {
             Self::NoServer => "no-server",
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Refused => "upstream-refused",
+                ConnectErrorKind::Tls(_) => "upstream-tls",
                 ConnectErrorKind::Timeout => "upstream-timeout",
                 ConnectErrorKind::Limit
                 | ConnectErrorKind::QueueTimeout
@@ -143,6 +144,7 @@ impl Failure {
             Self::NoServer => "no-server",
             Self::Connect(kind) => match kind {
                 ConnectErrorKind::Refused => "connect-refused",
+                ConnectErrorKind::Tls(word) => word,
                 ConnectErrorKind::Timeout => "connect-timeout",
                 ConnectErrorKind::Unreachable => "connect-unreachable",
                 ConnectErrorKind::Limit => "queue-full",

@@ -194,6 +194,8 @@ enum Plan {
     Probe(bool),
     /// `OPTIONS` that must not go further.
     LastHop,
+    /// What a certificate authority asks for.
+    Token(std::sync::Arc<str>),
 }
 
 impl<'c> Exchange<'c> {
@@ -250,6 +252,11 @@ impl Exchange<'_> {
         self.serve().await
     }
 
+    /// Is a version spoken here that the listener does not?
+    fn speaks_otherwise(&self) -> bool {
+        self.client.h2.is_none() && self.plan().is_some_and(|plan| !plan.h1)
+    }
+
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
         self.client.requests == 0 && self.work.input.starts_with(HTTP2_LINE) && self.speaks_http2()
@@ -262,7 +269,7 @@ impl Exchange<'_> {
 
     fn speaks_http2(&self) -> bool {
         let listener = self.rt.runtime.config.listeners.get(self.listener);
-        listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
+        !self.client.is_secure() && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
 
     /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
@@ -297,6 +304,7 @@ impl Exchange<'_> {
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
+            Ok(Plan::Token(answer)) => self.answer_token(&answer).await,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -417,6 +425,9 @@ impl Exchange<'_> {
     fn decide(&mut self) -> Result<Plan, Failure> {
         let facts = validate::request(self.head()).map_err(Failure::Reject)?;
         self.facts = Some(facts);
+        if self.speaks_otherwise() {
+            return Err(Failure::Reject(Reject::Version));
+        }
         self.identity = identity::identify(
             self.client.peer,
             &self.rt.runtime.config.trusted_proxies,
@@ -424,9 +435,13 @@ impl Exchange<'_> {
         );
         self.identity.https |= self.client.is_secure();
         self.name_request();
+        self.disbelieve();
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
+        }
+        if let Some(answer) = self.challenge(&facts) {
+            return Ok(Plan::Token(answer));
         }
         let site = site.ok_or(Failure::NoSite)?;
         if !self.may_ask(site) {

@@ -143,6 +143,7 @@ impl Exchange<'_> {
                 .map_or(&[][..], |f| f.authority.of(&self.work.input)),
             path,
             query,
+            tls: self.client.tls.as_ref().map(|tls| tls.record()),
             protocol: if self.version() == Version::Http10 {
                 "HTTP/1.0"
             } else {

@@ -108,6 +108,7 @@ impl Exchange<'_> {
             self.head(),
             out,
         );
+        self.write_client_certificate(out);
         let id = &self.rt.runtime.config.request_id;
         if id.enabled {
             encode::line(&id.header, self.id(), out);

@@ -20,7 +20,7 @@ use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
 use crate::shed::{Memory, Stage};
-use crate::tls::{Refreshed, Tables, TlsShared};
+use crate::tls::{self, Refreshed, Tables, TlsShared};
 use crate::{discovery_metrics, fleet_metrics};
 
 /// Clients counted apart at the same time; beyond it a new client's connections count for nobody.
@@ -282,6 +282,8 @@ pub(crate) struct ListenerPlan {
     pub(crate) max_age_ms: u64,
     pub(crate) linger_ms: u64,
     pub(crate) linger_bytes: u64,
+    /// HTTP/1 is spoken.
+    pub(crate) h1: bool,
     pub(crate) metrics: ListenerMetrics,
 }
 
@@ -290,6 +292,8 @@ pub(crate) struct SitePlan {
     pub(crate) routes: Vec<RoutePlan>,
     /// What the site's requests without a route count as.
     pub(crate) no_route: RouteMetrics,
+    /// `Strict-Transport-Security`.
+    pub(crate) hsts: Option<String>,
 }
 
 /// A route as the data path uses it.
@@ -317,10 +321,13 @@ impl Runtime {
             .map(|l| ListenerPlan::build(l, shared))
             .collect();
         let tls = Tables::build(&config, &shared.tls, &shared.registry)?;
+        shared
+            .fleet
+            .encrypt(tls::encryptions(&config, &shared.fleet)?);
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
-        Ok(Arc::new(Self {
+        let runtime = Arc::new(Self {
             config,
             router,
             clusters,
@@ -328,12 +335,14 @@ impl Runtime {
             sites,
             logs,
             tls,
-        }))
+        });
+        shared.tls.serves(&runtime);
+        Ok(runtime)
     }
 
     /// Looks whether files of certificates have changed, and shows what they hold now to new connections. Reads files: not for a
     /// core.
-    pub fn refresh_certificates(&self) -> Vec<Refreshed> {
+    pub(crate) fn refresh_certificates(&self) -> Vec<Refreshed> {
         self.tls.refresh(&self.config)
     }
 
@@ -364,6 +373,7 @@ impl SitePlan {
         Ok(Self {
             routes,
             no_route: RouteMetrics::new(&shared.registry, &site.name, "none"),
+            hsts: site.hsts.as_ref().map(tls::hsts::value),
         })
     }
 }
@@ -408,6 +418,7 @@ impl ListenerPlan {
             max_age_ms: millis(listener.connections.max_age),
             linger_ms: millis(t.linger),
             linger_bytes: t.linger_bytes,
+            h1: listener.protocols.contains(&model::Protocol::Http1),
             metrics: ListenerMetrics::new(&shared.registry, &listener.name),
         }
     }

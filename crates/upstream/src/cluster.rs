@@ -24,6 +24,7 @@ use crate::balance::ring::Ring;
 use crate::balance::roster::{self, Candidate, Roster, Rules};
 use crate::clock::monotonic_ms;
 use crate::cluster::overlay::Overlay;
+use crate::encryption::Encryption;
 use crate::endpoint::{Endpoint, EndpointStatus, Identity};
 use crate::fleet::Changes;
 use crate::gate::Gate;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub dial: DialOptions,
     /// Version of HTTP.
     pub protocol: UpstreamProtocol,
+    /// Connections are encrypted, if so.
+    pub encryption: Option<Encryption>,
 }
 
 impl Settings {
@@ -101,6 +104,7 @@ impl Settings {
                 mark: upstream.mark,
             },
             protocol: upstream.protocol,
+            encryption: None,
         }
     }
 }
@@ -309,9 +313,17 @@ impl Cluster {
     }
 
     /// Takes over what a configuration says.
-    pub(crate) fn configure(&self, upstream: &Upstream, zone: Option<&Arc<str>>) {
+    pub(crate) fn configure(
+        &self,
+        upstream: &Upstream,
+        zone: Option<&Arc<str>>,
+        encryption: Option<&Encryption>,
+    ) {
         self.retired.store(false, Ordering::Release);
-        let settings = Settings::new(upstream, zone);
+        let settings = Settings {
+            encryption: encryption.cloned(),
+            ..Settings::new(upstream, zone)
+        };
         let mut source = self.source();
         let same = **self.settings.load() == settings;
         let lists = source.found.configure(&upstream.discover);

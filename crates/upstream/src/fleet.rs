@@ -12,6 +12,7 @@ use narthex_net::rt::Remote;
 
 use crate::cluster::{Cluster, ClusterStatus};
 use crate::discover::NameServers;
+use crate::encryption::Encryption;
 
 /// Changed clusters that a follower may have before itself; with more it looks at all.
 const NOTED: usize = 1024;
@@ -133,6 +134,8 @@ struct Inner {
     current: Vec<String>,
     /// Where we are.
     zone: Option<Arc<str>>,
+    /// By upstream.
+    encryption: HashMap<String, Encryption>,
     cores: HashMap<usize, Arc<Remote>>,
     /// Who knows the addresses of names.
     name_servers: NameServers,
@@ -191,6 +194,17 @@ impl Fleet {
         self.inner().zone = zone.map(Arc::from);
     }
 
+    /// How connections to the servers of these upstreams are encrypted; it takes effect with the next [`Fleet::reconcile`]. Those that
+    /// are not named speak in the clear.
+    pub fn encrypt(&self, by_upstream: HashMap<String, Encryption>) {
+        self.inner().encryption = by_upstream;
+    }
+
+    /// How connections to the servers of this upstream are encrypted now.
+    pub fn encryption(&self, upstream: &str) -> Option<Encryption> {
+        self.inner().encryption.get(upstream).cloned()
+    }
+
     /// The secret of cookies where none is written: whoever takes over from this process goes on with it.
     pub fn sticky_key(&self) -> [u8; 16] {
         self.changes.drawn_key()
@@ -212,6 +226,7 @@ impl Fleet {
             clusters: known,
             by_id,
             zone,
+            encryption,
             ..
         } = &mut *inner;
         for upstream in upstreams {
@@ -222,7 +237,7 @@ impl Fleet {
                 by_id.insert(id, Arc::downgrade(&cluster));
                 cluster
             });
-            cluster.configure(upstream, zone.as_ref());
+            cluster.configure(upstream, zone.as_ref(), encryption.get(&upstream.name));
             clusters.push(Arc::clone(cluster));
         }
         clusters

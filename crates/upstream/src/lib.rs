@@ -16,6 +16,7 @@ pub mod budget;
 mod clock;
 pub mod cluster;
 pub mod discover;
+mod encryption;
 pub mod endpoint;
 pub mod fleet;
 pub mod gate;
@@ -37,6 +38,7 @@ pub use crate::cluster::{
     Cluster, ClusterStatus, FoundLimit, Member, ServerSet, Settings, SourceStatus,
 };
 pub use crate::discover::{Discovery, NameServers};
+pub use crate::encryption::Encryption;
 pub use crate::endpoint::{Endpoint, EndpointStatus, Report, State};
 pub use crate::fleet::Fleet;
 pub use crate::gate::QueueFigures;

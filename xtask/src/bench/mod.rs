@@ -3,10 +3,12 @@
 //! The proxy is pinned on core 1; load generator and origin are one process on core 0. Rounds are interleaved (A B C, C B A,
 //! ...), ratios paired per round, medians shown. Absolute figures move with the machine and its mood; ratios hold.
 
+mod outside;
 mod peers;
 mod scenario;
 mod table;
 
+pub use outside::certificate;
 pub use peers::{ORIGIN, Peer};
 pub use scenario::{ALL, Scenario};
 
@@ -60,6 +62,8 @@ pub fn run(mut args: Args) -> Result<(), String> {
         narthex: sh::narthex(&profile)?,
         work: sh::fresh_dir("bench")?,
     };
+    outside::prepare(&plan.scenarios)?;
+    outside::certificate(&plan.work)?;
     print!("{}", preface(&plan, &profile)?);
     let mut results = Vec::new();
     for s in &plan.scenarios {
@@ -135,11 +139,11 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
     let mut rig = Rig::start(if pinned { "0" } else { "" }, ORIGIN)?;
     let mut running = Vec::new();
     for peer in &plan.peers {
-        running.push((peer.name(), peer.start(s, &plan.work, &plan.narthex)?));
+        running.push((*peer, peer.start(s, &plan.work, &plan.narthex)?));
     }
     let mut all: Vec<Rounds> = running
         .iter()
-        .map(|(name, _)| ((*name).to_owned(), Vec::new()))
+        .map(|(peer, _)| (peer.name().to_owned(), Vec::new()))
         .collect();
     // Idle connections grow a process once: a second round would measure nothing.
     let rounds = if s.is_idle() { 1 } else { plan.rounds };
@@ -149,17 +153,25 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
             order.reverse();
         }
         for at in order {
-            let (Some((name, proxy)), Some((_, rounds))) = (running.get(at), all.get_mut(at))
+            let (Some((peer, proxy)), Some((_, rounds))) = (running.get(at), all.get_mut(at))
             else {
                 continue;
             };
             eprint!(
-                "\r{} round {}/{} {name}      ",
+                "\r{} round {}/{} {}      ",
                 s.name,
                 round + 1,
-                plan.rounds
+                plan.rounds,
+                peer.name()
             );
-            rounds.push(one(&mut rig, proxy, s, plan.dur)?);
+            rounds.push(if s.is_outside() {
+                Round {
+                    answer: outside::one(*peer, proxy, s, plan.dur)?,
+                    balance: 1.0,
+                }
+            } else {
+                one(&mut rig, proxy, s, plan.dur)?
+            });
         }
     }
     eprint!("\r{}\r", " ".repeat(40));

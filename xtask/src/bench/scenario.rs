@@ -89,6 +89,54 @@ pub const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        goals: [Some(0.80), None],
+        ..closed(
+            "e",
+            "128 B over TLS 1.3, 64 keep-alive clients",
+            "wrk path=/128 conns=64 to=tls",
+        )
+    },
+    Scenario {
+        goals: [Some(0.55), None],
+        ..closed(
+            "f",
+            "a full TLS handshake per request, 32 clients",
+            "wrk path=/128 conns=32 to=tls close=1",
+        )
+    },
+    Scenario {
+        goals: [Some(0.45), Some(0.65)],
+        ..closed(
+            "g",
+            "HTTP/2, 128 B, 10 connections of 32 streams",
+            "h2load path=/128 conns=10 streams=32 to=h2c",
+        )
+    },
+    Scenario {
+        goals: [Some(0.55), None],
+        ..closed(
+            "g10k",
+            "HTTP/2, 10 KiB, 10 connections of 32 streams",
+            "h2load path=/10k conns=10 streams=32 to=h2c",
+        )
+    },
+    Scenario {
+        goals: [Some(0.70), None],
+        ..closed(
+            "g1",
+            "HTTP/2, 128 B, 64 connections of one stream",
+            "h2load path=/128 conns=64 streams=1 to=h2c",
+        )
+    },
+    Scenario {
+        goals: [Some(0.65), None],
+        ..closed(
+            "eh2",
+            "HTTP/2 over TLS 1.3, 128 B, 10 connections of 32 streams",
+            "h2load path=/128 conns=10 streams=32 to=tls",
+        )
+    },
+    Scenario {
         workers: 2,
         ..closed(
             "a-2w",
@@ -99,6 +147,11 @@ pub const ALL: &[Scenario] = &[
 ];
 
 impl Scenario {
+    /// Is the load made by a program of others?
+    pub fn is_outside(&self) -> bool {
+        self.order.contains("to=")
+    }
+
     /// Connections that only wait: memory is measured, not time.
     pub fn is_idle(&self) -> bool {
         self.order.starts_with("idle")

@@ -9,7 +9,7 @@ mod syscalls;
 use std::path::{Path, PathBuf};
 
 use crate::args::Args;
-use crate::bench::{ALL, ORIGIN, Peer, Scenario};
+use crate::bench::{self, ALL, ORIGIN, Peer, Scenario};
 use crate::rig::Rig;
 use crate::served::Served;
 use crate::sh;
@@ -148,6 +148,7 @@ struct Workbench {
 impl Workbench {
     fn new(narthex: PathBuf) -> Result<Self, String> {
         let work = sh::fresh_dir("counts")?;
+        bench::certificate(&work)?;
         let config = Peer::Narthex.config(small()?, &work)?;
         Ok(Self {
             narthex,

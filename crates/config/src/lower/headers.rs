@@ -36,6 +36,10 @@ fn owned(name: &str, response: bool) -> Option<(&'static str, &'static str)> {
             "is the proxy's to write",
             "use `host \"keep\"`, `host \"server\"` or `host \"name\"`",
         ),
+        "client-cert" | "client-cert-chain" if !response => (
+            "tells who the client has proved to be",
+            "write `client-certificate` in the site's `tls`",
+        ),
         "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port"
         | "x-real-ip" | "forwarded"
             if !response =>

@@ -18,6 +18,8 @@ use super::context::{Context, set};
 const MAX_PAIRS: usize = 8;
 /// Largest file of certificates or revocations, in bytes.
 const MAX_PEM: u64 = 16 << 20;
+/// A ticket key seals for so long at most.
+const MAX_ROTATION: std::time::Duration = std::time::Duration::from_hours(12);
 /// Least a secret for tickets may have, in bytes.
 const MIN_TICKET_SECRET: usize = 32;
 
@@ -397,7 +399,18 @@ pub fn upstream_protocol(item: &Item<'_>) -> UpstreamProtocol {
 /// `tls-tickets`.
 pub fn tickets(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
     let tickets = &mut config.tls_tickets;
-    set(&mut tickets.rotate, item.duration("rotate"));
+    if let Some(rotate) = item.duration("rotate") {
+        tickets.rotate = rotate;
+        if rotate > MAX_ROTATION {
+            let span = item.prop("rotate").map_or(item.span, |g| g.span);
+            ctx.error(
+                "out-of-range",
+                span,
+                "who gets hold of a ticket key reads every session that it has sealed: 12 hours are the most",
+                "write \"12h\" or less",
+            );
+        }
+    }
     let Some((reference, span)) = item.text("secret") else {
         return;
     };

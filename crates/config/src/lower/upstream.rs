@@ -190,6 +190,15 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
     for hedge in item.all("hedge") {
         check_hedge(ctx, hedge, &up);
     }
+    if let (Some(tls), Some(header)) = (item.child("tls"), item.child("proxy-protocol")) {
+        ctx.problems.error_at(
+            "conflict",
+            header.span,
+            "a PROXY header in front of TLS is not built yet in this version",
+            "leave one of them out",
+            (tls.span, "TLS"),
+        );
+    }
     let lines = item.all("server").count();
     if lines == 0 && item.all("discover").count() == 0 && !item.broken {
         ctx.error(

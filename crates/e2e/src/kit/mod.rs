@@ -3,7 +3,8 @@
 //! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
-//! played ([`docker`]), a played Consul ([`consul`]). HTTP/2 has a kit of its own: [`h2`].
+//! played ([`docker`]), a played Consul ([`consul`]). For certificates: a real authority ([`pebble`]). HTTP/2 has a kit of its
+//! own: [`h2`].
 
 pub mod attack;
 pub mod canon;
@@ -21,6 +22,7 @@ pub mod load;
 pub mod model;
 pub mod named;
 pub mod origin;
+pub mod pebble;
 pub mod proxy;
 pub mod relay;
 pub mod rig;

@@ -1,11 +1,11 @@
 //! TLS from outside: authorities that issue what a test needs, and a client that says what a handshake came to.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rcgen::{
@@ -15,7 +15,10 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use super::PATIENCE;
 use super::attack::Client;
@@ -204,21 +207,32 @@ pub enum Versions {
 impl Tls {
     /// Believes these authorities.
     pub fn new(authorities: &[&Ca], versions: Versions, alpn: &[&str], who: Option<&Pair>) -> Self {
+        let roots: Vec<&str> = authorities.iter().map(|ca| ca.pem()).collect();
+        Self::believing(&roots, versions, alpn, who)
+    }
+
+    /// Believes these roots (PEM).
+    pub fn believing(
+        roots: &[&str],
+        versions: Versions,
+        alpn: &[&str],
+        who: Option<&Pair>,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions: &[&rustls::SupportedProtocolVersion] = match versions {
             Versions::Both => &[&rustls::version::TLS13, &rustls::version::TLS12],
             Versions::Only12 => &[&rustls::version::TLS12],
             Versions::Only13 => &[&rustls::version::TLS13],
         };
-        let mut roots = RootCertStore::empty();
-        for ca in authorities {
-            let der = CertificateDer::from_pem_slice(ca.pem.as_bytes()).expect("PEM");
-            roots.add(der).expect("a root");
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            let der = CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM");
+            store.add(der).expect("a root");
         }
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions")
-            .with_root_certificates(roots);
+            .with_root_certificates(store);
         let mut config = match who {
             None => builder.with_no_client_auth(),
             Some(pair) => {
@@ -271,5 +285,120 @@ impl Tls {
                 .unwrap_or_default(),
         };
         Ok((Client::over(Sock::Tls(Box::new(stream))), facts))
+    }
+}
+
+/// What a server saw of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Greeted {
+    /// The name that was asked for.
+    pub sni: Option<String>,
+    /// A client certificate was shown, and held.
+    pub certificate: bool,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// Requests on it.
+    pub requests: usize,
+}
+
+/// A server of HTTP/1.1 over TLS that answers every request with 200 and its name.
+pub struct TlsOrigin {
+    addr: SocketAddr,
+    seen: Arc<Mutex<Vec<Greeted>>>,
+}
+
+impl TlsOrigin {
+    /// With this certificate; asks for one of this authority, if there is one. Lives as long as the process.
+    pub fn start(pair: &Pair, clients: Option<&Ca>, alpn: &[&str]) -> Self {
+        let config = Arc::new(server_config(pair, clients, alpn));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let seen: Arc<Mutex<Vec<Greeted>>> = Arc::default();
+        let shared = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for tcp in listener.incoming().flatten() {
+                let (config, seen) = (Arc::clone(&config), Arc::clone(&shared));
+                std::thread::spawn(move || serve(tcp, config, &seen));
+            }
+        });
+        Self { addr, seen }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Every connection whose handshake ended well.
+    pub fn seen(&self) -> Vec<Greeted> {
+        self.seen.lock().expect("unharmed").clone()
+    }
+}
+
+fn server_config(pair: &Pair, clients: Option<&Ca>, alpn: &[&str]) -> ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    let chain = CertificateDer::from_pem_slice(pair.cert.as_bytes()).expect("PEM");
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            let der = CertificateDer::from_pem_slice(ca.pem.as_bytes()).expect("PEM");
+            roots.add(der).expect("a root");
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
+        }
+    };
+    let mut config = builder
+        .with_single_cert(vec![chain], key)
+        .expect("a key that fits");
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    config
+}
+
+fn serve(mut tcp: TcpStream, config: Arc<ServerConfig>, seen: &Mutex<Vec<Greeted>>) {
+    use std::io::{Read, Write};
+    let Ok(mut conn) = ServerConnection::new(config) else {
+        return;
+    };
+    while conn.is_handshaking() {
+        if conn.complete_io(&mut tcp).is_err() {
+            return;
+        }
+    }
+    let at = {
+        let mut seen = seen.lock().expect("unharmed");
+        seen.push(Greeted {
+            sni: conn.server_name().map(str::to_owned),
+            certificate: conn.peer_certificates().is_some(),
+            resumed: conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            requests: 0,
+        });
+        seen.len() - 1
+    };
+    let mut stream = StreamOwned::new(conn, tcp);
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while stream.read_exact(&mut byte).is_ok() {
+        head.push(byte[0]);
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        head.clear();
+        if let Some(one) = seen.lock().expect("unharmed").get_mut(at) {
+            one.requests += 1;
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        if stream
+            .write_all(answer)
+            .and_then(|()| stream.flush())
+            .is_err()
+        {
+            return;
+        }
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Manifest {
     pub(crate) inherited: Vec<String>,
     /// What cookies are made with where no secret is written.
     pub(crate) cookie_key: Option<[u8; 16]>,
+    /// Keys of session tickets where no secret is written.
+    pub(crate) ticket_keys: Vec<u8>,
 }
 
 /// The sockets of one address.

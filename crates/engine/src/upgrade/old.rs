@@ -138,6 +138,7 @@ impl Engine {
         let mut manifest = Manifest {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cookie_key: Some(self.shared.fleet().cookie_key()),
+            ticket_keys: self.shared.tls().export_tickets(),
             ..Manifest::default()
         };
         let mut sockets = Vec::new();

@@ -18,6 +18,7 @@ pub struct Predecessor {
     /// Addresses that were handed over.
     addresses: Vec<String>,
     cookie_key: Option<[u8; 16]>,
+    ticket_keys: Vec<u8>,
 }
 
 impl Predecessor {
@@ -42,12 +43,14 @@ impl Predecessor {
         let addresses = manifest.sockets.iter().map(|s| s.address.clone()).collect();
         let version = manifest.version.clone();
         let cookie_key = manifest.cookie_key;
+        let ticket_keys = manifest.ticket_keys.clone();
         let inherited = sort(manifest, sockets)?;
         let predecessor = Self {
             channel,
             version,
             addresses,
             cookie_key,
+            ticket_keys,
         };
         Ok(Some((Arc::new(predecessor), inherited)))
     }
@@ -61,6 +64,11 @@ impl Predecessor {
     /// What its cookies were made with.
     pub(crate) fn cookie_key(&self) -> Option<[u8; 16]> {
         self.cookie_key
+    }
+
+    /// What its session tickets were sealed with; a secret.
+    pub(crate) fn ticket_keys(&self) -> &[u8] {
+        &self.ticket_keys
     }
 
     /// Version of the program before us.

@@ -119,6 +119,24 @@ impl HandshakeError {
     }
 }
 
+impl HandshakeError {
+    /// What is wrong with the other side's certificate, in one word: `expired`, `name`, `issuer`, or `other`.
+    pub fn certificate_flaw(&self) -> &'static str {
+        use rustls::CertificateError as E;
+        let (Self::Certificate(rustls::Error::InvalidCertificate(flaw))
+        | Self::ClientCertificate(rustls::Error::InvalidCertificate(flaw))) = self
+        else {
+            return "other";
+        };
+        match flaw {
+            E::Expired | E::ExpiredContext { .. } => "expired",
+            E::NotValidForName | E::NotValidForNameContext { .. } => "name",
+            E::UnknownIssuer => "issuer",
+            _ => "other",
+        }
+    }
+}
+
 /// A handshake with the client at the other end of `stream`, which is a socket. `already_read` are bytes of it that were read
 /// with something before (a PROXY header). The deadline is [`crate::rt::now_ms`] time, [`super::server::HANDSHAKE_MS`] from now as a
 /// rule. On an error the connection is closed, after the alert that belongs to it.

@@ -276,26 +276,42 @@ impl Inner {
         job: &mut Job<'_>,
     ) -> (usize, usize, Option<usize>) {
         let (mut at, mut n) = (0, 0);
-        loop {
+        while !self.is_failed() {
             let window = bytes.get_mut(at..).unwrap_or_default();
             let (discard, step) = self.conn_step(window, buf, &mut n, job);
-            at += discard;
             match step {
                 Step::Again => {}
                 Step::PeerClosed => {
                     self.end.get_or_insert(End::Closed);
                 }
-                Step::Done(made) => return (at, n, made),
+                Step::Done(made) => return (at + discard, n, made),
                 Step::Exhausted => {
+                    // rustls has said close_notify.
                     self.closing = true;
-                    return (at, n, None);
+                    return (at + discard, n, None);
                 }
-                // Once more for the alert that rustls has for the peer; it fails again then.
-                Step::Failed(e) if !matches!(self.end, Some(End::Failed(_))) => {
+                Step::Failed(e) => {
+                    // Behind what rustls has to say about it nothing is processed any more: it must not be asked to.
+                    while self.wants_write() {
+                        let window = bytes.get_mut(at..).unwrap_or_default();
+                        self.conn_step(window, buf, &mut n, &mut Job::Nothing);
+                    }
                     self.end = Some(End::Failed(e));
                 }
-                Step::Failed(_) => return (at, n, None),
             }
+            at += discard;
+        }
+        (bytes.len(), n, None)
+    }
+
+    fn is_failed(&self) -> bool {
+        matches!(self.end, Some(End::Failed(_)))
+    }
+
+    fn wants_write(&self) -> bool {
+        match &self.conn {
+            Conn::Server(conn) => conn.wants_write(),
+            Conn::Client(conn) => conn.wants_write(),
         }
     }
 
@@ -394,6 +410,14 @@ impl TlsStream {
                 watcher: TaskKey::NONE,
             }),
         }
+    }
+
+    /// Bytes of memory in buffers.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        let inner = self.inner.borrow();
+        let bytes = inner.cipher.capacity() + inner.plain.capacity() + inner.out.capacity();
+        bytes + inner.marks.capacity()
     }
 
     pub(super) fn is_server(&self) -> bool {
@@ -551,7 +575,7 @@ impl TlsStream {
     /// Writes what fits now of `first` and then `second`: encrypted behind one another, in one system call.
     pub(crate) fn try_send(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<usize> {
         let inner = &mut *self.inner.borrow_mut();
-        if inner.closing || matches!(inner.end, Some(End::Failed(_))) {
+        if inner.closing || inner.is_failed() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let offered = first.len() + second.len();
@@ -650,8 +674,7 @@ impl TlsStream {
 
     #[inline]
     pub(crate) fn is_dead(&self) -> bool {
-        self.socket.registration().is_dead()
-            || matches!(self.inner.borrow().end, Some(End::Failed(_)))
+        self.socket.registration().is_dead() || self.inner.borrow().is_failed()
     }
 
     #[inline]
@@ -682,7 +705,7 @@ impl TlsStream {
 
     #[inline]
     pub(crate) fn poll_dead(&self) -> Poll<()> {
-        if matches!(self.inner.borrow().end, Some(End::Failed(_))) {
+        if self.inner.borrow().is_failed() {
             return Poll::Ready(());
         }
         self.socket.registration().poll_dead()
@@ -766,7 +789,7 @@ impl TlsStream {
         if inner.closing {
             return;
         }
-        let failed = matches!(inner.end, Some(End::Failed(_)));
+        let failed = inner.is_failed();
         if !failed && !self.is_handshaking(inner) {
             let mut room = [0; 256];
             if let Some(n) = inner.process_kept(&mut Job::CloseNotify(&mut room)) {

@@ -12,8 +12,8 @@ use crate::clock;
 pub enum Format {
     /// One JSON object, fields always there and always in this order: `time client client_port user method scheme authority
     /// path query protocol status bytes_sent bytes_received duration_ms outcome fault reason site route upstream server
-    /// attempts upstream_ms request_id user_agent referer`. `query` and `upstream_ms` are `null` if there is none, texts are
-    /// empty.
+    /// attempts upstream_ms request_id user_agent referer tls`. `query`, `upstream_ms` and `tls` are `null` if there is none,
+    /// texts are empty. `tls` is an object: `version suite sni client resumed`.
     Json,
     /// nginx's `combined`.
     Combined,
@@ -164,7 +164,18 @@ fn write_json(record: &Record<'_>, time: &mut TimeTexts, out: &mut Vec<u8>) {
     text(b",\"request_id\":\"", record.request_id, out);
     text(b"\",\"user_agent\":\"", record.user_agent, out);
     text(b"\",\"referer\":\"", record.referer, out);
-    out.extend_from_slice(b"\"}");
+    match &record.tls {
+        None => out.extend_from_slice(b"\",\"tls\":null}"),
+        Some(tls) => {
+            text(b"\",\"tls\":{\"version\":\"", tls.version.as_bytes(), out);
+            text(b"\",\"suite\":\"", tls.suite.as_bytes(), out);
+            text(b"\",\"sni\":\"", tls.sni.as_bytes(), out);
+            text(b"\",\"client\":\"", tls.client.as_bytes(), out);
+            out.extend_from_slice(b"\",\"resumed\":");
+            let resumed: &[u8] = if tls.resumed { b"true}}" } else { b"false}}" };
+            out.extend_from_slice(resumed);
+        }
+    }
 }
 
 /// `client - user [time] "method uri protocol" status bytes "referer" "user agent"`.

@@ -15,6 +15,6 @@ mod writer;
 pub use escape::MAX_FIELD_BYTES;
 pub use format::{Format, Formatter, format_record};
 pub use handle::LogHandle;
-pub use record::Record;
+pub use record::{Record, TlsRecord};
 pub use sink::{LogSink, LogTarget};
 pub use template::{Escape, FieldKind, Template, TemplatePart};

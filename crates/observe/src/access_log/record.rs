@@ -23,6 +23,8 @@ pub struct Record<'a> {
     pub path: &'a [u8],
     /// What followed `?`; `None` if there was none.
     pub query: Option<&'a [u8]>,
+    /// The client's connection, if it was encrypted.
+    pub tls: Option<TlsRecord<'a>>,
     /// `HTTP/1.1`.
     pub protocol: &'a str,
     /// Status sent; 0 if none was.
@@ -61,6 +63,21 @@ pub struct Record<'a> {
     pub extras: &'a [&'a [u8]],
 }
 
+/// How a client's connection was encrypted.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsRecord<'a> {
+    /// `TLSv1.3`.
+    pub version: &'a str,
+    /// `TLS13_AES_256_GCM_SHA384`.
+    pub suite: &'a str,
+    /// The name that was asked for.
+    pub sni: &'a str,
+    /// An earlier session was resumed.
+    pub resumed: bool,
+    /// Subject of the client's verified certificate.
+    pub client: &'a str,
+}
+
 impl Default for Record<'_> {
     fn default() -> Self {
         Self {
@@ -73,6 +90,7 @@ impl Default for Record<'_> {
             authority: b"",
             path: b"",
             query: None,
+            tls: None,
             protocol: "",
             status: 0,
             bytes_sent: 0,

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use narthex_config::model::{self, CertificateSource, Config, HostPattern, Origin, UpstreamRoots};
-use narthex_net::tls::client::{ClientTls, ClientTlsParts};
+use narthex_config::model::{self, CertificateSource, Config, HostPattern, Origin};
+use narthex_net::tls::Problem;
 use narthex_net::tls::server::{Certificate, CertificateFiles, ClientCa};
-use narthex_net::tls::{Problem, client};
+use narthex_upstream::{Encryption, Fleet};
 
 use super::shared::unix_now;
+use crate::runtime::BuildError;
 
 /// Something that is wrong with the files that a configuration names.
 #[derive(Debug, Clone)]
@@ -59,7 +60,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     }
     for upstream in &config.upstreams {
         if let Some(tls) = &upstream.tls
-            && let Err(problem) = client_tls(tls, Vec::new())
+            && let Err(problem) = Encryption::new(tls, upstream.protocol, None)
         {
             found.push(Finding {
                 origin: upstream.origin.clone(),
@@ -71,26 +72,25 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     found
 }
 
-/// How the servers of an upstream are spoken to.
-pub(crate) fn client_tls(
-    tls: &model::UpstreamTls,
-    alpn: Vec<Vec<u8>>,
-) -> Result<ClientTls, Problem> {
-    let certificate = match &tls.certificate {
-        Some(pair) => Some(Arc::new(Certificate::load(&files(pair))?)),
-        None => None,
-    };
-    ClientTls::new(ClientTlsParts {
-        roots: match &tls.roots {
-            UpstreamRoots::System => client::Roots::System,
-            UpstreamRoots::File(path) => client::Roots::Bundle(path.clone()),
-            UpstreamRoots::Unverified => client::Roots::UnsafeNoVerify,
-        },
-        name: tls.name.clone(),
-        certificate,
-        alpn,
-        ..ClientTlsParts::default()
-    })
+/// How the servers of each upstream are spoken to.
+pub(crate) fn encryptions(
+    config: &Config,
+    fleet: &Fleet,
+) -> Result<HashMap<String, Encryption>, BuildError> {
+    let mut all = HashMap::new();
+    for upstream in &config.upstreams {
+        let Some(tls) = &upstream.tls else { continue };
+        let before = fleet.encryption(&upstream.name);
+        let encryption =
+            Encryption::new(tls, upstream.protocol, before.as_ref()).map_err(|problem| {
+                BuildError::Tls {
+                    origin: upstream.origin.clone(),
+                    problem,
+                }
+            })?;
+        all.insert(upstream.name.clone(), encryption);
+    }
+    Ok(all)
 }
 
 fn files(pair: &model::CertificateFiles) -> CertificateFiles {
@@ -104,10 +104,18 @@ fn files(pair: &model::CertificateFiles) -> CertificateFiles {
 /// A bundle of CAs and a list of what they revoked, by their files.
 type ClientCas = HashMap<(PathBuf, Option<PathBuf>), ClientCa>;
 
+/// A certificate and what its files looked like.
+pub(super) struct Loaded {
+    pub(super) certificate: Arc<Certificate>,
+    pub(super) stamp: Stamp,
+    /// What the files look like that could not be used.
+    pub(super) failed: Option<Stamp>,
+}
+
 /// Loads each file once.
 #[derive(Default)]
 pub(super) struct Loader {
-    pub(super) certificates: HashMap<CertificateFiles, (Stamp, Arc<Certificate>)>,
+    pub(super) certificates: HashMap<CertificateFiles, Loaded>,
     client_cas: ClientCas,
 }
 
@@ -117,14 +125,18 @@ impl Loader {
         pair: &model::CertificateFiles,
     ) -> Result<Arc<Certificate>, Problem> {
         let files = files(pair);
-        if let Some((_, known)) = self.certificates.get(&files) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.certificates.get(&files) {
+            return Ok(Arc::clone(&known.certificate));
         }
         // Before the content: what changes in between is seen as a change.
         let stamp = Stamp::of(&files);
         let certificate = Arc::new(Certificate::load(&files)?);
-        self.certificates
-            .insert(files, (stamp, Arc::clone(&certificate)));
+        let loaded = Loaded {
+            certificate: Arc::clone(&certificate),
+            stamp,
+            failed: None,
+        };
+        self.certificates.insert(files, loaded);
         Ok(certificate)
     }
 
@@ -145,7 +157,7 @@ impl Loader {
     pub(super) fn known(&self, pair: &model::CertificateFiles) -> Option<Arc<Certificate>> {
         self.certificates
             .get(&files(pair))
-            .map(|(_, c)| Arc::clone(c))
+            .map(|l| Arc::clone(&l.certificate))
     }
 }
 

@@ -4,6 +4,7 @@ use narthex_net::rt;
 use narthex_net::stream::Stream;
 use narthex_net::tls::server::ClientIdentity;
 use narthex_net::tls::{self, H2, HandshakeError, Version};
+use narthex_observe::access_log::TlsRecord;
 
 use super::Guard;
 use super::tables::ListenerTls;
@@ -22,6 +23,19 @@ pub(crate) struct Session {
     pub(crate) met: Option<Guard>,
     /// Who the client has proved to be.
     pub(crate) client: Option<Box<ClientIdentity>>,
+}
+
+impl Session {
+    /// For the access log.
+    pub(crate) fn record(&self) -> TlsRecord<'_> {
+        TlsRecord {
+            version: self.version.as_str(),
+            suite: self.suite,
+            sni: self.sni.as_deref().unwrap_or_default(),
+            resumed: self.resumed,
+            client: self.client.as_ref().map_or("", |c| &c.subject),
+        }
+    }
 }
 
 /// Shakes hands. `None`: there is no connection; it is counted why.

@@ -6,10 +6,13 @@
 mod files;
 mod guard;
 mod handshake;
+pub(crate) mod hsts;
+mod identity;
 mod metrics;
 mod shared;
 mod tables;
 
+pub(crate) use files::encryptions;
 pub use files::{Finding, examine};
 pub(crate) use guard::Guard;
 pub(crate) use handshake::{Session, accept};

@@ -11,6 +11,9 @@ use narthex_net::tls::server::{Bundle, Certificates, Expiry};
 use narthex_net::tls::tickets::TicketKeys;
 use narthex_observe::metrics::{Kind, Registry};
 
+use super::Refreshed;
+use crate::runtime::Runtime;
+
 /// The certificates of one listener in one configuration.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -33,6 +36,8 @@ struct State {
     bequest: Vec<u8>,
     /// Certificates that were obtained, by name.
     obtained: HashMap<String, Bundle>,
+    /// Every configuration that serves.
+    runtimes: Vec<Weak<Runtime>>,
     /// Every table that somebody may still shake hands with.
     tables: Vec<Weak<Table>>,
 }
@@ -101,6 +106,28 @@ impl TlsShared {
             }
         }
         all
+    }
+
+    /// Looks whether files of certificates have changed, and shows what they hold now to new connections. Reads files: not for a
+    /// core.
+    pub fn refresh(&self) -> Vec<Refreshed> {
+        let serving: Vec<Arc<Runtime>> = {
+            let mut state = self.lock();
+            state.runtimes.retain(|r| r.strong_count() > 0);
+            state.runtimes.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut all: Vec<Refreshed> = Vec::new();
+        for one in serving.iter().flat_map(|r| r.refresh_certificates()) {
+            if !all.iter().any(|known| known.file == one.file) {
+                all.push(one);
+            }
+        }
+        all
+    }
+
+    /// This configuration may serve from now on.
+    pub(crate) fn serves(&self, runtime: &Arc<Runtime>) {
+        self.lock().runtimes.push(Arc::downgrade(runtime));
     }
 
     /// Turns the ring of ticket keys, if it is time.

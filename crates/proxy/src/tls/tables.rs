@@ -92,15 +92,16 @@ impl Tables {
     pub(crate) fn refresh(&self, config: &Config) -> Vec<Refreshed> {
         let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = Vec::new();
-        for (files, (stamp, certificate)) in &mut loader.certificates {
+        for (files, loaded) in &mut loader.certificates {
             let now = Stamp::of(files);
-            if *stamp == now {
+            if loaded.stamp == now || loaded.failed.as_ref() == Some(&now) {
                 continue;
             }
             let result = Certificate::load(files).map(|new| {
-                *certificate = Arc::new(new);
-                *stamp = now;
+                loaded.certificate = Arc::new(new);
+                loaded.stamp = now.clone();
             });
+            loaded.failed = result.is_err().then_some(now);
             out.push(Refreshed {
                 file: files.cert.clone(),
                 result,
@@ -121,8 +122,8 @@ impl Tables {
 
 fn warn_of_dates(loader: &Loader) {
     let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
-    for (files, (_, certificate)) in &loader.certificates {
-        if let Some(problem) = certificate.problem_at(now, Some(&files.cert)) {
+    for (files, loaded) in &loader.certificates {
+        if let Some(problem) = loaded.certificate.problem_at(now, Some(&files.cert)) {
             tracing::warn!("{problem}");
         }
     }

@@ -242,7 +242,7 @@ async fn check(checker: Rc<Checker>, errand: Errand) {
         Err(words) => failed(Failure::Unwell(words.clone())),
         Ok(question) => {
             let deadline = rt::now_ms().saturating_add(millis(key.health().timeout).max(1));
-            let answer = ask(question, &key.target, &key.dial, errand.kept, &connected);
+            let answer = ask(question, key, errand.kept, &connected);
             match rt::timeout_at(deadline, answer).await {
                 Ok(asked) => asked,
                 Err(rt::Elapsed) if connected.get() => {

@@ -15,6 +15,7 @@ use super::probe::{Asked, Question};
 use super::schedule::{CheckId, Ids, Schedule, varied};
 use crate::clock::millis;
 use crate::cluster::{Cluster, Settings};
+use crate::encryption::{self, Encryption};
 use crate::endpoint::Endpoint;
 
 /// No check runs more often, in milliseconds.
@@ -32,6 +33,8 @@ pub(super) struct Key {
     pub(super) dial: DialOptions,
     proxy_protocol: Option<u8>,
     health: HealthCheck,
+    /// How it is asked in secret, and the name that the server must prove.
+    pub(super) encryption: Option<(Encryption, String)>,
 }
 
 impl Key {
@@ -51,6 +54,10 @@ impl Key {
             },
             proxy_protocol: settings.proxy_protocol,
             health: health.clone(),
+            encryption: settings
+                .encryption
+                .clone()
+                .map(|e| (e, encryption::name_of(endpoint))),
         }
     }
 
@@ -65,6 +72,7 @@ impl Key {
             (&self.target, &self.host, &health.probe, health.reuse),
             (health.interval, health.recovery, health.timeout),
             (&self.dial, self.proxy_protocol),
+            self.encryption.as_ref().map(|(e, name)| (e.id(), name)),
         )
     }
 }

@@ -27,7 +27,10 @@ const MOST_WAITING: usize = 4_096;
 /// A server's connections.
 #[derive(Default)]
 pub(super) struct Sessions {
-    open: RefCell<Vec<Rc<Session>>>,
+    /// With how each is encrypted.
+    open: RefCell<Vec<(Rc<Session>, u64)>>,
+    /// The server has chosen HTTP/2 when it could.
+    agreed: Cell<bool>,
     /// One is being opened.
     opening: Cell<bool>,
     /// Tasks that wait for a stream.
@@ -61,9 +64,10 @@ impl Drop for UpstreamStream {
 impl Sessions {
     /// A stream of a connection that has room, and whether that has carried requests before. The fullest first, so that the
     /// others become idle.
-    pub(super) fn stream(&self) -> Option<(UpstreamStream, Stream, bool)> {
+    pub(super) fn stream(&self, encryption: u64) -> Option<(UpstreamStream, Stream, bool)> {
         let open = self.open.borrow();
-        let with_room = open.iter().filter(|s| s.room() > 0);
+        let alike = open.iter().filter(|(_, e)| *e == encryption);
+        let with_room = alike.map(|(s, _)| s).filter(|s| s.room() > 0);
         let session = with_room.max_by_key(|s| s.streams())?;
         let stream = session.reserve();
         let bytes = Stream::of_many(Rc::clone(&stream) as Rc<dyn Virtual>);
@@ -89,19 +93,37 @@ impl Sessions {
         Poll::Pending
     }
 
+    /// Has the server chosen HTTP/2 when it could?
+    pub(super) fn was_agreed(&self) -> bool {
+        self.agreed.get()
+    }
+
+    /// It has, or has not.
+    pub(super) fn agree(&self, h2: bool) {
+        self.agreed.set(h2);
+    }
+
     /// Is there any?
     pub(super) fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
     }
 
     /// Serves a connection that was just made, as a task of its own.
-    pub(super) fn start(self: &Rc<Self>, socket: Stream, permits: [Permit; 2], idle_ms: u64) {
+    pub(super) fn start(
+        self: &Rc<Self>,
+        socket: Stream,
+        permits: [Permit; 2],
+        idle_ms: u64,
+        encryption: u64,
+    ) {
         let bounds = Bounds {
             head: HEAD,
             ..Bounds::default()
         };
         let session = Session::new(Role::Client, bounds);
-        self.open.borrow_mut().push(Rc::clone(&session));
+        self.open
+            .borrow_mut()
+            .push((Rc::clone(&session), encryption));
         let sessions = Rc::clone(self);
         rt::spawn(async move {
             let listed = Listed {
@@ -120,7 +142,7 @@ impl Sessions {
     /// No further requests.
     pub(super) fn retire(&self) {
         self.retired.set(true);
-        for session in self.open.borrow().iter() {
+        for (session, _) in self.open.borrow().iter() {
             session.look();
         }
     }
@@ -154,7 +176,7 @@ impl Drop for Listed {
         self.sessions
             .open
             .borrow_mut()
-            .retain(|s| !Rc::ptr_eq(s, session));
+            .retain(|(s, _)| !Rc::ptr_eq(s, session));
         self.sessions.tell();
     }
 }

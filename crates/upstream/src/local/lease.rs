@@ -9,6 +9,7 @@ use narthex_config::model::{Balance, Priority, UpstreamProtocol};
 use narthex_net::dial::{Target, dial};
 use narthex_net::rt;
 use narthex_net::stream::Stream;
+use narthex_net::tls::HandshakeError;
 
 use super::h2::UpstreamStream;
 use super::pool::CoreEndpoint;
@@ -16,6 +17,7 @@ use super::queue;
 use super::view::View;
 use crate::clock::millis;
 use crate::cluster::Settings;
+use crate::encryption::{self, Encryption};
 use crate::endpoint::{CoreCounters, Endpoint, Report};
 use crate::gate::Permit;
 
@@ -30,6 +32,10 @@ pub struct Connection {
     pub requests: u64,
     /// It is one stream of a connection of HTTP/2: heads and ends go by it.
     pub h2: Option<UpstreamStream>,
+    /// How it is encrypted ([`Encryption::id`](crate::Encryption)).
+    pub(super) encryption: u64,
+    /// Its server chose HTTP/2; nothing was said yet.
+    pub(super) agreed_h2: bool,
     // After the stream: the socket is closed before its place is free. At the server, and at the upstream. A stream has none:
     // its connection does.
     permits: Option<[Permit; 2]>,
@@ -59,6 +65,8 @@ pub enum ConnectErrorKind {
     Overload,
     /// This machine has no more sockets, ports or memory for them.
     Exhausted,
+    /// The server could not be proven, or does not speak TLS as we do; the word says more.
+    Tls(&'static str),
     /// Something else.
     Other,
 }
@@ -83,6 +91,7 @@ impl ConnectErrorKind {
             Self::QueueTimeout => "a limit was reached for longer than the queue timeout",
             Self::Overload => "the upstream has as many requests as it can take",
             Self::Exhausted => "this machine has no more sockets or ports",
+            Self::Tls(_) => "no encrypted connection",
             Self::Other => "the connection could not be made",
         }
     }
@@ -132,6 +141,10 @@ impl ConnectError {
         };
         Self { kind, io: error }
     }
+}
+
+fn late() -> ConnectError {
+    ConnectError::new(ConnectErrorKind::Timeout, io::ErrorKind::TimedOut)
 }
 
 /// An attempt at a server; counts as a request under way there until it is dropped.
@@ -229,22 +242,36 @@ impl Lease {
         if self.speaks_h2() {
             return self.try_stream();
         }
-        self.endpoint.take_idle()
+        self.endpoint.take_idle(self.encryption())
+    }
+
+    fn encryption(&self) -> u64 {
+        let encryption = self.settings().encryption.as_ref();
+        encryption.map_or(0, Encryption::id)
     }
 
     /// Is HTTP/2 spoken with this server?
     pub fn speaks_h2(&self) -> bool {
-        self.settings().protocol == UpstreamProtocol::Http2
+        match self.settings().protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Auto => {
+                self.settings().encryption.is_some() && self.endpoint.sessions.was_agreed()
+            }
+        }
     }
 
     /// A stream of a connection that has room.
     fn try_stream(&self) -> Option<Connection> {
-        let (h2, stream, reused) = self.endpoint.sessions.stream()?;
+        let encryption = self.encryption();
+        let (h2, stream, reused) = self.endpoint.sessions.stream(encryption)?;
         Some(Connection {
             stream,
             reused,
             requests: 0,
             h2: Some(h2),
+            encryption,
+            agreed_h2: true,
             permits: None,
         })
     }
@@ -259,11 +286,13 @@ impl Lease {
                 return Ok(connection);
             }
             if let Some(opening) = sessions.begin_opening() {
-                let mut connection = self.connect_h1(priority).await?;
-                if let Some(permits) = connection.permits.take() {
-                    let idle = millis(self.settings().timeouts.idle);
-                    sessions.start(connection.stream, permits, idle);
+                let connection = self.connect_h1(priority).await?;
+                if self.settings().protocol == UpstreamProtocol::Auto && !connection.agreed_h2 {
+                    // It did before.
+                    sessions.agree(false);
+                    return Ok(connection);
                 }
+                self.start_session(connection);
                 drop(opening);
                 continue;
             }
@@ -276,6 +305,14 @@ impl Lease {
                     io::ErrorKind::TimedOut,
                 ));
             }
+        }
+    }
+
+    fn start_session(&self, mut connection: Connection) {
+        if let Some(permits) = connection.permits.take() {
+            let idle = millis(self.settings().timeouts.idle);
+            let sessions = &self.endpoint.sessions;
+            sessions.start(connection.stream, permits, idle, connection.encryption);
         }
     }
 
@@ -312,14 +349,27 @@ impl Lease {
         if self.speaks_h2() {
             return Box::pin(self.connect_h2(priority)).await;
         }
-        self.connect_h1(priority).await
+        let connection = self.connect_h1(priority).await?;
+        if !connection.agreed_h2 {
+            return Ok(connection);
+        }
+        self.endpoint.sessions.agree(true);
+        self.start_session(connection);
+        Box::pin(self.connect_h2(priority)).await
     }
 
     async fn connect_h1(&self, priority: Priority) -> Result<Connection, ConnectError> {
         let here = match self.endpoint.shared().sockets.try_acquire() {
             Some(permit) => permit,
             None => match queue::connection(self, priority).await? {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) if connection.encryption == self.encryption() => {
+                    return Ok(connection);
+                }
+                // Made before the configuration said how: its place is ours.
+                Ok(mut connection) => match connection.permits.take() {
+                    Some([here, _]) => here,
+                    None => return Ok(connection),
+                },
                 Err(permit) => permit,
             },
         };
@@ -334,25 +384,50 @@ impl Lease {
         let settings = self.settings();
         CoreCounters::bump(&self.endpoint.counters().connects);
         self.dialing.set(true);
-        match rt::timeout_at(
-            deadline(millis(settings.timeouts.connect)),
-            dial(self.target(), &settings.dial),
-        )
-        .await
-        {
-            Ok(Ok(stream)) => Ok(Connection {
-                stream,
-                reused: false,
-                requests: 0,
-                h2: None,
-                permits: Some(permits),
-            }),
-            Ok(Err(error)) => Err(ConnectError::from_io(error)),
-            Err(rt::Elapsed) => Err(ConnectError::new(
-                ConnectErrorKind::Timeout,
-                io::ErrorKind::TimedOut,
-            )),
-        }
+        let until = deadline(millis(settings.timeouts.connect));
+        let stream = match rt::timeout_at(until, dial(self.target(), &settings.dial)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(ConnectError::from_io(error)),
+            Err(rt::Elapsed) => return Err(late()),
+        };
+        let (stream, agreed_h2) = match &settings.encryption {
+            None => (stream, false),
+            Some(encryption) => Box::pin(self.encrypt(encryption, stream, until)).await?,
+        };
+        Ok(Connection {
+            stream,
+            reused: false,
+            requests: 0,
+            h2: None,
+            encryption: self.encryption(),
+            agreed_h2,
+            permits: Some(permits),
+        })
+    }
+
+    async fn encrypt(
+        &self,
+        encryption: &Encryption,
+        stream: Stream,
+        until: u64,
+    ) -> Result<(Stream, bool), ConnectError> {
+        let endpoint = self.endpoint.shared();
+        let error = match encryption.begin(stream, endpoint, until).await {
+            Ok((_, false)) if self.settings().protocol == UpstreamProtocol::Http2 => {
+                return Err(ConnectError::new(
+                    ConnectErrorKind::Tls("tls-alpn"),
+                    io::Error::other("the server does not speak HTTP/2"),
+                ));
+            }
+            Ok(done) => return Ok(done),
+            Err(HandshakeError::Deadline) => return Err(late()),
+            Err(error) => error,
+        };
+        tracing::debug!(server = endpoint.name(), %error, "no encrypted connection");
+        Err(ConnectError::new(
+            ConnectErrorKind::Tls(encryption::word(&error)),
+            io::Error::other(error),
+        ))
     }
 
     /// Gives back a connection on which both directions ended exactly on a message boundary; any other must be dropped.

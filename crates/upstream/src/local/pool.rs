@@ -94,12 +94,13 @@ impl CoreEndpoint {
     }
 
     /// The newest idle connection that is fit for use.
-    pub(super) fn take_idle(&self) -> Option<Connection> {
+    pub(super) fn take_idle(&self, encryption: u64) -> Option<Connection> {
         let now = rt::now_ms();
         loop {
             let idle = self.idle.borrow_mut().pop_back()?;
             self.count(-1);
-            if idle.is_fit(now) {
+            // One that was made before the configuration said how is nobody's.
+            if idle.connection.encryption == encryption && idle.is_fit(now) {
                 return Some(idle.into_use());
             }
         }

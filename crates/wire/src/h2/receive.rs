@@ -251,7 +251,10 @@ impl Connection {
             return Err(self.die(ErrorCode::FLOW_CONTROL_ERROR, "more than the window allows"));
         }
         let end = header.has(flag::END_STREAM);
-        self.empty(header.len == 0 && !end)?;
+        // With padding, it is known later.
+        if !padded {
+            self.empty(header.len == 0 && !end)?;
+        }
         let mut fault = None;
         match self.streams.get_mut(header.stream) {
             Some(s) if s.can_receive() => {

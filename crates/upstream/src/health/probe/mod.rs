@@ -12,10 +12,11 @@ use std::cell::Cell;
 use std::io;
 
 use narthex_config::model::Probe;
-use narthex_net::dial::{DialOptions, Target, dial};
+use narthex_net::dial::dial;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
 
+use super::subjects::Key;
 use super::tally::Failure;
 
 /// Bytes received at once.
@@ -93,8 +94,7 @@ impl Question {
 /// A kept connection that ends before it has answered says nothing about the server: it is asked again on a new one.
 pub(super) async fn ask(
     question: &Question,
-    target: &Target,
-    options: &DialOptions,
+    key: &Key,
     kept: Option<Stream>,
     connected: &Cell<bool>,
 ) -> Asked {
@@ -105,7 +105,7 @@ pub(super) async fn ask(
             ended => return Asked::new(ended, stream, false),
         }
     }
-    let stream = match dial(target, options).await {
+    let stream = match dial(&key.target, &key.dial).await {
         Ok(stream) => stream,
         Err(error) => {
             return Asked {
@@ -116,6 +116,19 @@ pub(super) async fn ask(
         }
     };
     connected.set(true);
+    let stream = match &key.encryption {
+        None => stream,
+        Some((encryption, name)) => match encryption.begin_check(stream, name).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Asked {
+                    verdict: Err(Failure::Unreachable(format!("tls: {error}"))),
+                    keep: None,
+                    fresh: true,
+                };
+            }
+        },
+    };
     let ended = question.exchange(&stream, true).await;
     Asked::new(ended, stream, true)
 }
