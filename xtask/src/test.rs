@@ -18,7 +18,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
     args.end()?;
     let begin = Instant::now();
     // A C compiler links Rust and builds the allocator; OpenSSL judges our TLS; the others are what servers are discovered from,
-    // and what issues certificates; nghttp2 and curl are HTTP/2 as others speak it.
+    // what issues certificates, and peers.
     apt::ensure(&[
         ("cc", "gcc"),
         ("openssl", "openssl"),
@@ -27,6 +27,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
         ("pebble", "pebble"),
         ("named", "bind9"),
         ("dig", "bind9-dnsutils"),
+        // HTTP/2 as others speak it.
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),

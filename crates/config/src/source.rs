@@ -167,6 +167,18 @@ impl Sources {
             .map_or("", |source| source.lines.line(&source.text, line))
     }
 
+    /// A line (from 1) of the file of this name, from its first visible character to its last.
+    pub fn line_span(&self, name: &str, line: u32) -> Option<Span> {
+        let index = self.files.iter().position(|f| f.name == name)?;
+        let file = FileId(u32::try_from(index).ok()?);
+        let (whole, text) = (self.text(file), self.line_text(file, line));
+        // A line is a part of its file's text.
+        let start = (text.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+        let indent = text.len() - text.trim_start().len();
+        let end = start + text.trim_end().len();
+        Some(Span::new(file, (start + indent).min(end), end))
+    }
+
     fn offset_line_col(&self, file: FileId, offset: u32) -> (u32, u32) {
         self.get(file)
             .map_or((1, 1), |source| source.lines.line_col(&source.text, offset))

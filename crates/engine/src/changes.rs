@@ -267,6 +267,8 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log", old.log.level != new.log.level),
         ("access-log", old.access_logs != new.access_logs),
         ("admin", old.admin != new.admin),
+        ("tls-tickets", old.tls_tickets != new.tls_tickets),
+        ("acme", old.acme != new.acme),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))

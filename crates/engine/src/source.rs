@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use narthex_config::Environment;
 use narthex_config::model::Config;
-use narthex_config::problem::{render_human, render_json};
-use narthex_config::source::RealFiles;
+use narthex_config::problem::{Problem, render_human, render_json};
+use narthex_config::source::{RealFiles, Sources};
+use narthex_proxy::tls::Finding;
 
 use crate::command::Refused;
 
@@ -75,6 +76,16 @@ impl Source {
                 true,
             ),
         };
+        let mut loaded = loaded;
+        if let Some(config) = &loaded.config {
+            let found = narthex_proxy::tls::examine(config);
+            let fatal = found.iter().any(|f| f.fatal);
+            let problems = found.iter().map(|f| problem(f, &loaded.sources));
+            loaded.problems.extend(problems);
+            if fatal {
+                loaded.config = None;
+            }
+        }
         Outcome {
             human: if loaded.problems.is_empty() {
                 String::new()
@@ -101,6 +112,23 @@ impl Source {
             }),
         }
     }
+}
+
+/// What is wrong with a file of TLS, where it was written.
+fn problem(found: &Finding, sources: &Sources) -> Problem {
+    let span = sources
+        .line_span(&found.origin.file, found.origin.line)
+        .unwrap_or_default();
+    let what = match &found.problem.path {
+        Some(path) => format!("{}: {}", path.display(), found.problem.what),
+        None => found.problem.what.clone(),
+    };
+    let problem = if found.fatal {
+        Problem::error("bad-certificate", span, what)
+    } else {
+        Problem::warning("certificate-date", span, what)
+    };
+    problem.with_help(found.problem.remedy.clone())
 }
 
 /// A configuration with every default that applies, as KDL. Secrets are shown by reference.

@@ -213,6 +213,7 @@ impl MuxStream {
             && let Some(session) = self.session.upgrade()
         {
             session.unreserve();
+            session.free();
         }
         self.with(|session| session.release(self.id.get()));
     }

@@ -40,6 +40,7 @@ fn sample<'a>() -> Record<'a> {
         reason: "",
         user_agent: b"curl/8.0",
         referer: b"",
+        tls: None,
         extras: &[],
     }
 }
@@ -75,9 +76,26 @@ fn json_in_full() {
             r#""protocol":"HTTP/1.1","status":200,"bytes_sent":5123,"bytes_received":0,"duration_ms":12.034,"#,
             r#""outcome":"ok","fault":"none","reason":"","site":"shop.example.com","route":"/api/*","upstream":"api","#,
             r#""server":"10.0.0.1:8080","attempts":1,"upstream_ms":11.900,"request_id":"01HX","user_agent":"curl/8.0","#,
-            r#""referer":""}"#
+            r#""referer":"","tls":null}"#
         )
     );
+}
+
+#[test]
+fn json_of_a_connection_that_was_encrypted() {
+    let record = Record {
+        tls: Some(narthex_observe::access_log::TlsRecord {
+            version: "TLSv1.3",
+            suite: "TLS13_AES_256_GCM_SHA384",
+            sni: "a.example",
+            resumed: true,
+            client: "CN=\"x\"",
+        }),
+        ..sample()
+    };
+    let tls = r#""tls":{"version":"TLSv1.3","suite":"TLS13_AES_256_GCM_SHA384","sni":"a.example","client":"CN=\"x\"","resumed":true}}"#;
+    let line = text(&Format::Json, &record);
+    assert!(line.ends_with(tls), "{line}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod docker;
 pub mod etcd;
 pub mod found;
 pub mod h2;
+pub mod h2peer;
 pub mod http;
 pub mod load;
 pub mod model;

@@ -456,6 +456,11 @@ impl Connection {
         most.saturating_sub(self.streams.len())
     }
 
+    /// The peer has said what it allows: its first SETTINGS have come.
+    pub fn is_settled(&self) -> bool {
+        self.peer.settings
+    }
+
     /// The server offers extended CONNECT (RFC 8441).
     pub fn peer_has_extended_connect(&self) -> bool {
         self.peer.extended_connect

@@ -1,8 +1,11 @@
 //! Bytes through a stream that encrypts.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, mpsc};
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use rustls::ConnectionTrafficSecrets;
 use rustls::version::{TLS12, TLS13};
 
 use super::kit::*;
@@ -206,4 +209,48 @@ fn key_updates_are_answered_and_bounded() {
     let _ = client.sock.write_all(&flood);
     let (_, end) = read_to_end(&mut client);
     end.unwrap_err();
+}
+
+/// Records of TLS 1.3 as rustls would not make them: with nothing inside.
+fn crumbs(client: Tls, n: u64) -> (TcpStream, Vec<u8>) {
+    let (conn, socket) = client.into_parts();
+    let (first, secrets) = conn.dangerous_extract_secrets().unwrap().tx;
+    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+        panic!("another suite");
+    };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    let mut all = Vec::new();
+    for number in first..first + n {
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+        for (to, from) in nonce[4..].iter_mut().zip(number.to_be_bytes()) {
+            *to ^= from;
+        }
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let header = [23, 3, 3, 0, 17];
+        let mut inner = vec![23];
+        key.seal_in_place_append_tag(nonce, Aad::from(header), &mut inner)
+            .unwrap();
+        all.extend_from_slice(&header);
+        all.extend_from_slice(&inner);
+    }
+    (socket, all)
+}
+
+#[test]
+fn records_with_nothing_inside_are_few() {
+    let (server, told) = reads();
+    let mut config = client(Some(&TLS13));
+    config.enable_secret_extraction = true;
+    let config = Arc::new(config);
+    for (n, expected) in [(30, ErrorKind::UnexpectedEof), (40, ErrorKind::InvalidData)] {
+        let mut client = server.tls(&config, "a.example");
+        client.write_all(b"01234").unwrap();
+        client.flush().unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(b"01234".to_vec()));
+        // Tickets are not read: what the client sends is counted from here.
+        let (mut socket, bytes) = crumbs(client, n);
+        socket.write_all(&bytes).unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(expected));
+    }
 }

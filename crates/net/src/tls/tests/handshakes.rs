@@ -1,14 +1,18 @@
 //! Which handshakes succeed, and what they come to.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::version::{TLS12, TLS13};
 
 use super::kit::*;
+use crate::rt::now_ms;
+use crate::stream::Stream;
+use crate::testing::{PATIENCE, on_core};
 use crate::tls::server::{Bundle, Certificate, Policy, Profile, ServerTls, UnknownName};
-use crate::tls::{HandshakeError, Version};
+use crate::tls::{HandshakeError, Version, accept};
 use rustls::compress::{
     BROTLI_DECOMPRESSOR, CertDecompressor, DecompressionFailed, ZLIB_DECOMPRESSOR,
 };
@@ -219,20 +223,26 @@ fn the_hello_may_come_in_crumbs() {
 #[test]
 fn the_hello_may_be_cut_anywhere() {
     let server = Server::echo();
-    let config = Arc::new(client(None));
-    let mut hello = Vec::new();
-    let length = {
-        let name = "a.example".try_into().unwrap();
-        let mut conn = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
-        conn.write_tls(&mut hello).unwrap()
-    };
-    // The two records of one message, cut at every tenth byte, and at each of the first and last ones.
-    for at in (1..length - 6).filter(|at| at % 10 == 0 || *at < 8 || *at > length - 14) {
+    // A short one: without the hybrid group.
+    let mut provider = rustls::crypto::CryptoProvider::clone(crate::tls::provider());
+    provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(Profile::Intermediate.versions())
+        .unwrap()
+        .with_root_certificates(CA.roots())
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let mut at = 1;
+    loop {
         let name = "a.example".try_into().unwrap();
         let mut conn = rustls::ClientConnection::new(Arc::clone(&config), name).unwrap();
         let mut hello = Vec::new();
         conn.write_tls(&mut hello).unwrap();
         let message = &hello[5..];
+        if at >= message.len() {
+            assert!(at > 150, "a hello of {at} bytes");
+            return;
+        }
         let mut socket = server.connect();
         for piece in [&message[..at], &message[at..]] {
             let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
@@ -243,6 +253,7 @@ fn the_hello_may_be_cut_anywhere() {
         client.write_all(b"hello").unwrap();
         client.read_exact(&mut [0; 5]).unwrap();
         server.result().unwrap();
+        at += 1;
     }
 }
 
@@ -312,4 +323,34 @@ fn the_hybrid_group_is_preferred() {
     let group = client.conn.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
     server.result().unwrap();
+}
+
+#[test]
+fn bytes_that_were_read_before_belong_to_the_hello() {
+    // As behind a PROXY header that came in one segment with the hello, or with the half of it.
+    for half in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = std::thread::spawn(move || {
+            let socket = TcpStream::connect(addr).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut tls = tls_over(socket, &Arc::new(client(None)), "a.example");
+            tls.write_all(b"hello").unwrap();
+            read_to_end(&mut tls).0
+        });
+        let mut ours = listener.accept().unwrap().0;
+        let mut read = vec![0; if half { 100 } else { 16 * 1024 }];
+        let n = ours.read(&mut read).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        on_core(move || async move {
+            let stream = Stream::new(ours.into()).unwrap();
+            let accepted = accept(stream, &read[..n], &server_tls(), now_ms() + 10_000).await;
+            let (stream, handshake) = accepted.unwrap();
+            assert_eq!(handshake.sni.as_deref(), Some("a.example"));
+            let mut buf = [0; 16];
+            let n = stream.recv(&mut buf).await.unwrap();
+            stream.send_all(&buf[..n]).await.unwrap();
+        });
+        assert_eq!(client.join().unwrap(), b"hello");
+    }
 }

@@ -201,6 +201,7 @@ impl Server {
                 }
                 let socket = socket.unwrap();
                 socket.set_nonblocking(true).unwrap();
+                socket.set_nodelay(true).unwrap();
                 if let Some(size) = limits.send_buffer {
                     socket2::SockRef::from(&socket)
                         .set_send_buffer_size(size)

@@ -86,6 +86,25 @@ fn versions_keys_and_names() {
 }
 
 #[test]
+fn a_dot_at_the_end_of_a_name_finds_no_other_policy() {
+    // TL-02: neither the default's nor anybody else's.
+    let mut parts = parts(vec![("a.example", plain_policy())]);
+    parts.default = Some(crate::tls::server::Policy::default());
+    let tls = Arc::new(ServerTls::new(parts).unwrap());
+    let expected = tls.policy_of(Some("a.example")).unwrap();
+    let server = Server::start(tls, echo);
+    for version in ["-tls1_2", "-tls1_3"] {
+        for name in ["a.example", "A.EXAMPLE", "a.example."] {
+            s_client(&server, &[version, "-servername", name]);
+            match server.result() {
+                Ok(made) => assert_eq!(made.policy, expected, "{name}"),
+                Err(e) => assert_eq!(name, "a.example.", "{e}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn only_an_rsa_client_gets_rsa() {
     let server = Server::echo();
     for (sigalgs, peer) in [

@@ -1,14 +1,18 @@
 //! TLS to servers, and challenges of authorities.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::kit::*;
 use crate::dial::{DialOptions, Target, dial};
-use crate::rt::now_ms;
+use crate::rt::{now_ms, spawn, yield_now};
 use crate::stream::Stream;
 use crate::testing::{PATIENCE, on_core};
 use crate::tls::challenges::{Challenges, MAX, Refused};
@@ -174,6 +178,12 @@ fn by_hand(
     (addr, told)
 }
 
+async fn connected(addr: SocketAddr, tls: &ClientTls) -> Stream {
+    let stream = dialled(addr).await;
+    let done = connect(stream, tls, "a.example", now_ms() + 10_000).await;
+    done.unwrap().0
+}
+
 #[test]
 fn tickets_that_come_while_a_connection_is_idle_are_no_data() {
     let (addr, told) = by_hand(4);
@@ -188,10 +198,7 @@ fn tickets_that_come_while_a_connection_is_idle_are_no_data() {
         idle.recv_timeout(PATIENCE).unwrap();
     });
     on_core(move || async move {
-        let stream = dialled(addr).await;
-        let (stream, _) = connect(stream, &tls, "a.example", now_ms() + 10_000)
-            .await
-            .unwrap();
+        let stream = connected(addr, &tls).await;
         // The tickets come in one segment or several; either way they are nothing.
         for _ in 0..3 {
             assert!(stream.is_quiet());
@@ -220,6 +227,55 @@ fn tickets_that_come_while_a_connection_is_idle_are_no_data() {
 }
 
 #[test]
+fn a_watcher_hears_of_data_after_what_was_none() {
+    let (addr, told) = by_hand(1);
+    let tls = verified(|_| {});
+    let (tell, go) = mpsc::channel();
+    let peer = std::thread::spawn(move || {
+        let mut peer = told.recv_timeout(PATIENCE).unwrap();
+        for _ in 0..3 {
+            go.recv_timeout(PATIENCE).unwrap();
+            peer.conn.refresh_traffic_keys().unwrap();
+            peer.conn.complete_io(&mut peer.sock).unwrap();
+        }
+        go.recv_timeout(PATIENCE).unwrap();
+        peer.write_all(b"x").unwrap();
+        peer.flush().unwrap();
+        go.recv_timeout(PATIENCE).unwrap();
+    });
+    on_core(move || async move {
+        let stream = connected(addr, &tls).await;
+        let stream = Rc::new(stream);
+        let woken = Rc::new(Cell::new(0));
+        let (seen, watched) = (Rc::clone(&woken), Rc::clone(&stream));
+        let watcher = spawn(poll_fn(move |_| {
+            seen.set(seen.get() + 1);
+            if watched.is_idle() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        }));
+        while woken.get() == 0 {
+            yield_now().await;
+        }
+        assert!(stream.is_quiet());
+        stream.watch(watcher);
+        for _ in 0..4 {
+            let before = woken.get();
+            tell.send(()).unwrap();
+            // Others' data, and what is none: each wakes the watcher, which looks and waits on.
+            while woken.get() == before {
+                yield_now().await;
+            }
+        }
+        assert!(!stream.is_quiet());
+        tell.send(()).unwrap();
+    });
+    peer.join().unwrap();
+}
+
+#[test]
 fn a_closed_idle_connection_is_not_quiet() {
     let (addr, told) = by_hand(2);
     let tls = verified(|_| {});
@@ -231,10 +287,7 @@ fn a_closed_idle_connection_is_not_quiet() {
         let _ = peer.sock.read(&mut [0; 64]);
     });
     on_core(move || async move {
-        let stream = dialled(addr).await;
-        let (stream, _) = connect(stream, &tls, "a.example", now_ms() + 10_000)
-            .await
-            .unwrap();
+        let stream = connected(addr, &tls).await;
         while stream.is_idle() {
             stream.readable().await;
         }
@@ -320,4 +373,49 @@ fn there_is_a_bound_on_answers_and_old_ones_make_room() {
     let one_more = |now| challenges.put_http("a.example", "more", "answer", now, 900);
     assert_eq!(one_more(199), Err(Refused::Full));
     assert_eq!(one_more(200), Ok(()));
+}
+
+/// Passes on what it gets, one byte at a time.
+fn crumble(mut from: TcpStream, mut to: TcpStream) {
+    let mut buf = [0; 4096];
+    while let Ok(n) = from.read(&mut buf) {
+        if n == 0 {
+            break;
+        }
+        for byte in &buf[..n] {
+            if to.write_all(std::slice::from_ref(byte)).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+#[test]
+fn both_sides_get_everything_byte_by_byte() {
+    let server = Server::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let far = server.connect();
+    std::thread::spawn(move || {
+        let near = listener.accept().unwrap().0;
+        near.set_nodelay(true).unwrap();
+        let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+        std::thread::spawn(move || crumble(back.0, back.1));
+        crumble(near, far);
+    });
+    let tls = verified(|_| {});
+    let got = on_core(move || async move {
+        let stream = connected(addr, &tls).await;
+        stream.send_all(&noise(20_000)).await.unwrap();
+        stream.shutdown_write();
+        let (mut all, mut buf) = (Vec::new(), [0; 1_000]);
+        loop {
+            match stream.recv(&mut buf).await.unwrap() {
+                0 => return all,
+                n => all.extend_from_slice(&buf[..n]),
+            }
+        }
+    });
+    assert!(got == noise(20_000));
 }
