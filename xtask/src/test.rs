@@ -31,6 +31,11 @@ pub fn run(mut args: Args) -> Result<(), String> {
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),
+        // A module has no program; its file is as good.
+        (
+            "/usr/lib/python3/dist-packages/h2/__init__.py",
+            "python3-h2",
+        ),
     ])?;
     // Nobody else may start an engine; its tests say so then.
     if apt::is_root() {
