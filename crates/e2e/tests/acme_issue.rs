@@ -328,7 +328,7 @@ fn a_full_disk() {
     let _mounted = Mounted(at);
     let ballast = scene.storage.path().join("ballast");
     let fill = || {
-        let _ = fs::write(&ballast, [0; 1 << 16]);
+        let _ = fs::write(&ballast, vec![0; 1 << 16]);
     };
     fill();
     let sites = format!("{}site \"*\" {{ respond 418 }}\n", scene.acme(NAME));
