@@ -30,7 +30,10 @@ fn proxy(place: &str, upstream: &str) -> Proxy {
 
 /// The answer of an HTTP/1.1 client, in the form of the other's.
 fn ask_h1(proxy: &Proxy, a: &Ask) -> Reply {
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: a\r\nConnection: close, te\r\n", a.method, a.path);
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: a\r\nConnection: close, te\r\n",
+        a.method, a.path
+    );
     for (name, value) in &a.fields {
         head += &format!("{name}: {value}\r\n");
     }
@@ -76,15 +79,28 @@ fn bodies_and_trailers_pass() {
             plain.clone(),
             plain.clone().with("x-length", "1"),
             plain.clone().with("x-trailers", "1").with("te", "trailers"),
-            plain.clone().with("x-trailers", "1").with("te", "trailers").with("x-length", "1"),
+            plain
+                .clone()
+                .with("x-trailers", "1")
+                .with("te", "trailers")
+                .with("x-length", "1"),
         ] {
             let trailers = a.fields.iter().any(|(n, _)| *n == "x-trailers");
             for (h1, reply) in both(&proxy, &a).into_iter().enumerate() {
                 let what = format!("{len} bytes, {:?}, client {h1}", a.fields);
                 assert_eq!(reply.status, 200, "{what}");
                 assert_eq!(reply.broken, None, "{what}");
-                assert_eq!(reply.field("x-hash"), Some(&*Fnv::of(&sent).0.to_string()), "{what}");
-                assert_eq!(Fnv::of(&reply.body), Fnv::of(&sent), "{what}: {}", reply.body.len());
+                assert_eq!(
+                    reply.field("x-hash"),
+                    Some(&*Fnv::of(&sent).0.to_string()),
+                    "{what}"
+                );
+                assert_eq!(
+                    Fnv::of(&reply.body),
+                    Fnv::of(&sent),
+                    "{what}: {}",
+                    reply.body.len()
+                );
                 // What has a length in HTTP/1.1 has no place for trailers.
                 if trailers && (len > 0 && h1 == 0 || a.fields.len() == 2) {
                     let end = reply.trailers.as_ref().and_then(|t| t.get("x-end"));
@@ -110,10 +126,13 @@ fn a_client_of_http2_has_servers_of_http11() {
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-end\r\n\r\n5\r\nhello\r\n0\r\nx-end: 7\r\n\r\n",
         ),
     );
-    origin.on("/cut", [
-        Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec()),
-        Step::Close,
-    ]);
+    origin.on(
+        "/cut",
+        [
+            Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc".to_vec()),
+            Step::Close,
+        ],
+    );
     let proxy = Proxy::start(&Proxy::config(
         "",
         &format!("site \"*\" {{ proxy \"{}\" }}", origin.place()),
@@ -140,11 +159,17 @@ fn answers_without_a_body() {
     let proxy = proxy(&origin.place(), "");
     for (path, status) in [("/204", 204), ("/304", 304)] {
         for reply in both(&proxy, &Ask::get(path)) {
-            assert_eq!((reply.status, reply.body.len(), reply.broken), (status, 0, None));
+            assert_eq!(
+                (reply.status, reply.body.len(), reply.broken),
+                (status, 0, None)
+            );
         }
     }
     for reply in both(&proxy, &Ask::new("HEAD", "/bytes/5000", b"")) {
-        assert_eq!((reply.status, reply.body.len(), &reply.broken), (200, 0, &None));
+        assert_eq!(
+            (reply.status, reply.body.len(), &reply.broken),
+            (200, 0, &None)
+        );
         assert_eq!(reply.field("content-length"), Some("5000"));
         assert_eq!(reply.field("x-method"), Some("HEAD"));
     }
@@ -198,7 +223,10 @@ fn what_a_server_refuses_is_sent_again() {
         };
         let h1 = ask_h1(&proxy, &again);
         assert_eq!(h1.status, 200, "{i} of HTTP/1.1");
-        assert_eq!(h1.field("x-hash"), Some(&*Fnv::of(&again.body).0.to_string()));
+        assert_eq!(
+            h1.field("x-hash"),
+            Some(&*Fnv::of(&again.body).0.to_string())
+        );
     }
 }
 
@@ -236,10 +264,21 @@ fn a_reset_inside_an_answer_does_not_look_complete() {
     ] {
         let h2 = ask(proxy.addr(), a.clone());
         assert_eq!(h2.status, 200);
-        assert!(h2.broken.is_some(), "{:?}: {} bytes", a.fields, h2.body.len());
+        assert!(
+            h2.broken.is_some(),
+            "{:?}: {} bytes",
+            a.fields,
+            h2.body.len()
+        );
         let mut client = proxy.connect();
-        let length = if a.fields.is_empty() { "" } else { "x-length: 1\r\n" };
-        client.send(format!("GET /reset/20000 HTTP/1.1\r\nHost: a\r\n{length}\r\n"));
+        let length = if a.fields.is_empty() {
+            ""
+        } else {
+            "x-length: 1\r\n"
+        };
+        client.send(format!(
+            "GET /reset/20000 HTTP/1.1\r\nHost: a\r\n{length}\r\n"
+        ));
         assert!(client.read_response("GET").is_err(), "{:?}", a.fields);
     }
     // The connection to the server goes on.
@@ -467,7 +506,11 @@ fn h2_10_hostile_servers() {
             } else {
                 let reply = ask_all(proxy.addr(), &[a]).pop().unwrap();
                 if let Ok(reply) = reply {
-                    assert!(reply.status == 502 || reply.broken.is_some(), "{}: {reply:?}", wrong.name);
+                    assert!(
+                        reply.status == 502 || reply.broken.is_some(),
+                        "{}: {reply:?}",
+                        wrong.name
+                    );
                 }
             }
             if wrong.fatal {
@@ -476,7 +519,12 @@ fn h2_10_hostile_servers() {
                 ended.lock().unwrap().clear();
             }
             which.store(WRONG.len(), Ordering::SeqCst);
-            assert_eq!(ask(proxy.addr(), Ask::get("/")).status, 200, "after {}", wrong.name);
+            assert_eq!(
+                ask(proxy.addr(), Ask::get("/")).status,
+                200,
+                "after {}",
+                wrong.name
+            );
         }
     }
     let log = proxy.access_log_of(WRONG.len() * 4);

@@ -144,11 +144,7 @@ async fn serve(
     let (head, mut received) = request.into_parts();
     let path = head.uri.path().to_owned();
     if path.starts_with("/refuse-once/") {
-        let first = counts
-            .refused
-            .lock()
-            .expect("lock")
-            .insert(path.clone());
+        let first = counts.refused.lock().expect("lock").insert(path.clone());
         if first {
             respond.send_reset(Reason::REFUSED_STREAM);
             return Ok(());
@@ -170,8 +166,7 @@ async fn serve(
         p if p.starts_with("/crowd/") => {
             let wanted = number(p);
             let end = tokio::time::Instant::now() + PATIENCE;
-            while counts.crowd.load(Ordering::SeqCst) < wanted
-                && tokio::time::Instant::now() < end
+            while counts.crowd.load(Ordering::SeqCst) < wanted && tokio::time::Instant::now() < end
             {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -201,7 +196,10 @@ async fn serve(
     }
     let trailers = head.headers.contains_key("x-trailers").then(|| {
         let mut map = HeaderMap::new();
-        map.insert("x-end", Fnv::of(&answer).0.to_string().parse().expect("value"));
+        map.insert(
+            "x-end",
+            Fnv::of(&answer).0.to_string().parse().expect("value"),
+        );
         map
     });
     let mut out = respond.send_response(response, false)?;
