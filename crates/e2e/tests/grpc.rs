@@ -56,7 +56,9 @@ fn failures_of_the_proxy_are_statuses_of_grpc() {
     play(slow.addr(), &["proxy_timeout"]);
     let dead = proxy(&format!("127.0.0.1:{}", free_port()), "");
     play(dead.addr(), &["unavailable", "connect-refused"]);
-    let closing = RawServer::start(|c| drop(c.request()));
+    let closing = RawServer::start(|c| {
+        c.request();
+    });
     let closing = proxy(&closing.place(), "");
     play(closing.addr(), &["unavailable", "origin-closed"]);
     let nowhere = Proxy::start(&Proxy::config(
