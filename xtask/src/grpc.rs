@@ -24,9 +24,16 @@ pub fn ensure() -> Result<(), String> {
     eprintln!("installing {} (from PyPI)", PACKAGES.join(" "));
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv", "--clear"]).arg(&place);
-    sh::output(&mut venv).map_err(|why| format!("{why}\n(Debian: apt-get install python3-venv)"))?;
+    sh::output(&mut venv)
+        .map_err(|why| format!("{why}\n(Debian: apt-get install python3-venv)"))?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
-        .args(PACKAGES);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ])
+    .args(PACKAGES);
     sh::output(&mut pip).map(|_| ())
 }

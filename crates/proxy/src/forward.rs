@@ -336,7 +336,11 @@ impl Tries {
         let within = lease.settings().retry.within;
         if self.tried.is_empty() && !within.is_zero() {
             let ends = rt::now_ms().saturating_add(millis(within));
-            self.ends = if self.ends == 0 { ends } else { self.ends.min(ends) };
+            self.ends = if self.ends == 0 {
+                ends
+            } else {
+                self.ends.min(ends)
+            };
         }
         self.tried.add(lease);
     }

@@ -21,9 +21,12 @@ const UNAUTHENTICATED: u8 = 16;
 /// `application/grpc`, or that with a message form (`+proto`) or parameters.
 fn is_content_type(value: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
-    value.split_at_checked(NAME.len()).is_some_and(|(name, rest)| {
-        name.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-    })
+    value
+        .split_at_checked(NAME.len())
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(NAME)
+                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+        })
 }
 
 /// A `grpc-timeout` in milliseconds, rounded up; `None` if it is none.
@@ -91,10 +94,19 @@ mod tests {
 
     #[test]
     fn content_types() {
-        for good in ["application/grpc", "application/grpc+proto", "Application/gRPC; a=b"] {
+        for good in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/gRPC; a=b",
+        ] {
             assert!(is_content_type(good.as_bytes()), "{good}");
         }
-        for bad in ["application/grpc-web", "application/grpcx", "application/json", "application/grp"] {
+        for bad in [
+            "application/grpc-web",
+            "application/grpcx",
+            "application/json",
+            "application/grp",
+        ] {
             assert!(!is_content_type(bad.as_bytes()), "{bad}");
         }
     }

@@ -48,10 +48,8 @@ pub(super) fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck
     set(&mut check.healthy, item.int("healthy"));
     set(&mut check.unhealthy, item.int("unhealthy"));
     set(&mut check.reuse, item.bool("reuse"));
-    if let (false, Some((_, span))) = (
-        matches!(check.probe, Probe::Grpc(_)),
-        item.text("service"),
-    ) {
+    if let (false, Some((_, span))) = (matches!(check.probe, Probe::Grpc(_)), item.text("service"))
+    {
         let message = "`service=` is for \"grpc\" only";
         ctx.error("unused-key", span, message, "leave it out");
     }
