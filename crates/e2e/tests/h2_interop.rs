@@ -24,7 +24,7 @@ const MIB: usize = 1 << 20;
 
 /// 100 MiB, in blocks that differ from one another in nothing.
 fn large() -> (Script, u64, Fnv) {
-    let block: Vec<u8> = (0..MIB).map(|i| (i * 31 ^ i >> 7) as u8).collect();
+    let block: Vec<u8> = (0..MIB).map(|i| ((i * 31) ^ (i >> 7)) as u8).collect();
     let mut hash = Fnv::default();
     (0..100).for_each(|_| hash.add(&block));
     let length = 100 * MIB;
@@ -252,7 +252,7 @@ fn large_bodies() {
         );
         both.origin.take(0);
         let id = peer.open(block("POST", "/up"), false);
-        let part: Vec<u8> = (0..MIB).map(|i| (i * 31 ^ i >> 7) as u8).collect();
+        let part: Vec<u8> = (0..MIB).map(|i| ((i * 31) ^ (i >> 7)) as u8).collect();
         for n in 0..100 {
             assert!(
                 peer.body(id, &part, n == 99),

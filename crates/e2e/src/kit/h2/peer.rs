@@ -248,7 +248,7 @@ impl Peer {
     }
     /// Sends body bytes as the windows allow, reading meanwhile. False when the stream or the connection is over before that.
     pub fn body(&mut self, id: u32, mut bytes: &[u8], end: bool) -> bool {
-        let mut sent = 0;
+        let mut sent = 0_u32;
         loop {
             let largest = self.said.get(&setting::MAX_FRAME_SIZE).copied();
             let room = self.window.min(self.stream(id).window);
@@ -266,7 +266,7 @@ impl Peer {
                 }
                 // Credit that came meanwhile must not fill the socket. A look costs a millisecond.
                 sent += 1;
-                if sent & 63 == 0 {
+                if sent.is_multiple_of(64) {
                     while matches!(self.poll(Duration::ZERO), Got::Frame(_)) {}
                 }
             } else if !matches!(self.read(), Got::Frame(_)) {
