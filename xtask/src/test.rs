@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::totals::Totals;
-use crate::{apt, counts, docs, rig, scorecard, sh};
+use crate::{apt, counts, docs, grpc, rig, scorecard, sh};
 
 /// Requests under callgrind: enough for an exact figure, a few seconds.
 const COUNTED: u64 = 2_000;
@@ -41,6 +41,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
     if apt::is_root() {
         apt::ensure(&[("dockerd", "docker.io"), ("docker", "docker.io")])?;
     }
+    grpc::ensure()?;
     let mut totals = Totals::default();
     // The tests that want a name server that is not ours say nothing without one; this does.
     if let Err(why) = apt::ensure(&scorecard::NEEDS) {

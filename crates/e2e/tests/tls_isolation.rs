@@ -46,7 +46,11 @@ fn text(origin: &Origin, closed: bool, crl: &str) -> String {
             site("mtls.test", "mtls.test", mtls),
             site("other.test", "other.test", mtls),
             site("*.wild.test", "wild.test", mtls),
-            site("maybe.test", "maybe.test", may),
+            site("maybe.test", "maybe.test", may).replacen(
+                "; proxy",
+                "\nheader request { set \"X-Who\" \"{tls.client.subject} {tls.version}\" }\nproxy",
+                1,
+            ),
         ]
         .concat(),
     )
@@ -259,6 +263,11 @@ fn the_origin_hears_of_a_certificate_from_us_alone() {
         assert_eq!(seen.header("x-forwarded-client-cert"), None);
         assert_eq!(seen.header("x-ssl-client-verify"), None);
         assert_eq!(seen.header("x-mine").as_deref(), Some("1"));
+        if sni == "maybe.test" {
+            let who = if told { "CN=alice TLSv1.3" } else { "TLSv1.3" };
+            let said = seen.header("x-who").unwrap();
+            assert_eq!(said.trim(), who);
+        }
     }
     let log = sites.proxy.access_log_of(5);
     assert_eq!(log[4]["tls"]["client"], "CN=alice");

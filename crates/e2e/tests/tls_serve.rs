@@ -253,9 +253,7 @@ fn plaintext_and_silence_get_no_answer() {
         line.and_then(|l| l.rsplit(' ').next().map(str::to_owned))
     };
     let workers = 64;
-    let silent: Vec<_> = (0..2 * workers + 1)
-        .map(|_| https.proxy.connect())
-        .collect();
+    let silent: Vec<_> = (0..=2 * workers).map(|_| https.proxy.connect()).collect();
     assert!(eventually(PATIENCE, || {
         https.proxy.metrics().lines().any(|l| {
             l.starts_with("narthex_tls_handshakes_total")

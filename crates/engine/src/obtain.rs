@@ -61,7 +61,7 @@ impl Obtaining {
         Self(sender)
     }
 
-    /// Follows a reload.
+    /// Follows a reload. Once this is dropped the task ends, and the store is free for another process.
     pub(crate) fn follow(&self, config: &Config) {
         let wish = Arc::new(wish(config));
         self.0.send_if_modified(|now| {
@@ -178,6 +178,10 @@ async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board:
                     }
                     let next = Arc::clone(&wishes.borrow_and_update());
                     if next.storage != wish.storage {
+                        let stays = |name: &str| next.settings.wanted.iter().any(|w| w.name == name);
+                        for gone in wish.settings.wanted.iter().filter(|w| !stays(&w.name)) {
+                            tls.lost(&gone.name);
+                        }
                         // Dropping the keeper ends what it has under way.
                         wishes.mark_changed();
                         break;

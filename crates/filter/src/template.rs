@@ -71,6 +71,7 @@ impl<'v, 'a> View<'v, 'a> {
             Var::Query => out.extend_from_slice(self.query.unwrap_or_default()),
             Var::Uri => self.uri(out),
             Var::Protocol => text(v.protocol, out),
+            Var::Tls(which) => text(v.tls.map_or("", |tls| tls.get(*which)), out),
             Var::RequestId => text(v.request_id, out),
             Var::RequestHeader(name) => header(self.request, name, out),
             Var::Cookie(name) => self.cookie(name, out),

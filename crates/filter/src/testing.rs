@@ -133,6 +133,7 @@ pub(crate) fn values<'a>(captures: &'a dyn Fn(&str) -> Option<&'a str>) -> Value
         path: "/a/b",
         query: Some(b"x=1&y=%2F"),
         protocol: "HTTP/1.1",
+        tls: None,
         request_id: "id-1",
         site: "shop",
         route: "/a/*",

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use narthex_config::model::TlsVar;
 use narthex_message::{Edits, Head};
 
 /// Everything a template may ask for: borrowed, built by whoever renders. Nothing is computed until a template asks.
@@ -29,6 +30,8 @@ pub struct Values<'a> {
     pub query: Option<&'a [u8]>,
     /// `HTTP/1.1`.
     pub protocol: &'a str,
+    /// The client's connection, if it is encrypted.
+    pub tls: Option<TlsValues<'a>>,
     /// Request id.
     pub request_id: &'a str,
     /// The site's name.
@@ -48,4 +51,38 @@ pub struct Values<'a> {
     pub response: Option<(u16, Head<'a>, &'a Edits)>,
     /// What the route's path captured, by name; percent-encoded as the path is.
     pub captures: &'a dyn Fn(&str) -> Option<&'a str>,
+}
+
+/// What is known of an encrypted connection. What is not known is empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TlsValues<'a> {
+    /// `TLSv1.3`.
+    pub version: &'a str,
+    /// The suite.
+    pub suite: &'a str,
+    /// The name that was asked for.
+    pub sni: &'a str,
+    /// Of the client's verified certificate.
+    pub subject: &'a str,
+    /// Of the client's verified certificate.
+    pub issuer: &'a str,
+    /// Of the client's verified certificate.
+    pub serial: &'a str,
+    /// Of the client's verified certificate.
+    pub fingerprint: &'a str,
+}
+
+impl<'a> TlsValues<'a> {
+    /// One of them.
+    pub fn get(&self, which: TlsVar) -> &'a str {
+        match which {
+            TlsVar::Version => self.version,
+            TlsVar::Suite => self.suite,
+            TlsVar::Sni => self.sni,
+            TlsVar::Subject => self.subject,
+            TlsVar::Issuer => self.issuer,
+            TlsVar::Serial => self.serial,
+            TlsVar::Fingerprint => self.fingerprint,
+        }
+    }
 }

@@ -59,6 +59,7 @@ pub(crate) fn context<T>(
         } else {
             "HTTP/1.1"
         },
+        tls: exchange.client.tls.as_ref().map(|tls| tls.values()),
         request_id: std::str::from_utf8(id).unwrap_or_default(),
         site: exchange.site_config().map_or("", |s| &s.name),
         route: exchange.route_config().map_or("", |r| &r.name),

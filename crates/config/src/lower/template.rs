@@ -1,6 +1,6 @@
 //! Templates: text with `{variables}`, parsed and checked for where they stand.
 
-use crate::model::{Part, Template, Var};
+use crate::model::{Part, Template, TlsVar, Var};
 use crate::problem::did_you_mean;
 use crate::source::Span;
 
@@ -45,6 +45,29 @@ pub const VARIABLES: &[(&str, Var, Position)] = &[
     ("uri", Var::Uri, Position::Request),
     ("protocol", Var::Protocol, Position::Request),
     ("request.id", Var::RequestId, Position::Request),
+    ("tls.version", Var::Tls(TlsVar::Version), Position::Request),
+    ("tls.suite", Var::Tls(TlsVar::Suite), Position::Request),
+    ("tls.sni", Var::Tls(TlsVar::Sni), Position::Request),
+    (
+        "tls.client.subject",
+        Var::Tls(TlsVar::Subject),
+        Position::Request,
+    ),
+    (
+        "tls.client.issuer",
+        Var::Tls(TlsVar::Issuer),
+        Position::Request,
+    ),
+    (
+        "tls.client.serial",
+        Var::Tls(TlsVar::Serial),
+        Position::Request,
+    ),
+    (
+        "tls.client.fingerprint",
+        Var::Tls(TlsVar::Fingerprint),
+        Position::Request,
+    ),
     ("site", Var::Site, Position::Request),
     ("route", Var::Route, Position::Request),
     ("time", Var::Time, Position::Request),

@@ -26,7 +26,7 @@ pub use listener::{
     Address, ClientTimeouts, Limits, Listener, ListenerConnections, ProxyProtocolIn, TcpOptions,
 };
 pub use site::*;
-pub use template::{Part, Template, Var};
+pub use template::{Part, Template, TlsVar, Var};
 pub use tls::*;
 pub use upstream::*;
 

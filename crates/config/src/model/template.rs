@@ -26,6 +26,25 @@ pub enum Part {
     Var(Var),
 }
 
+/// What is known of a client's connection, if it is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVar {
+    /// `{tls.version}`: `TLSv1.3`.
+    Version,
+    /// `{tls.suite}`.
+    Suite,
+    /// `{tls.sni}`: the name that was asked for.
+    Sni,
+    /// `{tls.client.subject}`: of the verified certificate of the client; empty without one, as are those that follow.
+    Subject,
+    /// `{tls.client.issuer}`.
+    Issuer,
+    /// `{tls.client.serial}`: hexadecimal.
+    Serial,
+    /// `{tls.client.fingerprint}`: SHA-256, hexadecimal.
+    Fingerprint,
+}
+
 /// A variable. Spelling in a file is given for each.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Var {
@@ -53,6 +72,8 @@ pub enum Var {
     Uri,
     /// `{protocol}`: `HTTP/1.1`.
     Protocol,
+    /// `{tls.version}` and others: empty without TLS.
+    Tls(TlsVar),
     /// `{request.id}`.
     RequestId,
     /// `{request.header.NAME}`: first value.

@@ -1,5 +1,6 @@
 //! The handshake with a client, and what is remembered of it.
 
+use narthex_filter::values::TlsValues;
 use narthex_net::rt;
 use narthex_net::stream::Stream;
 use narthex_net::tls::server::ClientIdentity;
@@ -26,6 +27,26 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// For templates.
+    pub(crate) fn values(&self) -> TlsValues<'_> {
+        let usual = TlsValues {
+            version: self.version.as_str(),
+            suite: self.suite,
+            sni: self.sni.as_deref().unwrap_or_default(),
+            ..TlsValues::default()
+        };
+        match &self.client {
+            None => usual,
+            Some(client) => TlsValues {
+                subject: &client.subject,
+                issuer: &client.issuer,
+                serial: &client.serial,
+                fingerprint: &client.fingerprint,
+                ..usual
+            },
+        }
+    }
+
     /// For the access log.
     pub(crate) fn record(&self) -> TlsRecord<'_> {
         TlsRecord {

@@ -107,14 +107,16 @@ impl Connection {
 
     /// After `n` bytes were sent, all that was offered or not.
     fn account(&mut self, stream: StreamId, n: usize, all: bool, ends: bool, now: u64) {
-        self.send -= n as i64;
+        // Never more than a window.
+        let sent = i64::try_from(n).unwrap_or(i64::MAX);
+        self.send -= sent;
         self.turn += 1;
         let turn = self.turn;
         let stall_bytes = u64::from(self.bounds.stall_bytes);
         let Some(s) = self.streams.get_mut(stream) else {
             return;
         };
-        s.send -= n as i64;
+        s.send -= sent;
         s.sent = ends;
         if s.priority.incremental && n > 0 {
             s.turn = turn;
