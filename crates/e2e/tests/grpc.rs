@@ -59,11 +59,18 @@ fn failures_of_the_proxy_are_statuses_of_grpc() {
     let closing = RawServer::start(|c| drop(c.request()));
     let closing = proxy(&closing.place(), "");
     play(closing.addr(), &["unavailable", "origin-closed"]);
-    let nowhere = Proxy::start(&Proxy::config("", "site \"*\" { route path=\"/x\" { respond 204 } }"));
+    let nowhere = Proxy::start(&Proxy::config(
+        "",
+        "site \"*\" { route path=\"/x\" { respond 204 } }",
+    ));
     play(nowhere.addr(), &["unimplemented"]);
 }
 
-with_1_2_and_8_workers!(every_kind_of_call, a_call_may_be_silent, failures_of_the_proxy_are_statuses_of_grpc);
+with_1_2_and_8_workers!(
+    every_kind_of_call,
+    a_call_may_be_silent,
+    failures_of_the_proxy_are_statuses_of_grpc
+);
 
 fn call(path: &str) -> Ask {
     Ask::new("POST", path, &[0, 0, 0, 0, 0])
@@ -97,7 +104,11 @@ fn a_clients_deadline_bounds_the_attempt() {
         let began = Instant::now();
         let reply = ask(proxy.addr(), call("/t.T/A").with("grpc-timeout", timeout));
         // Long before the upstream's own time is over.
-        assert!(began.elapsed() < PATIENCE, "{timeout}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{timeout}: {:?}",
+            began.elapsed()
+        );
         assert_status(&reply, "4");
         assert_eq!(reply.field("narthex-reason"), Some("response-timeout"));
     }
@@ -179,7 +190,9 @@ fn a_service_that_nobody_knows_is_not_well() {
         "health-check \"grpc\" service=\"nobody\" interval=\"50ms\" healthy=1 unhealthy=1",
     );
     let told = eventually(PATIENCE, || {
-        proxy.stderr().contains("the server does not know this service")
+        proxy
+            .stderr()
+            .contains("the server does not know this service")
     });
     assert!(told, "{}", proxy.stderr());
 }

@@ -28,7 +28,13 @@ fn python() -> PathBuf {
 fn peer() -> Command {
     let mut command = Command::new(python());
     // What a user's environment says of proxies is not for us.
-    for name in ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "grpc_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+    ] {
         command.env_remove(name);
     }
     command.arg("-c").arg(PEER);
