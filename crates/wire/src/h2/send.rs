@@ -18,7 +18,8 @@ impl Connection {
         let Some(s) = self.streams.get_mut(stream).filter(|s| s.can_send()) else {
             return false;
         };
-        if self.role == super::Role::Server {
+        // A client that gives up between an informational answer and the final one has cost as much as one that had none.
+        if self.role == super::Role::Server && !super::encode::is_informational(block) {
             s.answered = true;
         }
         s.sent = end;
@@ -124,8 +125,9 @@ impl Connection {
         let wanted = s.wants;
         s.wants = !all;
         s.progress += n as u64;
-        if all {
-            s.stalled = None;
+        if all || s.send > 0 {
+            // What others hold up is not the peer's fault; their progress is the connection's.
+            (s.stalled, s.progress) = (None, 0);
         } else if s.stalled.is_none() || s.progress >= stall_bytes {
             (s.stalled, s.progress) = (Some(now), 0);
         }

@@ -42,6 +42,22 @@ fn rs_09_windows_that_do_not_open() {
     let mut ours = start(1 << 20);
     assert_eq!(ours.conn.data(1, &body, true, 0), 65_535);
     assert_eq!(ours.conn.tick(30_000), Some(reset));
+    // What waits for others may wait: its own window is open, and the connection moves.
+    let mut ours = start(50_000);
+    ours.take(&headers(3, &with(&GET, &[("priority", "u=0")]), true))
+        .unwrap();
+    ours.conn.head(3, &[0x88], false, 0);
+    assert_eq!(ours.conn.data(3, &body, true, 0), 50_000);
+    assert_eq!(ours.conn.data(1, &body, true, 0), 15_535);
+    for i in 1..10u32 {
+        let now = u64::from(i) * 20_000;
+        ours.take(&[window_update(0, 20_000), window_update(3, 20_000)].concat())
+            .unwrap();
+        assert_eq!(ours.conn.next_writable(), Some(3));
+        assert_eq!(ours.conn.data(3, &body, true, now), 20_000);
+        ours.conn.out.clear();
+        assert_eq!(ours.conn.tick(now + 9_999), None);
+    }
     // A window made smaller than what is under way.
     let mut ours = start(1000);
     assert_eq!(ours.conn.data(1, &body, true, 0), 1000);
@@ -92,8 +108,65 @@ fn what_we_hold_is_bounded_by_windows() {
             .sum()
     };
     assert!(given(1) > 16_000_000 && given(0) > 16_000_000);
-    // Released with bytes that nobody took: the connection has them back.
-    assert_eq!(ours.conn.streams(), 1);
+}
+
+#[test]
+fn padding_costs_no_credit() {
+    let mut ours = Ours::server();
+    ours.take(&post(1)).unwrap();
+    let mut padded = vec![255];
+    padded.extend_from_slice(&[0; 256]);
+    for _ in 0..10_000 {
+        ours.take(&frame(kind::DATA, flag::PADDED, 1, &padded))
+            .unwrap();
+        ours.conn.out.clear();
+    }
+    assert_eq!(ours.body.len(), 10_000);
+}
+
+#[test]
+fn who_comes_first_waits_for_the_more_urgent() {
+    let body = vec![0; 70_000];
+    let mut ours = Ours::server();
+    for (id, urgency) in [(1, "u=3"), (3, "u=5"), (5, "u=0")] {
+        let block = with(&GET, &[("priority", urgency)]);
+        ours.take(&headers(id, &block, true)).unwrap();
+        ours.conn.head(id, &[0x88], false, 0);
+    }
+    // The first has used up the connection's window, and wants more of it.
+    assert_eq!(ours.conn.data(1, &body, true, 0), 65_535);
+    ours.take(&[window_update(0, 1000), window_update(1, 1000)].concat())
+        .unwrap();
+    assert_eq!(ours.conn.data(3, &body, true, 0), 0);
+    assert_eq!(ours.conn.data(5, &body[..10], true, 0), 10);
+    assert_eq!(ours.conn.next_writable(), Some(1));
+    assert_eq!(ours.conn.data(1, &body, false, 0), 990);
+}
+
+#[test]
+fn credit_of_bytes_that_nobody_took_comes_back() {
+    let mut ours = Ours::server();
+    // Ten times the connection's window, by streams that are given up, at once or in the middle of a frame.
+    for i in 0..1000u32 {
+        let id = 2 * i + 1;
+        ours.now += 1000;
+        ours.take(&post(id)).unwrap();
+        let piece = data(id, &[0; 16 << 10], false);
+        let mut rest = &piece[..];
+        while !rest.is_empty() {
+            let now_here = rest.len().min(10_000);
+            let received = ours.conn.receive(&rest[..now_here], ours.now).unwrap();
+            rest = &rest[received.taken..];
+            if i % 2 == 0 && received.event.is_some() {
+                ours.conn.release(id);
+            }
+        }
+        if i % 2 == 1 {
+            ours.conn.release(id);
+        }
+        ours.conn.out.clear();
+    }
+    assert_eq!(ours.conn.streams(), 0);
 }
 
 #[test]
