@@ -17,11 +17,20 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let only_cargo = args.flag("--only-cargo");
     args.end()?;
     let begin = Instant::now();
-    // A C compiler links Rust and builds the allocator; the others are what servers are discovered from.
+    // A C compiler links Rust and builds the allocator; OpenSSL judges our TLS; the others are what servers are discovered from,
+    // what issues certificates, and peers.
     apt::ensure(&[
         ("cc", "gcc"),
+        ("openssl", "openssl"),
         ("etcd", "etcd-server"),
         ("etcdctl", "etcd-client"),
+        ("pebble", "pebble"),
+        ("named", "bind9"),
+        ("dig", "bind9-dnsutils"),
+        // HTTP/2 as others speak it.
+        ("nghttpd", "nghttp2-server"),
+        ("h2load", "nghttp2-client"),
+        ("curl", "curl"),
     ])?;
     // Nobody else may start an engine; its tests say so then.
     if apt::is_root() {

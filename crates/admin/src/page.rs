@@ -113,9 +113,10 @@ pub fn text(status: &Status) -> String {
 
 /// The page at `/`.
 pub fn render(status: &Status) -> String {
-    const LINKS: [&str; 8] = [
+    const LINKS: [&str; 9] = [
         "/status",
         "/upstreams",
+        "/certificates",
         "/drift",
         "/audit",
         "/config",

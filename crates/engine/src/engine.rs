@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use narthex_acme::board::Board;
 use narthex_config::model::Config;
 use narthex_net::inherited::Inherited;
 use narthex_upstream::Discovery;
@@ -22,6 +23,7 @@ use crate::explain;
 use crate::handle::PhaseCell;
 use crate::listeners::{Closing, Listeners, Prepared};
 use crate::notify::Notifier;
+use crate::obtain::Obtaining;
 use crate::pid_file::PidFile;
 use crate::plane::{self, Runtime, Shared};
 use crate::reload::ReloadMetrics;
@@ -65,6 +67,10 @@ pub struct Engine {
     pub(crate) discovery: Option<ManuallyDrop<Discovery>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: Audit,
+    /// Obtains and renews certificates, once we serve.
+    pub(crate) obtaining: Option<Obtaining>,
+    /// What is known of them.
+    pub(crate) board: Arc<Board>,
     /// Tells that a drain has an end.
     pub(crate) drains: Arc<Notify>,
     /// Held by who compares the files with what serves.
@@ -156,6 +162,9 @@ impl Engine {
             .task("certificates", Policy::Restart, move || {
                 certificates::watch(Arc::clone(&shared))
             });
+        let (shared, config) = (&self.shared, &self.active.config);
+        let obtaining = Obtaining::start(&self.supervisor, shared, &self.board, config);
+        self.obtaining = Some(obtaining);
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);
         self.notifier.ready(&self.headline());

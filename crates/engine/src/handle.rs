@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use narthex_acme::board::{Board, Entry};
 use narthex_config::model::Config;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,9 +65,15 @@ pub struct Handle {
     pub(crate) admin: watch::Receiver<Vec<Arc<AdminSocket>>>,
     pub(crate) supervisor: Supervisor,
     pub(crate) audit: Audit,
+    pub(crate) board: Arc<Board>,
 }
 
 impl Handle {
+    /// Every certificate that is obtained by itself.
+    pub fn certificates(&self) -> Vec<Entry> {
+        self.board.list()
+    }
+
     /// Queues a command, waiting for room.
     pub async fn send(&self, command: Command) -> Result<(), Stopped> {
         self.commands.send(command).await.map_err(|_| Stopped)

@@ -19,6 +19,7 @@ pub mod handle;
 mod limits;
 mod listeners;
 pub mod notify;
+pub mod obtain;
 mod pid_file;
 mod plane;
 pub mod privileges;

@@ -148,6 +148,9 @@ impl Engine {
         self.spare_for_checks();
         self.shared.memory().set_cap(memory);
         self.shared.fleet().forget_unused();
+        if let Some(obtaining) = &self.obtaining {
+            obtaining.follow(&self.active.config);
+        }
         Ok((changes, warnings))
     }
 

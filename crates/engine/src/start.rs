@@ -29,7 +29,7 @@ use crate::source::Source;
 use crate::supervise::Supervisor;
 use crate::upgrade::{Generations, Predecessor};
 use crate::workers::Workers;
-use crate::{limits, privileges};
+use crate::{limits, obtain, privileges};
 
 /// How to start.
 pub struct Options {
@@ -111,6 +111,7 @@ impl Engine {
                 .import_tickets(predecessor.ticket_keys().to_vec());
         }
         shared.memory().set_cap(memory);
+        obtain::preload(&config, &shared);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         let (supervisor, fatal) = Supervisor::new();
         let workers =
@@ -132,6 +133,7 @@ impl Engine {
             shared: Arc::clone(&shared),
             admin: admin_watch,
             supervisor,
+            board: Arc::default(),
         };
         let mut engine = Self {
             active: Active { config, runtime },
@@ -162,6 +164,8 @@ impl Engine {
             discovery: None,
             supervisor: handle.supervisor.clone(),
             audit,
+            obtaining: None,
+            board: Arc::clone(&handle.board),
             drains: Arc::default(),
             reading: Arc::default(),
             pid_file,

@@ -17,7 +17,7 @@ use crate::stream::{Head, MuxStream};
 const FAIR_SHARE: usize = 512 * 1024;
 /// Memory of the outgoing buffer that is kept while nothing waits in it.
 const KEEP: usize = 64 * 1024;
-/// A connection that is to end says so, and takes what is on its way already for so long (RFC 9113 6.8). Milliseconds.
+/// So long a server's connection that is to end takes what is on its way already. Milliseconds.
 const LAST_ROUND: u64 = 1_000;
 /// It looks at the clock so often at least. Milliseconds.
 const LOOK: u64 = 600_000;
@@ -34,6 +34,10 @@ pub trait Owner {
     fn must_go(&self, session: &Session, idle_since: Option<u64>, now: u64) -> bool;
     /// When to ask that again at the latest, if nothing happens.
     fn next_look(&self, idle_since: Option<u64>) -> Option<u64>;
+    /// A connection that is to end says so, and takes what is on its way already for so long (RFC 9113 6.8). Milliseconds.
+    fn last_round(&self) -> u64 {
+        LAST_ROUND
+    }
     /// The peer broke the rules.
     fn broken(&self, fatal: Fatal);
     /// Settings have come, or a stream has ended: there may be room for more.
@@ -105,6 +109,9 @@ impl<'s, O: Owner> Driver<'s, O> {
                 break;
             }
         }
+        if self.session.freed.take() {
+            self.owner.room();
+        }
         let now = rt::now_ms();
         self.look_at_time(now);
         self.wake_writers();
@@ -140,8 +147,9 @@ impl<'s, O: Owner> Driver<'s, O> {
             match self.socket.try_recv(area) {
                 Ok(0) if self.session.streams() == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(0) => {
-                    // The peer has ended its direction; it may still want its answers.
+                    // The peer has ended its direction; it may still want answers to what it has said to the end.
                     self.ended = true;
+                    self.session.cut();
                     Ok(0)
                 }
                 Ok(n) => {
@@ -317,7 +325,7 @@ impl<'s, O: Owner> Driver<'s, O> {
         match self.going {
             Going::No if self.owner.must_go(&self.session, self.idle_since(), now) => {
                 self.session.connection().drain();
-                self.going = Going::Said(now.saturating_add(LAST_ROUND));
+                self.going = Going::Said(now.saturating_add(self.owner.last_round()));
             }
             Going::Said(due) if now >= due => {
                 self.session.connection().goaway(ErrorCode::NO_ERROR);

@@ -19,6 +19,8 @@ pub struct Session {
     pub(crate) told: Cell<bool>,
     /// Streams that are about to be opened.
     reserved: Cell<usize>,
+    /// A place has come free, and the owner has not been told.
+    pub(crate) freed: Cell<bool>,
     /// Nothing moves any more.
     over: Cell<bool>,
 }
@@ -32,6 +34,7 @@ impl Session {
             task: Cell::new(TaskKey::NONE),
             told: Cell::new(false),
             reserved: Cell::new(0),
+            freed: Cell::new(false),
             over: Cell::new(false),
         })
     }
@@ -59,7 +62,12 @@ impl Session {
         if self.over.get() || connection.is_going() {
             return 0;
         }
-        connection.may_open().saturating_sub(self.reserved.get())
+        let free = connection.may_open().saturating_sub(self.reserved.get());
+        if connection.is_settled() {
+            return free;
+        }
+        // What a server allows is not known yet: one, which every server that answers at all must take.
+        free.min(1_usize.saturating_sub(connection.streams() + self.reserved.get()))
     }
 
     /// Streams that are not released.
@@ -89,6 +97,17 @@ impl Session {
         MuxStream::unopened(self)
     }
 
+    /// There is room for another stream: who waits for it is told at the end of this turn.
+    pub(crate) fn free(&self) {
+        self.freed.set(true);
+        self.tell();
+    }
+
+    /// The peer has said what it allows.
+    pub fn is_settled(&self) -> bool {
+        self.connection.borrow().is_settled()
+    }
+
     /// A reserved stream has been opened, or will not be.
     pub(crate) fn unreserve(&self) {
         self.reserved.set(self.reserved.get().saturating_sub(1));
@@ -116,7 +135,16 @@ impl Session {
     pub(crate) fn release(&self, stream: StreamId) {
         if self.streams.borrow_mut().remove(&stream).is_some() {
             self.connection().release(stream);
-            self.tell();
+            self.free();
+        }
+    }
+
+    /// Nothing more comes: what has not come whole never will.
+    pub(crate) fn cut(&self) {
+        for stream in self.streams.borrow().values() {
+            if !stream.has_ended() {
+                stream.kill(ErrorCode::CANCEL);
+            }
         }
     }
 

@@ -117,6 +117,11 @@ impl MuxStream {
         self.push(b"", true);
     }
 
+    /// The peer's message has come whole.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.received.borrow().ended
+    }
+
     /// There is room again for bytes of ours.
     pub(crate) fn writable(&self) {
         wake(&self.writer);
@@ -208,6 +213,7 @@ impl MuxStream {
             && let Some(session) = self.session.upgrade()
         {
             session.unreserve();
+            session.free();
         }
         self.with(|session| session.release(self.id.get()));
     }

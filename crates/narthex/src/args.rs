@@ -53,6 +53,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Servers of the running process: list, add, remove, drain, weight, ...
     Upstream(upstream::UpstreamArgs),
+    /// Certificates that the running process obtains by itself: issuer, end, next attempt, trouble
+    Certs(CertsArgs),
+    /// Print the root certificate of the internal authority, for clients to trust
+    Trust(TrustArgs),
     /// Which route takes a request, and why the others don't
     Explain(ExplainArgs),
     /// Completions for a shell
@@ -307,6 +311,36 @@ pub struct StatusArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Certificates of the running process.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exit codes: 0 it answers, 1 it refuses to, 2 no process answers.")]
+pub struct CertsArgs {
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Find the admin address in this file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The root of the internal authority.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Read from the storage that the configuration names; no process is asked.
+
+Examples:
+  narthex trust > /usr/local/share/ca-certificates/narthex.crt && update-ca-certificates
+  curl --cacert <(narthex trust) https://c.internal/
+
+Exit codes: 0 printed, 1 there is none yet, or it cannot be read, 2 the configuration cannot be read.")]
+pub struct TrustArgs {
+    /// The configuration; as for `run` when it is left out
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Which route takes a request.

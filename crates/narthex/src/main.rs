@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         Command::Upgrade(args) => commands::control::upgrade(&args),
         Command::Status(args) => commands::control::status(&args),
         Command::Upstream(args) => commands::upstream::run(&args),
+        Command::Certs(args) => commands::certs::certs(&args),
+        Command::Trust(args) => commands::certs::trust(&args),
         Command::Explain(args) => commands::explain::run(&args),
         Command::Completions(args) => commands::meta::completions(&args),
         Command::Man(args) => commands::meta::man(&args),

@@ -339,6 +339,15 @@ impl Stream {
         }
     }
 
+    /// Bytes of memory that a stream under TLS has in buffers.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        match &self.io {
+            Io::Tls(tls) => tls.buffered(),
+            Io::Socket(_) | Io::Virtual(_) => 0,
+        }
+    }
+
     /// The socket alone, for a layer over it.
     pub fn into_socket(self) -> Result<Socket, Self> {
         match self.io {

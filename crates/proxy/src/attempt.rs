@@ -105,7 +105,11 @@ impl Exchange<'_> {
                 .route_config()
                 .and_then(|r| r.settings.body_max)
                 .unwrap_or(u64::MAX),
-            replay_max: if idempotent && settings.retry.attempts > 0 && !facts.body.is_empty() {
+            // What a server of HTTP/2 has refused can be sent again, whatever it is.
+            replay_max: if (idempotent || by_stream.is_some())
+                && settings.retry.attempts > 0
+                && !facts.body.is_empty()
+            {
                 settings.retry.body_max as usize
             } else {
                 0

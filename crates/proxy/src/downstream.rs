@@ -123,21 +123,23 @@ impl Downstream for ToClient<'_, '_> {
         Begun {
             framing,
             replaced: false,
-            sent: ex.begin_stream(out, start, length(framing)),
+            sent: ex.begin_stream(out, start, self.length(framing)),
         }
     }
 }
 
-/// The length of what follows a head, if that is known before.
-fn length(framing: Body) -> Option<u64> {
-    match framing {
-        Body::None => Some(0),
-        Body::Length(n) => Some(n),
-        Body::Chunked | Body::UntilClose => None,
-    }
-}
-
 impl ToClient<'_, '_> {
+    /// The length of what follows a head, if its last byte is the end.
+    fn length(&self, framing: Body) -> Option<u64> {
+        match framing {
+            Body::None | Body::Length(0) => Some(0),
+            // Trailers may follow, whatever the length.
+            Body::Length(_) if self.lease.speaks_h2() => None,
+            Body::Length(n) => Some(n),
+            Body::Chunked | Body::UntilClose => None,
+        }
+    }
+
     /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
     /// that have been sent already.
     fn switching(&self, head: Head<'_>, out: &mut Vec<u8>) -> usize {
@@ -169,7 +171,9 @@ impl ToClient<'_, '_> {
         match (facts.body, self.exchange.version()) {
             (Body::None, _) => Body::None,
             (Body::Length(n), _) => Body::Length(n),
-            (Body::Chunked | Body::UntilClose, Version::Http11 | Version::Http2) => Body::Chunked,
+            (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
+            // Bytes as they are: the end of the stream is said when the exchange ends.
+            (Body::Chunked | Body::UntilClose, Version::Http2) => Body::UntilClose,
             // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
             (Body::Chunked | Body::UntilClose, Version::Http10) => {
                 self.keep = false;

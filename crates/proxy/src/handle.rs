@@ -181,6 +181,9 @@ pub(crate) async fn exchange_of(
     next
 }
 
+/// How a client begins that knows that we speak HTTP/2 (RFC 9113 3.4): its first line.
+const HTTP2_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// What is to be done with a request that has been routed.
 enum Plan {
     /// A fixed answer or redirect.
@@ -191,6 +194,8 @@ enum Plan {
     Probe(bool),
     /// `OPTIONS` that must not go further.
     LastHop,
+    /// What a certificate authority asks for.
+    Token(std::sync::Arc<str>),
 }
 
 impl<'c> Exchange<'c> {
@@ -254,11 +259,17 @@ impl Exchange<'_> {
 
     /// Has the client begun as one does that knows that we speak HTTP/2 (RFC 9113 3.3)?
     fn is_http2(&self) -> bool {
+        self.client.requests == 0 && self.work.input.starts_with(HTTP2_LINE) && self.speaks_http2()
+    }
+
+    /// The same, as far as it has come: HTTP/1's scanner would refuse it before it is whole.
+    fn may_become_http2(&self) -> bool {
+        self.client.requests == 0 && HTTP2_LINE.starts_with(&self.work.input) && self.speaks_http2()
+    }
+
+    fn speaks_http2(&self) -> bool {
         let listener = self.rt.runtime.config.listeners.get(self.listener);
-        self.client.requests == 0
-            && !self.client.is_secure()
-            && self.work.input.starts_with(b"PRI * HTTP/2.0\r\n")
-            && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
+        !self.client.is_secure() && listener.is_some_and(|l| l.protocols.contains(&Protocol::Http2))
     }
 
     /// The end of an answer on a stream of HTTP/2: with trailers if there are any, or so that it does not look complete.
@@ -293,6 +304,7 @@ impl Exchange<'_> {
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
+            Ok(Plan::Token(answer)) => self.answer_token(&answer).await,
             Err(failure) => self.fail(failure).await,
         }
     }
@@ -340,7 +352,7 @@ impl Exchange<'_> {
         };
         let deadline = from.saturating_add(header_ms);
         loop {
-            if !self.work.input.is_empty() {
+            if !self.work.input.is_empty() && !self.may_become_http2() {
                 match scan::request(&self.work.input, &mut self.work.index, &limits)
                     .map_err(Failure::Reject)?
                 {
@@ -427,6 +439,9 @@ impl Exchange<'_> {
         let site = self.canonical_host(&facts)?;
         if let Some(ready) = self.probe(&facts) {
             return Ok(Plan::Probe(ready));
+        }
+        if let Some(answer) = self.challenge(&facts) {
+            return Ok(Plan::Token(answer));
         }
         let site = site.ok_or(Failure::NoSite)?;
         if !self.may_ask(site) {

@@ -16,6 +16,9 @@ _narthex() {
             ",$1")
                 cmd="narthex"
                 ;;
+            narthex,certs)
+                cmd="narthex__subcmd__certs"
+                ;;
             narthex,check)
                 cmd="narthex__subcmd__check"
                 ;;
@@ -48,6 +51,9 @@ _narthex() {
                 ;;
             narthex,status)
                 cmd="narthex__subcmd__status"
+                ;;
+            narthex,trust)
+                cmd="narthex__subcmd__trust"
                 ;;
             narthex,upgrade)
                 cmd="narthex__subcmd__upgrade"
@@ -100,6 +106,9 @@ _narthex() {
             narthex__subcmd__config__subcmd__help,show)
                 cmd="narthex__subcmd__config__subcmd__help__subcmd__show"
                 ;;
+            narthex__subcmd__help,certs)
+                cmd="narthex__subcmd__help__subcmd__certs"
+                ;;
             narthex__subcmd__help,check)
                 cmd="narthex__subcmd__help__subcmd__check"
                 ;;
@@ -132,6 +141,9 @@ _narthex() {
                 ;;
             narthex__subcmd__help,status)
                 cmd="narthex__subcmd__help__subcmd__status"
+                ;;
+            narthex__subcmd__help,trust)
+                cmd="narthex__subcmd__help__subcmd__trust"
                 ;;
             narthex__subcmd__help,upgrade)
                 cmd="narthex__subcmd__help__subcmd__upgrade"
@@ -257,12 +269,38 @@ _narthex() {
 
     case "${cmd}" in
         narthex)
-            opts="-h -V --help --version run proxy demo check config reload upgrade status upstream explain completions man version help"
+            opts="-h -V --help --version run proxy demo check config reload upgrade status upstream certs trust explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__certs)
+            opts="-c -h --admin --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --admin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -601,8 +639,22 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help)
-            opts="run proxy demo check config reload upgrade status upstream explain completions man version help"
+            opts="run proxy demo check config reload upgrade status upstream certs trust explain completions man version help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__certs)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -839,6 +891,20 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__help__subcmd__trust)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1143,6 +1209,28 @@ _narthex() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        narthex__subcmd__trust)
+            opts="-c -h --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

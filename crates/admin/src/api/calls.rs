@@ -44,6 +44,14 @@ pub(crate) async fn upstreams(State(handle): State<Handle>) -> Response {
     json(StatusCode::OK, &handle.upstreams())
 }
 
+pub(crate) async fn certificates(State(handle): State<Handle>, headers: HeaderMap) -> Response {
+    let all = handle.certificates();
+    if accepts(&headers, "text/plain") {
+        return plain(StatusCode::OK, narthex_engine::obtain::table(&all));
+    }
+    json(StatusCode::OK, &all)
+}
+
 pub(crate) async fn live() -> Response {
     plain(StatusCode::OK, "live\n")
 }

@@ -48,6 +48,7 @@ pub(crate) fn router(handle: Handle, door: Door, socket: &Arc<AdminSocket>) -> R
             patch(changes::patch).delete(changes::remove),
         )
         .route("/upstreams/{upstream}/changes", delete(changes::reset))
+        .route("/certificates", get(calls::certificates))
         .route("/drift", get(changes::drift))
         .route("/audit", get(changes::audit))
         .route("/health/live", get(calls::live))

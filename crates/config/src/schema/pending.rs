@@ -2,14 +2,13 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[("", "acme")];
+pub(crate) static KEYS: &[(&str, &str)] = &[("acme", "on-demand")];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] =
-    &[("tls", "acme"), ("tls", "challenge"), ("tls", "on-demand")];
+pub(crate) static PROPS: &[(&str, &str)] = &[("tls", "on-demand")];
 
 /// Key and word of its first value.
-pub(crate) static WORDS: &[(&str, &str)] = &[("tls", "acme"), ("tls", "internal")];
+pub(crate) static WORDS: &[(&str, &str)] = &[];
 
 /// Is this key of this block not built yet?
 pub(crate) fn key(block: &str, key: &str) -> bool {

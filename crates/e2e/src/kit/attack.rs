@@ -165,6 +165,14 @@ impl Client {
             .expect("the connection was ended by the test")
     }
 
+    /// The socket, for who goes on with it alone. Nothing may have been read that was not taken.
+    pub fn into_sock(mut self) -> Sock {
+        assert!(self.buf.is_empty(), "bytes would be lost");
+        self.sock
+            .take()
+            .expect("the connection was ended by the test")
+    }
+
     /// Our own address.
     pub fn local(&mut self) -> SocketAddr {
         self.sock().local().expect("TCP")

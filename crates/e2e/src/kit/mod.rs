@@ -3,7 +3,8 @@
 //! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
-//! played ([`docker`]), a played Consul ([`consul`]).
+//! played ([`docker`]), a played Consul ([`consul`]). For certificates: a real authority ([`pebble`]). HTTP/2 has a kit of its
+//! own: [`h2`].
 
 pub mod attack;
 pub mod canon;
@@ -15,11 +16,14 @@ pub mod dns;
 pub mod docker;
 pub mod etcd;
 pub mod found;
+pub mod h2;
+pub mod h2peer;
 pub mod http;
 pub mod load;
 pub mod model;
 pub mod named;
 pub mod origin;
+pub mod pebble;
 pub mod proxy;
 pub mod relay;
 pub mod rig;
@@ -28,6 +32,7 @@ pub mod stand_in;
 pub mod table;
 pub mod tls;
 pub mod workers;
+pub mod ws;
 
 use std::time::{Duration, Instant};
 

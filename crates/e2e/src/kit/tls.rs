@@ -207,21 +207,32 @@ pub enum Versions {
 impl Tls {
     /// Believes these authorities.
     pub fn new(authorities: &[&Ca], versions: Versions, alpn: &[&str], who: Option<&Pair>) -> Self {
+        let roots: Vec<&str> = authorities.iter().map(|ca| ca.pem()).collect();
+        Self::believing(&roots, versions, alpn, who)
+    }
+
+    /// Believes these roots (PEM).
+    pub fn believing(
+        roots: &[&str],
+        versions: Versions,
+        alpn: &[&str],
+        who: Option<&Pair>,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions: &[&rustls::SupportedProtocolVersion] = match versions {
             Versions::Both => &[&rustls::version::TLS13, &rustls::version::TLS12],
             Versions::Only12 => &[&rustls::version::TLS12],
             Versions::Only13 => &[&rustls::version::TLS13],
         };
-        let mut roots = RootCertStore::empty();
-        for ca in authorities {
-            let der = CertificateDer::from_pem_slice(ca.pem.as_bytes()).expect("PEM");
-            roots.add(der).expect("a root");
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            let der = CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM");
+            store.add(der).expect("a root");
         }
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .expect("versions")
-            .with_root_certificates(roots);
+            .with_root_certificates(store);
         let mut config = match who {
             None => builder.with_no_client_auth(),
             Some(pair) => {

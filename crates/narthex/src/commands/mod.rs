@@ -1,5 +1,6 @@
 //! One file per command (or family of them).
 
+pub mod certs;
 pub mod check;
 pub mod config;
 pub mod control;

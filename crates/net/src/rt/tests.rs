@@ -11,7 +11,7 @@ fn an_idle_connection_is_small() {
     assert_eq!(size_of::<super::reactor::Source>(), 24);
     assert_eq!(size_of::<super::timer::Entry>(), 16);
     assert_eq!(size_of::<super::Registration>(), 4);
-    assert_eq!(size_of::<crate::stream::Stream>(), 8);
+    assert_eq!(size_of::<crate::stream::Stream>(), 24);
 }
 
 #[test]

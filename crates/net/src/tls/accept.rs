@@ -8,7 +8,8 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::hello::{Asked, Hello, Progress};
 use super::server::{ClientIdentity, PolicyId, Profile, ServerTls};
-use super::stream::{Conn, HandshakeEnd, TlsStream};
+use super::session::Conn;
+use super::stream::{HandshakeEnd, TlsStream, discard};
 use super::turn::{self, Place};
 use super::{ACME_TLS, Version, provider};
 use crate::rt::{Interest, now_us, timeout_at, wall_ms};
@@ -226,6 +227,7 @@ async fn read_hello(socket: &Socket, hello: &mut Hello) -> Result<(), HandshakeE
                     // A browser was given http:// for this port; a sentence helps more than a closed connection.
                     let _ = socket.try_send(IN_THE_CLEAR);
                     socket.shutdown_write();
+                    discard(socket);
                 }
                 return Err(HandshakeError::NotTls);
             }
@@ -270,8 +272,7 @@ pub(super) async fn drive(stream: &TlsStream) -> Result<(), HandshakeError> {
             Err(HandshakeEnd::Closed) => return Err(HandshakeError::Closed),
             Err(HandshakeEnd::Io(e)) => return Err(HandshakeError::Io(e)),
             Err(HandshakeEnd::Tls(e)) => {
-                // The alert is out, as far as it could be; what the peer still sends must not make a reset of it.
-                stream.shutdown_write();
+                stream.give_up();
                 return Err(sort(stream, e));
             }
         }

@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
 
 use super::names::canonical;
-use super::server::Certificate;
 
 /// Answers of each kind that are kept.
 pub const MAX: usize = 10_000;
@@ -67,21 +66,35 @@ impl Challenges {
         now: u64,
         until: u64,
     ) -> Result<(), Refused> {
+        let one = (host.to_owned(), token.to_owned(), answer.to_owned());
+        self.put_http_all(&[one], now, until)
+    }
+
+    /// The same for several (host, token, answer): all or none.
+    pub fn put_http_all(
+        &self,
+        answers: &[(String, String, String)],
+        now: u64,
+        until: u64,
+    ) -> Result<(), Refused> {
         let sound = |text: &str| !text.is_empty() && text.len() <= MAX_TOKEN;
-        if !sound(token) || !sound(answer) || !sound(host) {
-            return Err(Refused::TooLong);
+        let mut entries = Vec::with_capacity(answers.len());
+        for (host, token, answer) in answers {
+            if !sound(token) || !sound(answer) || !sound(host) {
+                return Err(Refused::TooLong);
+            }
+            let key = Http {
+                host: canonical(host).into(),
+                token: token.as_str().into(),
+            };
+            let value: Arc<str> = answer.as_str().into();
+            entries.push((key, Until { value, until }));
         }
-        let key = Http {
-            host: canonical(host).into(),
-            token: token.into(),
-        };
-        let value: Arc<str> = answer.into();
         self.change(now, |table| {
-            if table.http.len() >= MAX && !table.http.contains_key(&key) {
+            table.http.extend(entries.iter().cloned());
+            if table.http.len() > MAX {
                 return Err(Refused::Full);
             }
-            let value = Arc::clone(&value);
-            table.http.insert(key.clone(), Until { value, until });
             Ok(())
         })
     }
@@ -118,11 +131,14 @@ impl Challenges {
         (now < found.until).then(|| Arc::clone(&found.value))
     }
 
-    /// A handshake for `name` with `acme-tls/1` alone is shown this certificate until then.
+    /// A handshake for `name` with `acme-tls/1` alone is shown this certificate until then. It is no [`Certificate`]: its critical
+    /// extension is known to authorities only, and the checks made there refuse it.
+    ///
+    /// [`Certificate`]: super::server::Certificate
     pub fn put_alpn(
         &self,
         name: &str,
-        certificate: &Certificate,
+        certificate: &Arc<CertifiedKey>,
         now: u64,
         until: u64,
     ) -> Result<(), Refused> {
@@ -134,7 +150,7 @@ impl Challenges {
             if table.alpn.len() >= MAX && !table.alpn.contains_key(&key) {
                 return Err(Refused::Full);
             }
-            let value = Arc::clone(certificate.key());
+            let value = Arc::clone(certificate);
             table.alpn.insert(key.clone(), Until { value, until });
             Ok(())
         })
@@ -155,19 +171,23 @@ impl Challenges {
         (now < found.until).then(|| Arc::clone(&found.value))
     }
 
-    /// One change, which also forgets what is over.
+    /// One change, which also forgets what is over. Nothing changes if it is refused.
     fn change(
         &self,
         now: u64,
         change: impl Fn(&mut Table) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         let mut done = Ok(());
-        self.table.rcu(|table| {
-            let mut table = Table::clone(table);
+        self.table.rcu(|before| {
+            let mut table = Table::clone(before);
             table.http.retain(|_, answer| now < answer.until);
             table.alpn.retain(|_, answer| now < answer.until);
             done = change(&mut table);
-            table
+            if done.is_ok() {
+                Arc::new(table)
+            } else {
+                Arc::clone(before)
+            }
         });
         done
     }

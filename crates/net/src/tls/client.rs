@@ -12,7 +12,8 @@ use super::accept::{HandshakeError, drive, suite_name};
 use super::problem::{Problem, ProblemKind};
 use super::server::load;
 use super::server::{Certificate, Profile};
-use super::stream::{Conn, TlsStream};
+use super::session::Conn;
+use super::stream::TlsStream;
 use super::{Version, provider};
 use crate::stream::Stream;
 

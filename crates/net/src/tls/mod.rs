@@ -1,6 +1,6 @@
 //! TLS on a core: a [`crate::stream::Stream`] that encrypts.
 //!
-//! [`accept`] is for who comes to us, [`connect`] for servers; both give a stream on which everybody reads and writes as on a
+//! [`accept()`] is for who comes to us, [`connect`] for servers; both give a stream on which everybody reads and writes as on a
 //! plain one. Who decides what is in `docs/tls.md`.
 
 mod accept;
@@ -11,6 +11,7 @@ mod names;
 pub mod problem;
 mod scratch;
 pub mod server;
+mod session;
 pub(crate) mod stream;
 pub mod tickets;
 mod turn;

@@ -3,87 +3,45 @@
 //! What comes in is received into the core's scratch, decrypted there, and put where the caller wants it. What goes out is
 //! encrypted into the core's scratch and sent at once. Only what is left over is kept: the beginning of a record, plaintext that
 //! did not fit, ciphertext that the kernel did not take. Each is freed when it is empty, so an idle connection owns no buffers.
-//!
-//! Ciphertext that waits belongs to bytes that the caller has not been told are gone: he offers them again, as after any short
-//! write, and they are not encrypted a second time.
 
 use std::cell::RefCell;
 use std::io;
 use std::task::Poll;
 
-use rustls::client::UnbufferedClientConnection;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-
 use super::scratch::{self, BATCH, RECEIVE};
+use super::session::{Conn, End, Job, RECORD, Session};
 use crate::rt::{Interest, TaskKey, current_core};
 use crate::socket::Socket;
 
-/// Plaintext of a full record.
-const RECORD: usize = 16 * 1024;
 /// Least that is received at once: the largest record, so that what does not fit the caller's buffer is at most one.
 const MIN_RECEIVE: usize = RECORD + 512;
 /// Receives in one call that bring nothing for the caller (tickets, key updates, empty records) before others have their turn.
 const ROUNDS: usize = 4;
-const RECORD_HEADER: usize = 5;
-
-/// rustls's side of a connection.
-pub(super) enum Conn {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
-}
-
-/// How the peer's direction has ended.
-#[derive(Debug, Clone)]
-enum End {
-    /// With `close_notify`: everything has been said.
-    Closed,
-    /// Without: what was said may not be all.
-    Truncated,
-    /// The peer broke the protocol.
-    Failed(rustls::Error),
-}
-
-impl End {
-    fn report(&self) -> io::Result<usize> {
-        match self {
-            Self::Closed => Ok(0),
-            Self::Truncated => Err(io::ErrorKind::UnexpectedEof.into()),
-            Self::Failed(e) => Err(io::Error::new(io::ErrorKind::InvalidData, e.clone())),
-        }
-    }
-}
-
-/// Ciphertext up to `end` is whole records; the last of them carries `plain` bytes of the caller.
-#[derive(Debug, Clone, Copy)]
-struct Mark {
-    end: usize,
-    plain: usize,
-}
 
 struct Inner {
-    conn: Conn,
-    /// Received, not a whole record (or handshake message) yet.
-    cipher: Vec<u8>,
-    /// Decrypted, not taken yet, from `plain_at` on.
-    plain: Vec<u8>,
-    plain_at: usize,
-    /// Encrypted, not sent yet, from `out_at` on.
-    out: Vec<u8>,
-    out_at: usize,
-    marks: Vec<Mark>,
-    /// Bytes of the caller whose records have been sent and that he has not been told of.
-    credit: usize,
-    end: Option<End>,
-    /// `close_notify` has been made: nothing more is written.
-    closing: bool,
+    session: Session,
     reset: bool,
-    /// What is in `plain` is no news.
+    /// What is held is no news.
     seen: bool,
     /// Much was received that was for nobody: others have their turn first.
     tired: bool,
     /// Who is to hear of the next event while the connection is idle.
     watcher: TaskKey,
+}
+
+/// What is held of the session reads as the stream's own.
+impl std::ops::Deref for Inner {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl std::ops::DerefMut for Inner {
+    fn deref_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
 }
 
 /// A socket under TLS. Calls mean what they mean for [`crate::stream::Stream`].
@@ -96,272 +54,6 @@ impl std::fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Tls").field(&self.socket).finish()
     }
-}
-
-/// Where plaintext goes: to the caller as far as it fits, then into the connection.
-struct Sink<'a> {
-    buf: &'a mut [u8],
-    n: usize,
-    rest: &'a mut Vec<u8>,
-}
-
-impl Sink<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        let room = self.buf.get_mut(self.n..).unwrap_or_default();
-        let fits = if self.rest.is_empty() {
-            bytes.len().min(room.len())
-        } else {
-            0
-        };
-        let (now, later) = bytes.split_at(fits);
-        if let Some(room) = room.get_mut(..fits) {
-            room.copy_from_slice(now);
-            self.n += fits;
-        }
-        self.rest.extend_from_slice(later);
-    }
-}
-
-/// What is wanted once the protocol itself has nothing left to do.
-enum Job<'a> {
-    Nothing,
-    /// Encrypt these bytes.
-    Encrypt(&'a [u8], &'a mut [u8]),
-    CloseNotify(&'a mut [u8]),
-}
-
-enum Step {
-    /// There may be more to do.
-    Again,
-    /// The peer has said `close_notify`.
-    PeerClosed,
-    /// Nothing more without more bytes; so much ciphertext was written for the job.
-    Done(Option<usize>),
-    /// The record layer will encrypt no more.
-    Exhausted,
-    Failed(rustls::Error),
-}
-
-fn step<D>(
-    status: UnbufferedStatus<'_, '_, D>,
-    sink: &mut Sink<'_>,
-    out: &mut Vec<u8>,
-    job: &mut Job<'_>,
-) -> (usize, Step) {
-    let mut discard = status.discard;
-    let state = match status.state {
-        Ok(state) => state,
-        Err(e) => return (discard, Step::Failed(e)),
-    };
-    let next = match state {
-        ConnectionState::ReadTraffic(mut traffic) => loop {
-            match traffic.next_record() {
-                Some(Ok(record)) => {
-                    discard += record.discard;
-                    sink.put(record.payload);
-                }
-                Some(Err(e)) => break Step::Failed(e),
-                None => break Step::Again,
-            }
-        },
-        ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out),
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Step::Again
-        }
-        ConnectionState::PeerClosed => Step::PeerClosed,
-        ConnectionState::WriteTraffic(mut traffic) => {
-            let done = match std::mem::replace(job, Job::Nothing) {
-                Job::Nothing => return (discard, Step::Done(None)),
-                Job::Encrypt(plain, room) => traffic.encrypt(plain, room),
-                Job::CloseNotify(room) => traffic.queue_close_notify(room),
-            };
-            match done {
-                Ok(n) => Step::Done(Some(n)),
-                Err(EncryptError::EncryptExhausted) => Step::Exhausted,
-                // The scratch has room for a batch and more.
-                Err(e @ EncryptError::InsufficientSize(_)) => {
-                    Step::Failed(rustls::Error::General(e.to_string()))
-                }
-            }
-        }
-        ConnectionState::ReadEarlyData(_) => {
-            Step::Failed(rustls::Error::General("early data is not offered".into()))
-        }
-        _ => Step::Done(None),
-    };
-    (discard, next)
-}
-
-fn encode<D>(data: &mut rustls::unbuffered::EncodeTlsData<'_, D>, out: &mut Vec<u8>) -> Step {
-    let start = out.len();
-    let mut size = 0;
-    loop {
-        out.resize(start + size, 0);
-        match data.encode(out.get_mut(start..).unwrap_or_default()) {
-            Ok(n) => {
-                out.truncate(start + n);
-                return Step::Again;
-            }
-            Err(EncodeError::InsufficientSize(e)) if e.required_size > size => {
-                size = e.required_size;
-            }
-            Err(e) => {
-                out.truncate(start);
-                return Step::Failed(rustls::Error::General(e.to_string()));
-            }
-        }
-    }
-}
-
-impl Inner {
-    fn is_pending(&self) -> bool {
-        self.out_at < self.out.len()
-    }
-
-    fn held(&self) -> &[u8] {
-        self.plain.get(self.plain_at..).unwrap_or_default()
-    }
-
-    fn take_held(&mut self, buf: &mut [u8]) -> usize {
-        let held = self.held();
-        let n = held.len().min(buf.len());
-        if let (Some(to), Some(from)) = (buf.get_mut(..n), held.get(..n)) {
-            to.copy_from_slice(from);
-        }
-        self.plain_at += n;
-        if self.plain_at >= self.plain.len() {
-            self.plain = Vec::new();
-            self.plain_at = 0;
-        }
-        n
-    }
-
-    fn conn_step(
-        &mut self,
-        window: &mut [u8],
-        buf: &mut [u8],
-        n: &mut usize,
-        job: &mut Job<'_>,
-    ) -> (usize, Step) {
-        let mut sink = Sink {
-            buf,
-            n: *n,
-            rest: &mut self.plain,
-        };
-        let stepped = match &mut self.conn {
-            Conn::Server(conn) => step(
-                conn.process_tls_records(window),
-                &mut sink,
-                &mut self.out,
-                job,
-            ),
-            Conn::Client(conn) => step(
-                conn.process_tls_records(window),
-                &mut sink,
-                &mut self.out,
-                job,
-            ),
-        };
-        *n = sink.n;
-        stepped
-    }
-
-    /// Lets rustls do all that can be done with these bytes. Gives how many of them it is done with, how many bytes were put into
-    /// `buf`, and what came of the job.
-    fn process(
-        &mut self,
-        bytes: &mut [u8],
-        buf: &mut [u8],
-        job: &mut Job<'_>,
-    ) -> (usize, usize, Option<usize>) {
-        let (mut at, mut n) = (0, 0);
-        loop {
-            let window = bytes.get_mut(at..).unwrap_or_default();
-            let (discard, step) = self.conn_step(window, buf, &mut n, job);
-            at += discard;
-            match step {
-                Step::Again => {}
-                Step::PeerClosed => {
-                    self.end.get_or_insert(End::Closed);
-                }
-                Step::Done(made) => return (at, n, made),
-                Step::Exhausted => {
-                    self.closing = true;
-                    return (at, n, None);
-                }
-                // Once more for the alert that rustls has for the peer; it fails again then.
-                Step::Failed(e) if !matches!(self.end, Some(End::Failed(_))) => {
-                    self.end = Some(End::Failed(e));
-                }
-                Step::Failed(_) => return (at, n, None),
-            }
-        }
-    }
-
-    /// As [`Inner::process`], with the bytes that are kept.
-    fn process_kept(&mut self, job: &mut Job<'_>) -> Option<usize> {
-        let mut kept = std::mem::take(&mut self.cipher);
-        let (used, _, made) = self.process(&mut kept, &mut [], job);
-        if used >= kept.len() {
-            return made;
-        }
-        kept.drain(..used);
-        self.cipher = kept;
-        made
-    }
-
-    /// So many bytes of `out` have gone.
-    fn sent(&mut self, n: usize) {
-        self.out_at += n;
-        let at = self.out_at;
-        let whole = self.marks.iter().take_while(|m| m.end <= at).count();
-        self.credit += self.marks.drain(..whole).map(|m| m.plain).sum::<usize>();
-        if self.out_at >= self.out.len() {
-            self.out = Vec::new();
-            self.out_at = 0;
-            self.marks = Vec::new();
-        }
-    }
-
-    /// Keeps what the kernel did not take. `pieces` are the plaintexts of `cipher`, each with the length of its records.
-    fn keep(&mut self, cipher: &[u8], pieces: &[(usize, usize)]) {
-        let mut start = self.out.len();
-        let mut rest = cipher;
-        for (plain, length) in pieces {
-            let (piece, after) = rest.split_at(rest.len().min(*length));
-            rest = after;
-            let ends = record_ends(piece);
-            let records = plain.div_ceil(RECORD);
-            // What the protocol itself had to say comes first and carries nothing.
-            let own = ends.len().saturating_sub(records);
-            let mut left = *plain;
-            for (i, end) in ends.into_iter().enumerate() {
-                let carried = if i < own { 0 } else { left.min(RECORD) };
-                left -= carried;
-                self.marks.push(Mark {
-                    end: start + end,
-                    plain: carried,
-                });
-            }
-            start += piece.len();
-        }
-        self.out.extend_from_slice(cipher);
-    }
-}
-
-/// Where the records of `bytes` end.
-fn record_ends(bytes: &[u8]) -> Vec<usize> {
-    let mut ends = Vec::new();
-    let mut at = 0;
-    while let Some([_, _, _, a, b]) = bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk::<RECORD_HEADER>())
-    {
-        at += RECORD_HEADER + usize::from(u16::from_be_bytes([*a, *b]));
-        ends.push(at.min(bytes.len()));
-    }
-    ends
 }
 
 fn would_block<T>() -> io::Result<T> {
@@ -378,22 +70,21 @@ impl TlsStream {
         Self {
             socket,
             inner: RefCell::new(Inner {
-                conn,
-                cipher: received.to_vec(),
-                plain: Vec::new(),
-                plain_at: 0,
-                out: Vec::new(),
-                out_at: 0,
-                marks: Vec::new(),
-                credit: 0,
-                end: None,
-                closing: false,
+                session: Session::new(conn, received),
                 reset: false,
                 seen: false,
                 tired: false,
                 watcher: TaskKey::NONE,
             }),
         }
+    }
+
+    /// Bytes of memory in buffers.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        let inner = self.inner.borrow();
+        let bytes = inner.cipher.capacity() + inner.plain.capacity() + inner.out.capacity();
+        bytes + inner.marks.capacity()
     }
 
     pub(super) fn is_server(&self) -> bool {
@@ -411,9 +102,7 @@ impl TlsStream {
     pub(super) fn handshake(&self) -> Result<bool, HandshakeEnd> {
         let inner = &mut *self.inner.borrow_mut();
         inner.process_kept(&mut Job::Nothing);
-        if self.is_handshaking(inner)
-            && inner.end.is_none()
-            && self.socket.registration().is_readable()
+        if inner.is_handshaking() && inner.end.is_none() && self.socket.registration().is_readable()
         {
             match self.receive(inner, &mut []) {
                 Ok(_) => {}
@@ -424,19 +113,11 @@ impl TlsStream {
         let flushed = self.flush(inner);
         match &inner.end {
             Some(End::Failed(e)) => return Err(HandshakeEnd::Tls(e.clone())),
-            Some(_) if self.is_handshaking(inner) => return Err(HandshakeEnd::Closed),
+            Some(_) if inner.is_handshaking() => return Err(HandshakeEnd::Closed),
             _ => {}
         }
         flushed.map_err(HandshakeEnd::Io)?;
-        Ok(!self.is_handshaking(inner))
-    }
-
-    #[inline]
-    fn is_handshaking(&self, inner: &Inner) -> bool {
-        match &inner.conn {
-            Conn::Server(conn) => conn.is_handshaking(),
-            Conn::Client(conn) => conn.is_handshaking(),
-        }
+        Ok(!inner.is_handshaking())
     }
 
     /// Receives once. Gives how many bytes were put into `buf`; more may be held.
@@ -551,7 +232,7 @@ impl TlsStream {
     /// Writes what fits now of `first` and then `second`: encrypted behind one another, in one system call.
     pub(crate) fn try_send(&self, first: &[u8], second: &[u8], more: bool) -> io::Result<usize> {
         let inner = &mut *self.inner.borrow_mut();
-        if inner.closing || matches!(inner.end, Some(End::Failed(_))) {
+        if inner.closing || inner.is_failed() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let offered = first.len() + second.len();
@@ -650,8 +331,7 @@ impl TlsStream {
 
     #[inline]
     pub(crate) fn is_dead(&self) -> bool {
-        self.socket.registration().is_dead()
-            || matches!(self.inner.borrow().end, Some(End::Failed(_)))
+        self.socket.registration().is_dead() || self.inner.borrow().is_failed()
     }
 
     #[inline]
@@ -661,8 +341,9 @@ impl TlsStream {
         if inner.is_pending() {
             // What waits goes out whoever comes by; the caller's own next write says what is wrong.
             self.flush_quietly(inner);
-            if inner.is_pending() && interest == Interest::Read && inner.marks.is_empty() {
-                // Nobody else waits for the socket to take it.
+            let nobody_else = inner.closing || inner.marks.is_empty();
+            if inner.is_pending() && interest == Interest::Read && nobody_else {
+                // The caller has nothing to write, so he does not wait for room.
                 let _ = registration.poll_ready(Interest::Write);
             }
         }
@@ -682,7 +363,7 @@ impl TlsStream {
 
     #[inline]
     pub(crate) fn poll_dead(&self) -> Poll<()> {
-        if matches!(self.inner.borrow().end, Some(End::Failed(_))) {
+        if self.inner.borrow().is_failed() {
             return Poll::Ready(());
         }
         self.socket.registration().poll_dead()
@@ -757,6 +438,13 @@ impl TlsStream {
         }
     }
 
+    /// After a handshake that has failed: our last word is said, and what the peer has sent meanwhile must not turn the close into a
+    /// reset that takes it back.
+    pub(super) fn give_up(&self) {
+        self.shutdown_write();
+        discard(&self.socket);
+    }
+
     pub(crate) fn reset_on_close(&self) {
         self.inner.borrow_mut().reset = true;
         self.socket.reset_on_close();
@@ -766,8 +454,8 @@ impl TlsStream {
         if inner.closing {
             return;
         }
-        let failed = matches!(inner.end, Some(End::Failed(_)));
-        if !failed && !self.is_handshaking(inner) {
+        let failed = inner.is_failed();
+        if !failed && !inner.is_handshaking() {
             let mut room = [0; 256];
             if let Some(n) = inner.process_kept(&mut Job::CloseNotify(&mut room)) {
                 inner
@@ -796,6 +484,17 @@ impl Drop for TlsStream {
             self.close_notify(inner);
         }
     }
+}
+
+/// Takes what has come out of the kernel's hands, up to a bound.
+pub(super) fn discard(socket: &Socket) {
+    scratch::incoming(|scratch| {
+        for _ in 0..ROUNDS {
+            if !matches!(socket.try_recv(scratch), Ok(n) if n > 0) {
+                return;
+            }
+        }
+    });
 }
 
 /// Both pieces without their first `n` bytes.

@@ -42,10 +42,14 @@ struct Key {
 
 impl Drop for Key {
     fn drop(&mut self) {
-        self.secret = [0; SECRET];
-        // The compiler may not think that nobody looks.
-        std::hint::black_box(&self.secret);
+        forget(&mut self.secret);
     }
+}
+
+fn forget(secret: &mut [u8; SECRET]) {
+    *secret = [0; SECRET];
+    // The compiler may not think that nobody looks.
+    std::hint::black_box(secret);
 }
 
 struct Ring {
@@ -299,7 +303,9 @@ fn derive(ring: &Ring, policy: PolicyId) -> DerivedRing {
             .ok()?
             .fill(&mut secret)
             .ok()?;
-        let key = UnboundKey::new(&AES_256_GCM_SIV, &secret).ok()?;
+        let key = UnboundKey::new(&AES_256_GCM_SIV, &secret);
+        forget(&mut secret);
+        let key = key.ok()?;
         Some(Derived {
             name,
             key: LessSafeKey::new(key),

@@ -52,6 +52,9 @@ impl<D: Downstream> Relay<'_, D> {
                 self.clean &= here == n;
                 self.body_bytes += here as u64;
                 self.send_down(block.get(..here).unwrap_or_default())?;
+            } else if matches!(self.sink, Sink::Stream) && self.framing != Body::Chunked {
+                self.body_bytes += n as u64;
+                self.send_down(block)?;
             } else {
                 self.emit(|this| this.feed_down(block))?;
             }

@@ -230,8 +230,9 @@ impl<D: Downstream> Relay<'_, D> {
         self.head_us = rt::now_us();
         self.sink = match facts.body {
             Body::None | Body::Length(0) => Sink::Done,
+            // Its length has been checked when the stream has ended, and trailers may follow.
+            Body::Length(_) | Body::Chunked if self.h2.is_some() => Sink::Stream,
             Body::Length(n) => Sink::Length(n),
-            Body::Chunked if self.h2.is_some() => Sink::Stream,
             Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
             Body::UntilClose => Sink::UntilClose,
         };

@@ -103,18 +103,25 @@ impl Sessions {
         self.agreed.set(h2);
     }
 
+    /// Has one of them room?
+    pub(super) fn has_room(&self, encryption: u64) -> bool {
+        let open = self.open.borrow();
+        open.iter().any(|(s, e)| *e == encryption && s.room() > 0)
+    }
+
     /// Is there any?
     pub(super) fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
     }
 
-    /// Serves a connection that was just made, as a task of its own.
+    /// Serves a connection that was just made, as a task of its own. Nobody opens another until the server has said what it allows on this one.
     pub(super) fn start(
         self: &Rc<Self>,
         socket: Stream,
         permits: [Permit; 2],
         idle_ms: u64,
         encryption: u64,
+        opening: Option<Opening>,
     ) {
         let bounds = Bounds {
             head: HEAD,
@@ -130,13 +137,31 @@ impl Sessions {
                 sessions: Rc::clone(&sessions),
                 session: Rc::clone(&session),
             };
-            let owner = Ours { sessions, idle_ms };
+            let owner = Ours {
+                sessions,
+                session: Rc::clone(&session),
+                idle_ms,
+                opening: Cell::new(opening),
+            };
             Driver::new(&session, &socket, owner).run(Vec::new()).await;
             drop(listed);
             // The socket is closed before its place is free.
             drop(socket);
             drop(permits);
         });
+    }
+
+    /// Ends a connection that carries nothing; false if there is none.
+    pub(super) fn give_up_idle(&self) -> bool {
+        let open = self.open.borrow();
+        let idle = open
+            .iter()
+            .map(|(session, _)| session)
+            .find(|s| s.streams() == 0 && s.room() > 0 && s.requests() > 0);
+        if let Some(session) = idle {
+            session.go(ErrorCode::NO_ERROR);
+        }
+        idle.is_some()
     }
 
     /// No further requests.
@@ -184,7 +209,10 @@ impl Drop for Listed {
 /// What a connection has to know of us.
 struct Ours {
     sessions: Rc<Sessions>,
+    session: Rc<Session>,
     idle_ms: u64,
+    /// Until the server's settings have come.
+    opening: Cell<Option<Opening>>,
 }
 
 impl Owner for Ours {
@@ -194,8 +222,9 @@ impl Owner for Ours {
         stream.release();
     }
 
-    fn must_go(&self, _: &Session, idle_since: Option<u64>, now: u64) -> bool {
+    fn must_go(&self, session: &Session, idle_since: Option<u64>, now: u64) -> bool {
         self.sessions.retired.get()
+            || session.is_going()
             || idle_since.is_some_and(|since| now.saturating_sub(since) >= self.idle_ms)
     }
 
@@ -211,7 +240,15 @@ impl Owner for Ours {
         );
     }
 
+    /// A server starts no streams that could be under way.
+    fn last_round(&self) -> u64 {
+        0
+    }
+
     fn room(&self) {
+        if self.session.is_settled() || self.session.is_going() {
+            drop(self.opening.take());
+        }
         self.sessions.tell();
     }
 }

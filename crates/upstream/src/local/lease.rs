@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use narthex_config::model::{Balance, Priority, UpstreamProtocol};
 use narthex_net::dial::{Target, dial};
@@ -11,7 +12,7 @@ use narthex_net::rt;
 use narthex_net::stream::Stream;
 use narthex_net::tls::HandshakeError;
 
-use super::h2::UpstreamStream;
+use super::h2::{Opening, UpstreamStream};
 use super::pool::CoreEndpoint;
 use super::queue;
 use super::view::View;
@@ -286,14 +287,15 @@ impl Lease {
                 return Ok(connection);
             }
             if let Some(opening) = sessions.begin_opening() {
-                let connection = self.connect_h1(priority).await?;
+                let Some(connection) = self.connect_or_stream(priority).await? else {
+                    continue;
+                };
                 if self.settings().protocol == UpstreamProtocol::Auto && !connection.agreed_h2 {
                     // It did before.
                     sessions.agree(false);
                     return Ok(connection);
                 }
-                self.start_session(connection);
-                drop(opening);
+                self.start_session(connection, Some(opening));
                 continue;
             }
             self.dialing.set(sessions.is_empty());
@@ -308,12 +310,42 @@ impl Lease {
         }
     }
 
-    fn start_session(&self, mut connection: Connection) {
+    fn start_session(&self, mut connection: Connection, opening: Option<Opening>) {
         if let Some(permits) = connection.permits.take() {
             let idle = millis(self.settings().timeouts.idle);
             let sessions = &self.endpoint.sessions;
-            sessions.start(connection.stream, permits, idle, connection.encryption);
+            sessions.start(
+                connection.stream,
+                permits,
+                idle,
+                connection.encryption,
+                opening,
+            );
         }
+    }
+
+    /// A new connection; `None` if a stream came free while there was no socket to be had for one.
+    async fn connect_or_stream(
+        &self,
+        priority: Priority,
+    ) -> Result<Option<Connection>, ConnectError> {
+        let sessions = &self.endpoint.sessions;
+        self.dialing.set(false);
+        let mut connecting = std::pin::pin!(self.connect_h1(priority));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(connected.map(Some));
+            }
+            if self.dialing.get() {
+                return Poll::Pending;
+            }
+            if sessions.has_room(self.encryption()) {
+                return Poll::Ready(Ok(None));
+            }
+            let _ = sessions.poll_news(&mut false);
+            Poll::Pending
+        })
+        .await
     }
 
     /// Takes a place among the server's requests, if they are not limited or one is free.
@@ -354,7 +386,7 @@ impl Lease {
             return Ok(connection);
         }
         self.endpoint.sessions.agree(true);
-        self.start_session(connection);
+        self.start_session(connection, self.endpoint.sessions.begin_opening());
         Box::pin(self.connect_h2(priority)).await
     }
 

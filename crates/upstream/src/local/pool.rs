@@ -188,7 +188,7 @@ impl CoreEndpoint {
         if found {
             self.count(-1);
         }
-        found
+        found || self.sessions.give_up_idle()
     }
 
     /// Closes what is not fit, and what is above the cap; says how many.

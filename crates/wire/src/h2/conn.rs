@@ -206,6 +206,8 @@ pub struct Connection {
     /// Streams that want to write, and bytes that those named are expected to.
     pub(super) wanting: usize,
     pub(super) granted: usize,
+    /// `next_writable` is being asked, and has not said `None`.
+    pub(super) naming: bool,
     /// The connection as a whole: since when somebody wants and nothing is sent.
     pub(super) stalled: Option<u64>,
     pub(super) progress: u64,
@@ -288,6 +290,7 @@ impl Connection {
             turn: 0,
             wanting: 0,
             granted: 0,
+            naming: false,
             stalled: None,
             progress: 0,
             bounds,
@@ -451,6 +454,11 @@ impl Connection {
         }
         let most = self.peer.max_streams.min(self.bounds.streams) as usize;
         most.saturating_sub(self.streams.len())
+    }
+
+    /// The peer has said what it allows: its first SETTINGS have come.
+    pub fn is_settled(&self) -> bool {
+        self.peer.settings
     }
 
     /// The server offers extended CONNECT (RFC 8441).

@@ -7,6 +7,7 @@ use super::frame::{self, Header, MAX_31, flag, kind};
 use super::head::{self, Builder, Kind, Outcome, Rules};
 use super::hpack::Fault;
 use super::priority::Priority;
+use super::stream::Reset;
 use narthex_message::Malformed;
 
 /// Memory for unfinished blocks that is kept while none is under way.
@@ -127,9 +128,9 @@ impl Connection {
     fn whose(&mut self, whole: &Whole<'_>) -> Result<For, Fatal> {
         let stream = whole.stream;
         if let Some(s) = self.streams.get(stream) {
-            return Ok(if s.reset.is_some() {
+            return Ok(if s.reset == Some(Reset::Local) {
                 For::Nobody
-            } else if s.received {
+            } else if s.received || s.reset.is_some() {
                 For::Fault(ErrorCode::STREAM_CLOSED)
             } else if self.role == Role::Client && !s.answered {
                 For::Response

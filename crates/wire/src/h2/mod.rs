@@ -32,3 +32,6 @@ mod stream;
 
 pub use conn::{Bounds, Connection, Event, Received, Role, StreamId};
 pub use error::{ErrorCode, Fatal, Oversize};
+
+#[cfg(test)]
+mod tests;

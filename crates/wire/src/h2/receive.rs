@@ -251,7 +251,10 @@ impl Connection {
             return Err(self.die(ErrorCode::FLOW_CONTROL_ERROR, "more than the window allows"));
         }
         let end = header.has(flag::END_STREAM);
-        self.empty(header.len == 0 && !end)?;
+        // With padding, it is known later.
+        if !padded {
+            self.empty(header.len == 0 && !end)?;
+        }
         let mut fault = None;
         match self.streams.get_mut(header.stream) {
             Some(s) if s.can_receive() => {
@@ -261,8 +264,9 @@ impl Connection {
                     fault = Some(ErrorCode::FLOW_CONTROL_ERROR);
                 }
             }
-            Some(s) if s.reset.is_some() => {}
-            // Half closed.
+            // It was under way when we reset it.
+            Some(s) if s.reset == Some(Reset::Local) => {}
+            // Half closed, or reset by the peer itself.
             Some(_) => fault = Some(ErrorCode::STREAM_CLOSED),
             None => self.late(header.stream, now)?,
         }

@@ -55,18 +55,17 @@ impl Connection {
         if self.fatal.is_some() {
             return 0;
         }
-        let (key, shares) = ((s.priority.urgency, s.turn), s.priority.incremental);
         let mut most = self.writable(stream);
-        if self.wanting > usize::from(s.wants) {
-            let others = |f: &dyn Fn((u8, u64)) -> bool| {
-                self.streams.iter().any(|o| {
-                    o.id != stream && o.wants && o.send > 0 && f((o.priority.urgency, o.turn))
-                })
-            };
-            if others(&|other| other < key) {
+        if s.granted > 0 {
+            // Its turn: nobody holds it up, but what it was given is meant for others too.
+            if self.wanting > 1 {
+                most = most.min(s.granted);
+            }
+        } else if self.wanting > usize::from(s.wants) {
+            let key = (s.priority.urgency, s.turn);
+            let mut others = self.streams.iter().filter(|o| o.wants && o.send > 0);
+            if others.any(|o| o.id != stream && (o.priority.urgency, o.turn) < key) {
                 most = 0;
-            } else if shares && others(&|other| other.0 == key.0) {
-                most = most.min(TURN);
             }
         }
         self.ungrant(stream);
@@ -170,18 +169,35 @@ impl Connection {
     }
 
     /// Of the streams whose `data` was refused and that could write now, the most urgent (RFC 9218). Those named are expected to
-    /// call `data` (or to be released): only as many are named as there is room for. To be asked until `None` after every turn in
-    /// which something was received, written, or taken from `out`.
+    /// call `data` (or to be released), and only as many are named as there is room for. To be asked until `None` after every turn
+    /// in which something was received, written, or taken from `out`.
     pub fn next_writable(&mut self) -> Option<StreamId> {
+        // What was named before and did not write, though everything has left, does not hold up the others.
+        if !self.naming && self.granted > 0 && self.out.is_empty() {
+            self.granted = 0;
+            self.streams.iter_mut().for_each(|s| s.granted = 0);
+        }
+        let named = self.name_one();
+        self.naming = named.is_some();
+        named
+    }
+
+    fn name_one(&mut self) -> Option<StreamId> {
         if self.wanting == 0 || self.send <= 0 || self.granted >= self.room() {
             return None;
         }
+        let room = self.room() - self.granted;
         let s = self
             .streams
             .iter_mut()
             .filter(|s| s.wants && s.granted == 0 && s.send > 0)
             .min_by_key(|s| (s.priority.urgency, s.turn))?;
-        s.granted = usize::try_from(s.send).unwrap_or_default().clamp(1, TURN);
+        let most = if s.priority.incremental {
+            room.min(TURN)
+        } else {
+            room
+        };
+        s.granted = usize::try_from(s.send).unwrap_or(usize::MAX).min(most);
         self.granted += s.granted;
         Some(s.id)
     }

@@ -105,13 +105,22 @@ fn make(
     let mut certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(_) => {
+        Err(rustls::Error::InconsistentKeys(_)) => {
             let with = chain_path.map_or_else(String::new, |p| format!(" in {}", p.display()));
             return Err(Problem::new(
                 key_path,
                 ProblemKind::KeyMismatch,
                 format!("the private key does not belong to the certificate{with}"),
                 "give the key of that certificate; in the certificate's file its own certificate comes before those of its issuers",
+            ));
+        }
+        // A critical extension that nobody knows, for instance.
+        Err(e) => {
+            return Err(Problem::new(
+                chain_path,
+                ProblemKind::Malformed,
+                format!("the certificate cannot be used ({e})"),
+                "look at it with: openssl x509 -noout -text -in FILE",
             ));
         }
     }

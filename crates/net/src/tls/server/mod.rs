@@ -1,6 +1,7 @@
 //! What a handshake is judged by: which policy and which certificate for which name.
 
 pub mod certificates;
+mod compress;
 pub mod identity;
 pub(crate) mod load;
 pub mod policy;

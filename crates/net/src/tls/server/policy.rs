@@ -153,6 +153,7 @@ impl Policy {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(Ticketer::new(Arc::clone(tickets), self.id()));
         config.ignore_client_order = true;
+        super::compress::set(&mut config);
         // Two tickets, as clients open two connections at once.
         config.send_tls13_tickets = 2;
         Ok(Arc::new(config))

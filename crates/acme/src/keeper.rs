@@ -1,0 +1,664 @@
+//! Keeps a certificate for every name that wants one: loads what is stored, obtains what is missing, renews what is due.
+//! One task; attempts run beside it, a few at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::authority::Authority;
+use crate::board::{Board, Entry};
+use crate::certificate::{Ready, Stored};
+use crate::challenge::dns01::Writer;
+use crate::challenge::{Answers, Kind};
+use crate::internal;
+use crate::issue::{self, Failure, Workshop, now};
+use crate::renew::{self, Memory};
+use crate::store::{Place, Storage, Store};
+
+/// Attempts at once.
+const ATTEMPTS_MAX: usize = 4;
+/// One attempt altogether, DNS included.
+const ATTEMPT_MAX: Duration = Duration::from_mins(15);
+/// How often a process that does not own the store looks whether it may, and what the owner has put there.
+const WATCH_PAUSE: Duration = Duration::from_secs(2);
+/// Longest sleep: clocks are set, machines suspended.
+const SLEEP_MAX: Duration = Duration::from_mins(10);
+/// How long an authority's window is believed at most, and at least, in seconds.
+const WINDOW_MAX: u64 = 86_400;
+const WINDOW_MIN: u64 = 600;
+
+/// A name that is to have a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Lower case, no dot at the end; `*.` in front for a wildcard.
+    pub name: String,
+    /// From whom.
+    pub source: Source,
+}
+
+/// Who issues a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One of the authorities.
+    Public {
+        /// How the name may be proven: tried in turn, one per attempt.
+        kinds: Vec<Kind>,
+        /// Contact of the account, instead of the authority's.
+        contact: Option<String>,
+    },
+    /// Our own.
+    Internal,
+}
+
+/// What is wanted, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which names.
+    pub wanted: Vec<Wanted>,
+    /// Asked in this order, each when the ones before have failed.
+    pub authorities: Vec<Authority>,
+    /// Who writes DNS records.
+    pub dns: Option<Writer>,
+    /// How long a new record takes to be seen everywhere.
+    pub dns_settle: Duration,
+    /// Pause after a first failure; doubled with each further one.
+    pub first_pause: Duration,
+}
+
+/// Where certificates go.
+pub trait Sink: Send + Sync + 'static {
+    /// This one serves the name from now on; the one before is forgotten.
+    fn install(&self, name: &str, certificate: &Stored);
+    /// The name wants none any more.
+    fn remove(&self, name: &str);
+}
+
+/// What the keeper works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Keys, certificates, orders, memory.
+    pub storage: Arc<dyn Storage>,
+    /// Answers to challenges.
+    pub answers: Arc<dyn Answers>,
+    /// Certificates.
+    pub sink: Arc<dyn Sink>,
+    /// What is known, for others.
+    pub board: Arc<Board>,
+}
+
+/// What is stored for a name, if it is fit to be served: for a start that has something to show from its first moment on.
+pub fn stored(storage: &dyn Storage, name: &str) -> Option<Stored> {
+    let bytes = storage.load(&certificate_place(name)).ok()??;
+    let stored: Stored = serde_json::from_slice(&bytes).ok()?;
+    stored.ready(name).is_ok().then_some(stored)
+}
+
+/// Runs until the sender of the settings is gone.
+pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
+    let mut keeper = Keeper {
+        store: Store::new(Arc::clone(&parts.storage)),
+        parts,
+        settings: settings.borrow_and_update().clone(),
+        names: BTreeMap::new(),
+        jobs: JoinSet::new(),
+        making: Arc::default(),
+        owner: false,
+        told_waiting: false,
+    };
+    keeper.adopt().await;
+    loop {
+        keeper.turn().await;
+        let pause = keeper.pause();
+        tokio::select! {
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                keeper.settings = settings.borrow_and_update().clone();
+                keeper.adopt().await;
+            }
+            Some(done) = keeper.jobs.join_next() => {
+                match done {
+                    Ok(done) => keeper.done(done),
+                    // Its name stays busy no longer than the loop below looks.
+                    Err(end) => tracing::error!("an attempt at a certificate ended: {end}"),
+                }
+                keeper.free_lost();
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+struct Name {
+    source: Source,
+    /// The store has been read.
+    loaded: bool,
+    current: Option<(Stored, Ready)>,
+    memory: Memory,
+    busy: bool,
+    /// When the authority is asked for its window again.
+    window_at: u64,
+}
+
+struct Keeper {
+    store: Store,
+    parts: Parts,
+    settings: Arc<Settings>,
+    names: BTreeMap<String, Name>,
+    jobs: JoinSet<Done>,
+    making: Arc<Making>,
+    owner: bool,
+    told_waiting: bool,
+}
+
+/// Held while something is made that several names share.
+#[derive(Default)]
+struct Making {
+    account: Arc<tokio::sync::Mutex<()>>,
+    root: std::sync::Mutex<()>,
+}
+
+/// What a job brings back.
+struct Done {
+    name: String,
+    stored: Option<Stored>,
+    memory: Memory,
+    window_at: u64,
+}
+
+fn certificate_place(name: &str) -> Place {
+    Place::new("certificates", name)
+}
+
+fn memory_place(name: &str) -> Place {
+    Place::new("attempts", name)
+}
+
+impl Name {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            loaded: false,
+            current: None,
+            memory: Memory::default(),
+            busy: false,
+            window_at: 0,
+        }
+    }
+
+    /// When the next attempt is due.
+    fn due(&self, name: &str) -> u64 {
+        let Some((stored, ready)) = &self.current else {
+            return self.memory.not_before;
+        };
+        let internal = stored.directory == internal::DIRECTORY;
+        let wanted = if internal == (self.source == Source::Internal) {
+            let chance = renew::chance(name, ready.from);
+            renew::due(ready.from, ready.until, stored.window, chance)
+        } else {
+            0
+        };
+        wanted.max(self.memory.not_before)
+    }
+}
+
+impl Keeper {
+    /// Follows new settings: names that are gone go, names that are new are read from the store.
+    async fn adopt(&mut self) {
+        let settings = Arc::clone(&self.settings);
+        let wanted: BTreeMap<&str, &Source> = settings
+            .wanted
+            .iter()
+            .map(|w| (w.name.as_str(), &w.source))
+            .collect();
+        let sink = Arc::clone(&self.parts.sink);
+        self.names.retain(|name, _| {
+            let stays = wanted.contains_key(name.as_str());
+            if !stays {
+                sink.remove(name);
+            }
+            stays
+        });
+        self.parts.board.keep(|name| wanted.contains_key(name));
+        let soon = now().saturating_add(settings.first_pause.as_secs());
+        for (name, source) in wanted {
+            let entry = self
+                .names
+                .entry(name.to_owned())
+                .or_insert_with(|| Name::new(source.clone()));
+            entry.source = source.clone();
+            // Who changes the settings may have removed the cause; a reload in a loop is still no way around the pause.
+            entry.memory.not_before = entry.memory.not_before.min(soon);
+        }
+        self.load().await;
+    }
+
+    /// Reads what has not been read, and, while another process owns the store, what that has changed.
+    async fn load(&mut self) {
+        let names: Vec<String> = self
+            .names
+            .iter()
+            .filter(|(_, n)| !n.loaded || !self.owner)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            let stored = self
+                .store
+                .load_or_none::<Stored>(certificate_place(&name))
+                .await;
+            let memory = self.store.load_or_none::<Memory>(memory_place(&name)).await;
+            let Some(entry) = self.names.get_mut(&name) else {
+                continue;
+            };
+            match (stored, memory) {
+                (Ok(stored), Ok(memory)) => {
+                    if !entry.loaded {
+                        entry.memory = memory.unwrap_or_default();
+                    }
+                    entry.loaded = true;
+                    if let Some(stored) = stored
+                        && entry.current.as_ref().is_none_or(|(old, _)| *old != stored)
+                    {
+                        install(&*self.parts.sink, entry, &name, stored);
+                    }
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    // What cannot be read must not be written over: somebody has to look.
+                    let text = error.to_string();
+                    if entry.memory.reason.as_deref() != Some(&text) {
+                        tracing::error!(name, "no certificate can be obtained: {text}");
+                    }
+                    entry.memory.reason = Some(text);
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Begins what is due.
+    async fn turn(&mut self) {
+        if !self.owner {
+            match self.store.own().await {
+                Ok(true) => {
+                    self.owner = true;
+                    if self.told_waiting {
+                        tracing::info!("the certificate store is ours now");
+                        // The owner before may have written until its end.
+                        for name in self.names.values_mut() {
+                            name.loaded = false;
+                        }
+                    }
+                }
+                Ok(false) if !self.told_waiting => {
+                    self.told_waiting = true;
+                    tracing::info!(
+                        "another process owns the certificate store: it obtains and renews, we use what it stores"
+                    );
+                }
+                Ok(false) => {}
+                Err(error) if !self.told_waiting => {
+                    self.told_waiting = true;
+                    tracing::error!("no certificate can be obtained: {error}");
+                }
+                Err(_) => {}
+            }
+        }
+        if !self.owner || self.names.values().any(|n| !n.loaded) {
+            self.load().await;
+        }
+        if !self.owner {
+            return;
+        }
+        let now = now();
+        let ready: Vec<String> = self
+            .names
+            .iter()
+            .filter(|(name, n)| n.loaded && !n.busy && n.due(name) <= now)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in ready {
+            if self.jobs.len() >= ATTEMPTS_MAX {
+                return;
+            }
+            self.begin(&name);
+        }
+        self.ask_windows(now);
+    }
+
+    fn begin(&mut self, name: &str) {
+        let Some(entry) = self.names.get_mut(name) else {
+            return;
+        };
+        entry.busy = true;
+        let job = Job {
+            name: name.to_owned(),
+            parts: self.parts.clone(),
+            store: self.store.clone(),
+            making: Arc::clone(&self.making),
+            settings: Arc::clone(&self.settings),
+            source: entry.source.clone(),
+            old: entry.current.as_ref().map(|(stored, _)| stored.clone()),
+            until: entry.current.as_ref().map(|(_, ready)| ready.until),
+            memory: entry.memory.clone(),
+        };
+        self.jobs.spawn(job.run());
+    }
+
+    /// Asks authorities when they want their certificates renewed.
+    fn ask_windows(&mut self, now: u64) {
+        for (name, entry) in &mut self.names {
+            let Some((stored, _)) = &entry.current else {
+                continue;
+            };
+            if entry.busy || entry.window_at > now || self.jobs.len() >= ATTEMPTS_MAX {
+                continue;
+            }
+            let authority = self.settings.authorities.iter();
+            let Some(authority) = authority.clone().find(|a| a.directory == stored.directory)
+            else {
+                entry.window_at = u64::MAX;
+                continue;
+            };
+            entry.busy = true;
+            let authority = with_contact(authority, &entry.source);
+            let (store, stored) = (self.store.clone(), stored.clone());
+            let making = Arc::clone(&self.making.account);
+            let (name, memory) = (name.clone(), entry.memory.clone());
+            self.jobs.spawn(async move {
+                ask_window(&store, &making, &authority, name, stored, memory, now).await
+            });
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let Some(entry) = self.names.get_mut(&done.name) else {
+            return;
+        };
+        entry.busy = false;
+        entry.memory = done.memory;
+        entry.window_at = done.window_at;
+        if let Some(stored) = done.stored
+            && entry.current.as_ref().is_none_or(|(old, _)| *old != stored)
+        {
+            install(&*self.parts.sink, entry, &done.name, stored);
+        }
+        self.publish();
+    }
+
+    /// A job that panicked brings nothing back.
+    fn free_lost(&mut self) {
+        if self.jobs.is_empty() {
+            let soon = now().saturating_add(self.settings.first_pause.as_secs().max(1));
+            for entry in self.names.values_mut().filter(|n| n.busy) {
+                entry.busy = false;
+                entry.memory.not_before = entry.memory.not_before.max(soon);
+            }
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if !self.owner || self.names.values().any(|n| !n.loaded) {
+            return WATCH_PAUSE;
+        }
+        let idle = self.names.iter().filter(|(_, n)| !n.busy);
+        let first = idle
+            .map(|(name, n)| n.due(name).min(n.window_at.max(1)))
+            .min();
+        let pause = match first {
+            _ if self.jobs.len() >= ATTEMPTS_MAX => SLEEP_MAX,
+            Some(first) => Duration::from_secs(first.saturating_sub(now())),
+            None => SLEEP_MAX,
+        };
+        // A second holds seconds that are cut off.
+        pause.clamp(Duration::from_millis(200), SLEEP_MAX)
+    }
+
+    fn publish(&self) {
+        for (name, entry) in &self.names {
+            let authority = match &entry.source {
+                Source::Internal => internal::DIRECTORY.to_owned(),
+                Source::Public { .. } => self
+                    .authority(&entry.memory)
+                    .map_or_else(String::new, |a| a.directory.clone()),
+            };
+            let ready = entry.current.as_ref().map(|(_, ready)| ready);
+            self.parts.board.set(Entry {
+                name: name.clone(),
+                authority,
+                issuer: ready.map(|r| r.issuer.clone()),
+                expires: ready.map(|r| r.until),
+                next: entry.due(name),
+                failures: entry.memory.failures,
+                last_error: entry.memory.reason.clone(),
+            });
+        }
+    }
+
+    fn authority(&self, memory: &Memory) -> Option<&Authority> {
+        pick(&self.settings.authorities, memory)
+    }
+}
+
+fn pick<'a>(authorities: &'a [Authority], memory: &Memory) -> Option<&'a Authority> {
+    let index = (memory.authority as usize).checked_rem(authorities.len())?;
+    authorities.get(index)
+}
+
+fn with_contact(authority: &Authority, source: &Source) -> Authority {
+    let mut authority = authority.clone();
+    if let Source::Public {
+        contact: Some(contact),
+        ..
+    } = source
+    {
+        authority.contact = Some(contact.clone());
+    }
+    authority
+}
+
+fn install(sink: &dyn Sink, entry: &mut Name, name: &str, stored: Stored) {
+    match stored.ready(name) {
+        Ok(ready) => {
+            sink.install(name, &stored);
+            entry.current = Some((stored, ready));
+        }
+        Err(error) => {
+            tracing::error!(
+                name,
+                "the stored certificate is of no use: {error}; a new one is obtained"
+            );
+        }
+    }
+}
+
+async fn ask_window(
+    store: &Store,
+    making: &tokio::sync::Mutex<()>,
+    authority: &Authority,
+    name: String,
+    mut stored: Stored,
+    memory: Memory,
+    now: u64,
+) -> Done {
+    let window_at = match authority.window(store, making, &stored).await {
+        Ok(Some((window, again))) => {
+            if stored.window != Some(window) {
+                tracing::info!(
+                    name,
+                    begin = window.0,
+                    end = window.1,
+                    "the authority says when to renew"
+                );
+                stored.window = Some(window);
+                if let Err(error) = store.save(certificate_place(&name), &stored).await {
+                    tracing::error!(name, "{error}");
+                }
+            }
+            now.saturating_add(again.clamp(WINDOW_MIN, WINDOW_MAX))
+        }
+        Ok(None) => u64::MAX,
+        Err(failure) => {
+            tracing::debug!(name, "the authority does not say when to renew: {failure}");
+            now.saturating_add(WINDOW_MAX / 24)
+        }
+    };
+    Done {
+        name,
+        stored: Some(stored),
+        memory,
+        window_at,
+    }
+}
+
+/// One attempt, with everything it needs: it outlives changes of the settings.
+struct Job {
+    name: String,
+    parts: Parts,
+    store: Store,
+    making: Arc<Making>,
+    settings: Arc<Settings>,
+    source: Source,
+    old: Option<Stored>,
+    until: Option<u64>,
+    memory: Memory,
+}
+
+impl Job {
+    async fn run(self) -> Done {
+        let obtained = match tokio::time::timeout(ATTEMPT_MAX, self.obtain()).await {
+            Ok(obtained) => obtained,
+            Err(_) => Err(Failure::local(format!(
+                "the attempt was not done within {} minutes",
+                ATTEMPT_MAX.as_secs() / 60
+            ))),
+        };
+        match obtained {
+            Ok(stored) => {
+                let kept = self.keep(&stored).await;
+                // One that cannot be stored still serves; the order is there to fetch it from again.
+                let memory = match kept {
+                    Ok(()) => Memory::default(),
+                    Err(failure) => self.failed(&failure).await,
+                };
+                tracing::info!(
+                    name = self.name,
+                    authority = stored.directory,
+                    "a new certificate"
+                );
+                Done {
+                    name: self.name,
+                    stored: Some(stored),
+                    memory,
+                    window_at: 0,
+                }
+            }
+            Err(failure) => {
+                let memory = self.failed(&failure).await;
+                Done {
+                    name: self.name,
+                    stored: None,
+                    memory,
+                    window_at: 0,
+                }
+            }
+        }
+    }
+
+    async fn obtain(&self) -> Result<Stored, Failure> {
+        let Source::Public { kinds, .. } = &self.source else {
+            let storage = Arc::clone(&self.parts.storage);
+            let name = self.name.clone();
+            let making = Arc::clone(&self.making);
+            let made = tokio::task::spawn_blocking(move || {
+                let root = making.root.lock();
+                let _root = root.unwrap_or_else(std::sync::PoisonError::into_inner);
+                internal::issue(&*storage, &name, now())
+            });
+            return made.await.map_err(Failure::local)?.map_err(Failure::local);
+        };
+        let Some(authority) = pick(&self.settings.authorities, &self.memory) else {
+            return Err(Failure::local("no certificate authority is named"));
+        };
+        let kinds: Vec<Kind> = kinds
+            .iter()
+            .copied()
+            .filter(|kind| *kind == Kind::Dns01 || !self.name.starts_with("*."))
+            .collect();
+        let turn = (self.memory.failures as usize).checked_rem(kinds.len());
+        let Some(kind) = turn.and_then(|turn| kinds.get(turn)).copied() else {
+            return Err(Failure::local(format!(
+                "{} can be proven by dns-01 only, which is not set up",
+                self.name
+            )));
+        };
+        let workshop = Workshop {
+            store: self.store.clone(),
+            making: Arc::clone(&self.making.account),
+            answers: Arc::clone(&self.parts.answers),
+            dns: self.settings.dns.clone(),
+            dns_settle: self.settings.dns_settle,
+        };
+        let authority = with_contact(authority, &self.source);
+        issue::attempt(&workshop, &authority, &self.name, kind, self.old.as_ref()).await
+    }
+
+    async fn keep(&self, stored: &Stored) -> Result<(), Failure> {
+        self.store
+            .save(certificate_place(&self.name), stored)
+            .await?;
+        issue::done(&self.store, &self.name).await?;
+        Ok(self.store.remove(memory_place(&self.name)).await?)
+    }
+
+    /// Remembers a failure, and says so in the log.
+    async fn failed(&self, failure: &Failure) -> Memory {
+        let now = now();
+        let authorities = u32::try_from(self.settings.authorities.len()).unwrap_or(1);
+        let chance = renew::chance(&self.name, now);
+        let first = self.settings.first_pause;
+        let memory =
+            self.memory
+                .after(failure.cause, &failure.why, now, authorities, first, chance);
+        let authority = match &self.source {
+            Source::Internal => None,
+            Source::Public { .. } => pick(&self.settings.authorities, &self.memory),
+        };
+        let authority = authority.map_or(internal::DIRECTORY, |a| a.directory.as_str());
+        let pause = memory.not_before.saturating_sub(now);
+        match self.until {
+            Some(until) if until > now => tracing::warn!(
+                name = self.name,
+                authority,
+                failures = memory.failures,
+                again_in_seconds = pause,
+                "the certificate is not renewed: {failure}; the one that serves expires in {} hours",
+                (until - now) / 3600
+            ),
+            Some(_) => tracing::error!(
+                name = self.name,
+                authority,
+                failures = memory.failures,
+                again_in_seconds = pause,
+                "the certificate has expired and is not renewed: {failure}"
+            ),
+            None => tracing::warn!(
+                name = self.name,
+                authority,
+                failures = memory.failures,
+                again_in_seconds = pause,
+                "no certificate yet: {failure}"
+            ),
+        }
+        if let Err(error) = self.store.save(memory_place(&self.name), &memory).await {
+            tracing::error!(
+                name = self.name,
+                "what failed cannot be remembered: {error}"
+            );
+        }
+        memory
+    }
+}

@@ -1,0 +1,387 @@
+//! Certificates that are obtained: what the configuration wants, the task that keeps it, and where the results go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use narthex_acme::authority::{Authority, External};
+use narthex_acme::board::{Board, Entry};
+use narthex_acme::certificate::Stored;
+use narthex_acme::challenge::dns01::Writer;
+use narthex_acme::challenge::{Algorithm, Answers, CertifiedKey, Kind, Tsig};
+use narthex_acme::encoding::base64;
+use narthex_acme::internal;
+use narthex_acme::keeper::{self, Parts, Settings, Sink, Source, Wanted};
+use narthex_acme::store::{Directory, StoreError};
+use narthex_config::model::{
+    Acme, AcmeAuthority, CertificateSource, Challenge, Config, DnsUpdates, HostPattern, Listener,
+    Secret, SiteAcme, can_be_public,
+};
+use narthex_net::tls::server::{Bundle, Certificate};
+use narthex_observe::metrics::Kind as MetricKind;
+use narthex_proxy::TlsShared;
+use tokio::sync::watch;
+
+use crate::plane::Shared;
+use crate::supervise::{Policy, Supervisor};
+
+/// How long an answer to a challenge is kept, should nobody take it away.
+const ANSWER_LIFE: Duration = Duration::from_hours(1);
+/// Pause after a first failed attempt at a certificate.
+const FIRST_PAUSE: Duration = Duration::from_mins(1);
+/// Pause before a store that cannot be opened is tried again.
+const STORE_PAUSE: Duration = Duration::from_secs(10);
+/// How long records that a program or a secondary name server publishes are given.
+const DNS_SETTLE: Duration = Duration::from_secs(2);
+
+/// The way to the task.
+pub(crate) struct Obtaining(watch::Sender<Arc<Wish>>);
+
+/// What the configuration wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wish {
+    storage: PathBuf,
+    settings: Arc<Settings>,
+}
+
+impl Obtaining {
+    /// Starts the task that obtains what this configuration wants, and renews it.
+    pub(crate) fn start(
+        supervisor: &Supervisor,
+        shared: &Arc<Shared>,
+        board: &Arc<Board>,
+        config: &Config,
+    ) -> Self {
+        collect(shared, board);
+        let (sender, receiver) = watch::channel(Arc::new(wish(config)));
+        let (tls, board) = (Arc::clone(shared.tls()), Arc::clone(board));
+        supervisor.task("acme", Policy::Restart, move || {
+            run(receiver.clone(), Arc::clone(&tls), Arc::clone(&board))
+        });
+        Self(sender)
+    }
+
+    /// Follows a reload.
+    pub(crate) fn follow(&self, config: &Config) {
+        let wish = Arc::new(wish(config));
+        self.0.send_if_modified(|now| {
+            let differs = **now != *wish;
+            if differs {
+                *now = wish;
+            }
+            differs
+        });
+    }
+}
+
+/// The root certificate (PEM) of the internal authority, if there is one yet.
+pub fn trust(config: &Config) -> Result<Option<String>, String> {
+    let path = &config.acme.storage;
+    // Looking must not make it.
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    let storage = Directory::open(path).map_err(|error| error.to_string())?;
+    internal::trust(&storage).map_err(|error| error.to_string())
+}
+
+/// What is known of certificates, as a person reads it.
+pub fn table(all: &[Entry]) -> String {
+    use std::fmt::Write as _;
+    if all.is_empty() {
+        return "no site asks for certificates that are obtained by themselves\n".to_owned();
+    }
+    let time =
+        |seconds| String::from_utf8_lossy(&narthex_observe::clock::rfc3339(seconds)).into_owned();
+    let mut out = String::new();
+    for entry in all {
+        let _ = writeln!(out, "{}", entry.name);
+        match (&entry.issuer, entry.expires) {
+            (Some(issuer), Some(expires)) => {
+                let _ = writeln!(out, "  issued by  {issuer}\n  good until {}", time(expires));
+            }
+            _ => out.push_str("  no certificate yet\n"),
+        }
+        let _ = writeln!(
+            out,
+            "  next       {} at {}",
+            time(entry.next),
+            entry.authority
+        );
+        if let Some(why) = &entry.last_error {
+            let _ = writeln!(out, "  failed     {} times, last: {why}", entry.failures);
+        }
+    }
+    out
+}
+
+/// Shows what is stored already, before the first handshake.
+pub(crate) fn preload(config: &Config, shared: &Shared) {
+    let wish = wish(config);
+    if wish.settings.wanted.is_empty() {
+        return;
+    }
+    // What is wrong with the store is said by the task.
+    let Ok(storage) = Directory::open(&wish.storage) else {
+        return;
+    };
+    let plane = Plane(Arc::clone(shared.tls()));
+    for wanted in &wish.settings.wanted {
+        if let Some(stored) = keeper::stored(&storage, &wanted.name) {
+            plane.install(&wanted.name, &stored);
+        }
+    }
+}
+
+async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board: Arc<Board>) {
+    let mut told = None;
+    loop {
+        let wish = Arc::clone(&wishes.borrow_and_update());
+        if wish.settings.wanted.is_empty() {
+            if wishes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let storage = match open(wish.storage.clone()).await {
+            Ok(storage) => storage,
+            Err(error) => {
+                let text = error.to_string();
+                if told.as_ref() != Some(&text) {
+                    tracing::error!("no certificate can be obtained or renewed: {text}");
+                    told = Some(text);
+                }
+                tokio::select! {
+                    changed = wishes.changed() => if changed.is_err() { return },
+                    () = tokio::time::sleep(STORE_PAUSE) => {}
+                }
+                continue;
+            }
+        };
+        told = None;
+        let plane = Arc::new(Plane(Arc::clone(&tls)));
+        let (settings, receiver) = watch::channel(Arc::clone(&wish.settings));
+        let parts = Parts {
+            storage: Arc::new(storage),
+            answers: plane.clone(),
+            sink: plane,
+            board: Arc::clone(&board),
+        };
+        let keeper = keeper::run(parts, receiver);
+        tokio::pin!(keeper);
+        loop {
+            tokio::select! {
+                () = &mut keeper => break,
+                changed = wishes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let next = Arc::clone(&wishes.borrow_and_update());
+                    if next.storage != wish.storage {
+                        // Dropping the keeper ends what it has under way.
+                        wishes.mark_changed();
+                        break;
+                    }
+                    settings.send_replace(Arc::clone(&next.settings));
+                }
+            }
+        }
+    }
+}
+
+async fn open(path: PathBuf) -> Result<Directory, StoreError> {
+    tokio::task::spawn_blocking(move || Directory::open(&path))
+        .await
+        .unwrap_or_else(|end| Err(StoreError::Lost(end.to_string())))
+}
+
+/// The data plane, as the keeper sees it.
+struct Plane(Arc<TlsShared>);
+
+impl Answers for Plane {
+    fn put_token(&self, host: &str, token: &str, answer: &str) {
+        let (now, until) = span();
+        let put = self
+            .0
+            .challenges()
+            .put_http(host, token, answer, now, until);
+        if let Err(refused) = put {
+            tracing::error!(host, "a challenge cannot be answered: {refused}");
+        }
+    }
+
+    fn take_token(&self, host: &str, token: &str) {
+        self.0.challenges().remove_http(host, token);
+    }
+
+    fn put_certificate(&self, name: &str, certificate: Arc<CertifiedKey>) {
+        let (now, until) = span();
+        let put = self.0.challenges().put_alpn(name, &certificate, now, until);
+        if let Err(refused) = put {
+            tracing::error!(name, "a challenge cannot be answered: {refused}");
+        }
+    }
+
+    fn take_certificate(&self, name: &str) {
+        self.0.challenges().remove_alpn(name);
+    }
+}
+
+impl Sink for Plane {
+    fn install(&self, name: &str, stored: &Stored) {
+        match Certificate::from_pem(stored.chain.as_bytes(), stored.key.as_bytes(), None) {
+            Ok(certificate) => {
+                let bundle = Bundle::new(vec![Arc::new(certificate)]);
+                self.0.obtained(&[(name.to_owned(), bundle)]);
+            }
+            Err(problem) => tracing::error!(name, "a certificate cannot be served: {problem}"),
+        }
+    }
+
+    fn remove(&self, name: &str) {
+        self.0.lost(name);
+    }
+}
+
+/// Now, and until when an answer put now is kept.
+fn span() -> (u64, u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    (now, now.saturating_add(ANSWER_LIFE.as_secs()))
+}
+
+fn collect(shared: &Shared, board: &Arc<Board>) {
+    let board = Arc::downgrade(board);
+    shared.metrics().collect(
+        "narthex_certificate_failures",
+        "Attempts at a certificate that failed since the last one that did not, by name.",
+        MetricKind::Gauge,
+        move |emit| {
+            let Some(board) = board.upgrade() else { return };
+            for entry in board.list() {
+                emit(&[("name", &*entry.name)], f64::from(entry.failures));
+            }
+        },
+    );
+}
+
+fn wish(config: &Config) -> Wish {
+    let acme = &config.acme;
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for site in &config.sites {
+        let Some(tls) = &site.tls else { continue };
+        for host in &site.hosts {
+            let Some(name) = name_of(host) else { continue };
+            let source = match &tls.source {
+                CertificateSource::Acme(how) if can_be_public(name.trim_start_matches("*.")) => {
+                    Source::Public {
+                        kinds: kinds(how, acme, &config.listeners, &name),
+                        contact: how.email.clone(),
+                    }
+                }
+                CertificateSource::Acme(_) | CertificateSource::Internal => Source::Internal,
+                CertificateSource::Files(_) => continue,
+            };
+            // Where two sites claim one host, the first has it, as in the router.
+            if wanted.iter().all(|w| w.name != name) {
+                wanted.push(Wanted { name, source });
+            }
+        }
+    }
+    Wish {
+        storage: acme.storage.clone(),
+        settings: Arc::new(Settings {
+            wanted,
+            authorities: acme
+                .authorities
+                .iter()
+                .map(|a| authority(a, acme))
+                .collect(),
+            dns: acme.dns.as_ref().and_then(writer),
+            dns_settle: DNS_SETTLE,
+            first_pause: FIRST_PAUSE,
+        }),
+    }
+}
+
+fn name_of(host: &HostPattern) -> Option<String> {
+    match host {
+        HostPattern::Exact(name) => Some(name.clone()),
+        HostPattern::Wildcard(zone) => Some(format!("*.{zone}")),
+        HostPattern::Any => None,
+    }
+}
+
+/// How a name may be proven, the best way first.
+fn kinds(how: &SiteAcme, acme: &Acme, listeners: &[Listener], name: &str) -> Vec<Kind> {
+    match how.challenge {
+        Challenge::Http01 => vec![Kind::Http01],
+        Challenge::TlsAlpn01 => vec![Kind::TlsAlpn01],
+        Challenge::Dns01 => vec![Kind::Dns01],
+        Challenge::Auto => {
+            let mut kinds = Vec::new();
+            if !name.starts_with("*.") {
+                if listeners.iter().any(|l| l.tls.is_none()) {
+                    kinds.push(Kind::Http01);
+                }
+                if listeners.iter().any(|l| l.tls.is_some()) {
+                    kinds.push(Kind::TlsAlpn01);
+                }
+            }
+            if acme.dns.is_some() {
+                kinds.push(Kind::Dns01);
+            }
+            kinds
+        }
+    }
+}
+
+fn authority(written: &AcmeAuthority, acme: &Acme) -> Authority {
+    Authority {
+        directory: written.directory.clone(),
+        roots: written.roots.clone(),
+        contact: acme.email.clone(),
+        external: written.account.as_ref().map(|account| External {
+            id: account.key_id.clone(),
+            key: secret(&account.key).unwrap_or_default(),
+        }),
+        profile: written.profile.clone(),
+    }
+}
+
+fn writer(written: &DnsUpdates) -> Option<Writer> {
+    match written {
+        DnsUpdates::Update {
+            server,
+            zone,
+            key_name,
+            key,
+            algorithm,
+        } => Some(Writer::Update {
+            server: server.to_string(),
+            zone: zone.clone(),
+            tsig: Some(Tsig {
+                name: key_name.clone(),
+                algorithm: Algorithm::by_name(algorithm)?,
+                secret: secret(key)?,
+            }),
+        }),
+        DnsUpdates::Exec(program) => Some(Writer::Program(vec![program.display().to_string()])),
+        DnsUpdates::Webhook { url, token } => Some(Writer::Webhook {
+            url: url.clone(),
+            token: token.as_ref().map(|t| t.expose().to_owned()),
+        }),
+    }
+}
+
+/// The bytes of a key.
+fn secret(written: &Secret) -> Option<Vec<u8>> {
+    let bytes = base64(written.expose());
+    if bytes.is_none() {
+        tracing::error!(
+            secret = written.reference(),
+            "this is no key: it must be base64"
+        );
+    }
+    bytes
+}
