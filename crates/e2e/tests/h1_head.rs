@@ -481,7 +481,9 @@ fn h1_23_version() {
     }
     t.reject("GET /\r\n");
     t.reject("GET /\r\n\r\n");
-    t.reject("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    // Not the beginning of HTTP/2, which is spoken here, too.
+    t.reject("PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n");
+    t.reject("PRI / HTTP/2.0\r\n\r\nSM\r\n\r\n");
     t.accept("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
     t.accept("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     t.finish();
