@@ -218,7 +218,9 @@ fn health(h: &HealthCheck, out: &mut Writer) {
         http_props(http, &mut head);
     }
     if let Probe::Grpc(grpc) = &h.probe {
-        let _ = write!(head, " service={}", q(&grpc.service));
+        if !grpc.service.is_empty() {
+            let _ = write!(head, " service={}", q(&grpc.service));
+        }
         if let Some(host) = &grpc.host {
             let _ = write!(head, " host={}", q(host));
         }
@@ -226,7 +228,9 @@ fn health(h: &HealthCheck, out: &mut Writer) {
     if let Some(port) = h.port {
         let _ = write!(head, " port={port}");
     }
-    if shown(prop("reuse"), &h.reuse, &usual.reuse) {
+    // A call has a connection of its own.
+    let kept = !matches!(h.probe, Probe::Grpc(_));
+    if kept && shown(prop("reuse"), &h.reuse, &usual.reuse) {
         let _ = write!(head, " reuse=#{}", h.reuse);
     }
     let lines = health_block(&h.probe);

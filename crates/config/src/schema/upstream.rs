@@ -265,7 +265,7 @@ static KEYS: [NodeSpec; 21] = [
             prop(
                 "service",
                 Text,
-                "\"\"",
+                "",
                 "`grpc` only: the service asked about. Default: the server as a whole.",
             ),
             prop(
