@@ -3,7 +3,8 @@
 //! faults under load: paced load with a tally ([`load`]), origins that can be killed ([`chaos`]), the number of workers
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
-//! played ([`docker`]), a played Consul ([`consul`]).
+//! played ([`docker`]), a played Consul ([`consul`]). Peers of HTTP/2 are
+//! [`h2peer`], those of gRPC [`grpc`].
 
 pub mod attack;
 pub mod canon;
