@@ -144,10 +144,10 @@ impl Exchange<'_> {
             path,
             query,
             tls: self.client.tls.as_ref().map(|tls| tls.record()),
-            protocol: if self.version() == Version::Http10 {
-                "HTTP/1.0"
-            } else {
-                "HTTP/1.1"
+            protocol: match self.version() {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+                Version::Http2 => "HTTP/2.0",
             },
             status: self.story.status,
             bytes_sent: self.story.body_sent,

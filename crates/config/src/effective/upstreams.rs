@@ -228,8 +228,9 @@ fn health(h: &HealthCheck, out: &mut Writer) {
     if let Some(port) = h.port {
         let _ = write!(head, " port={port}");
     }
-    let reusable = !matches!(h.probe, Probe::Grpc(_));
-    if reusable && shown(prop("reuse"), &h.reuse, &usual.reuse) {
+    // A call has a connection of its own.
+    let kept = !matches!(h.probe, Probe::Grpc(_));
+    if kept && shown(prop("reuse"), &h.reuse, &usual.reuse) {
         let _ = write!(head, " reuse=#{}", h.reuse);
     }
     let lines = health_block(&h.probe);

@@ -28,7 +28,7 @@ pub fn body(len: usize) -> Vec<u8> {
 pub struct Counts {
     /// Connections so far.
     pub connections: AtomicUsize,
-    /// Connections that have begun and whose settings have not been acknowledged: at most.
+    /// Requests so far, those it refused as a whole included.
     pub requests: AtomicUsize,
     /// Requests at once on one connection, at most.
     pub streams: AtomicUsize,

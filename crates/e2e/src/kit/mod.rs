@@ -4,7 +4,7 @@
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
 //! played ([`docker`]), a played Consul ([`consul`]). For certificates: a real authority ([`pebble`]). HTTP/2 has a kit of its
-//! own: [`h2`].
+//! own: [`h2`]; other peers of it are [`h2peer`], those of gRPC [`grpc`].
 
 pub mod attack;
 pub mod canon;
