@@ -6,6 +6,7 @@ mod bench;
 mod counts;
 mod docs;
 mod fuzz;
+mod grpc;
 mod judges;
 mod procfs;
 mod rig;

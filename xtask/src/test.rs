@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::totals::Totals;
-use crate::{apt, counts, docs, rig, scorecard, sh};
+use crate::{apt, counts, docs, grpc, rig, scorecard, sh};
 
 /// Requests under callgrind: enough for an exact figure, a few seconds.
 const COUNTED: u64 = 2_000;
@@ -31,11 +31,17 @@ pub fn run(mut args: Args) -> Result<(), String> {
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),
+        // A module has no program; its file is as good.
+        (
+            "/usr/lib/python3/dist-packages/h2/__init__.py",
+            "python3-h2",
+        ),
     ])?;
     // Nobody else may start an engine; its tests say so then.
     if apt::is_root() {
         apt::ensure(&[("dockerd", "docker.io"), ("docker", "docker.io")])?;
     }
+    grpc::ensure()?;
     let mut totals = Totals::default();
     // The tests that want a name server that is not ours say nothing without one; this does.
     if let Err(why) = apt::ensure(&scorecard::NEEDS) {

@@ -110,44 +110,37 @@ pub async fn attempt(
     kind: Kind,
     old: Option<&Stored>,
 ) -> Result<Stored, Failure> {
-    let result = attempt_once(workshop, authority, name, kind, old).await;
-    match &result {
-        Err(failure) if failure.is("accountDoesNotExist") => {
-            authority.forget(&workshop.store).await?;
-            done(&workshop.store, name).await?;
-            attempt_once(workshop, authority, name, kind, old).await
+    // An account that the authority has forgotten is made anew, once.
+    let mut may_forget = true;
+    loop {
+        let account = authority.account(&workshop.store, &workshop.making).await?;
+        let pending = open(workshop, authority, name, kind).await?;
+        let mut attempt = Attempt {
+            workshop,
+            authority,
+            name,
+            // Only one that this authority has a window for can be said to be replaced (RFC 9773 section 5).
+            old: old.filter(|o| o.window.is_some() && o.directory == authority.directory),
+            account,
+            pending,
+            order: None,
+            seen: None,
+            looks: 0,
+            challenges: BTreeMap::new(),
+            told: BTreeSet::new(),
+            put: Vec::new(),
+        };
+        let result = attempt.run().await;
+        attempt.clean().await;
+        match &result {
+            Err(failure) if may_forget && failure.is("accountDoesNotExist") => {
+                may_forget = false;
+                authority.forget(&workshop.store).await?;
+                done(&workshop.store, name).await?;
+            }
+            _ => return result,
         }
-        _ => result,
     }
-}
-
-async fn attempt_once(
-    workshop: &Workshop,
-    authority: &Authority,
-    name: &str,
-    kind: Kind,
-    old: Option<&Stored>,
-) -> Result<Stored, Failure> {
-    let account = authority.account(&workshop.store, &workshop.making).await?;
-    let pending = open(workshop, authority, name, kind).await?;
-    let mut attempt = Attempt {
-        workshop,
-        authority,
-        name,
-        // Only one that this authority has a window for can be said to be replaced (RFC 9773 section 5).
-        old: old.filter(|o| o.window.is_some() && o.directory == authority.directory),
-        account,
-        pending,
-        order: None,
-        seen: None,
-        looks: 0,
-        challenges: BTreeMap::new(),
-        told: BTreeSet::new(),
-        put: Vec::new(),
-    };
-    let result = attempt.run().await;
-    attempt.clean().await;
-    result
 }
 
 /// The order for a name is over.

@@ -6,41 +6,80 @@
 )]
 
 use std::fs;
-use std::path::Path;
+use std::process::Command;
 
 use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::eventually;
 use narthex_e2e::kit::found::LONG;
 use narthex_e2e::kit::origin::Origin;
 use narthex_e2e::kit::pebble::{Asked, Pebble};
-use narthex_e2e::kit::proxy::{Proxy, say};
+use narthex_e2e::kit::proxy::{Proxy, is_alive, say};
 use narthex_e2e::kit::tls::{Facts, Tls, Versions};
 use rustix::process::Signal;
 
-/// A proxy with a plain listener and one with TLS, where the authority looks, and these sites.
-fn config(pebble: &Pebble, storage: &Path, sites: &str) -> String {
-    let (http, tls) = pebble.ports();
-    Proxy::config(
-        "",
-        &format!(
-            "listen \"127.0.0.1:{http}\"\nlisten \"127.0.0.1:{tls}\" {{ tls }}\n\
-             acme {{\nemail \"ops@narthex-proxy.net\"\nstorage \"{}\"\nca \"{}\" roots=\"{}\"\n}}\n{sites}",
-            storage.display(),
-            pebble.directory(),
-            pebble.roots().display(),
-        ),
-    )
+const NAME: &str = "one.narthex-proxy.net";
+
+/// An authority, an origin, and a place for what is obtained.
+struct Scene {
+    pebble: Pebble,
+    origin: Origin,
+    storage: tempfile::TempDir,
+    /// Where the proxy shakes hands.
+    port: u16,
 }
 
-fn site(name: &str, tls: &str, origin: &Origin) -> String {
-    format!(
-        "site \"{name}\" {{ tls {tls}; proxy \"{}\" }}\n",
-        origin.place()
-    )
-}
+impl Scene {
+    fn start() -> Self {
+        Self::of(Asked::default())
+    }
 
-fn acme(name: &str, origin: &Origin) -> String {
-    site(name, "acme=\"ops@narthex-proxy.net\"", origin)
+    /// With an authority that takes its time before it validates.
+    fn sleepy() -> Self {
+        Self::of(Asked {
+            sleepy: true,
+            ..Asked::default()
+        })
+    }
+
+    fn of(asked: Asked) -> Self {
+        let pebble = Pebble::start(asked);
+        Self {
+            port: pebble.ports().1,
+            pebble,
+            origin: Origin::start(),
+            storage: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A plain listener and one with TLS, where the authority looks, and these sites.
+    fn config(&self, sites: &str) -> String {
+        let (http, tls) = self.pebble.ports();
+        Proxy::config(
+            "",
+            &format!(
+                "listen \"127.0.0.1:{http}\"\nlisten \"127.0.0.1:{tls}\" {{ tls }}\n\
+                 acme {{\nemail \"ops@narthex-proxy.net\"\nstorage \"{}\"\nca \"{}\" roots=\"{}\"\n}}\n{sites}",
+                self.storage.path().display(),
+                self.pebble.directory(),
+                self.pebble.roots().display(),
+            ),
+        )
+    }
+
+    /// A site with this `tls`.
+    fn site(&self, name: &str, tls: &str) -> String {
+        let origin = self.origin.place();
+        format!("site \"{name}\" {{ tls {tls}; proxy \"{origin}\" }}\n")
+    }
+
+    fn acme(&self, name: &str) -> String {
+        self.site(name, "acme=\"ops@narthex-proxy.net\"")
+    }
+
+    /// A client that believes the authority.
+    fn client(&self) -> Tls {
+        believing(&self.pebble.root())
+    }
 }
 
 fn believing(root: &str) -> Tls {
@@ -74,13 +113,11 @@ fn certs(proxy: &Proxy, arguments: &[&str]) -> String {
 
 #[test]
 fn a_site_gets_its_certificate_by_itself_and_keeps_it() {
-    let (mut pebble, origin) = (Pebble::start(Asked::default()), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let tls = believing(&pebble.root());
-    let port = pebble.ports().1;
-    let names = ["one.narthex-proxy.net", "two.narthex-proxy.net"];
-    let sites: String = names.iter().map(|name| acme(name, &origin)).collect();
-    let text = config(&pebble, storage.path(), &sites);
+    let mut scene = Scene::start();
+    let (tls, port) = (scene.client(), scene.port);
+    let names = [NAME, "two.narthex-proxy.net"];
+    let sites: String = names.iter().map(|name| scene.acme(name)).collect();
+    let text = scene.config(&sites);
     let mut proxy = Proxy::start(&text);
     let before = names.map(|name| comes(&proxy, &tls, port, name));
     let told = certs(&proxy, &[]);
@@ -91,20 +128,18 @@ fn a_site_gets_its_certificate_by_itself_and_keeps_it() {
         );
     }
     let metrics = proxy.metrics();
-    assert!(
-        metrics.contains("narthex_certificate_failures{name=\"one.narthex-proxy.net\"} 0"),
-        "{metrics}"
-    );
-    assert!(
-        metrics.contains("narthex_tls_certificate_expiry_seconds{"),
-        "{metrics}"
-    );
+    for metric in [
+        "narthex_certificate_failures{name=\"one.narthex-proxy.net\"} 0",
+        "narthex_tls_certificate_expiry_seconds{",
+    ] {
+        assert!(metrics.contains(metric), "{metrics}");
+    }
 
     // A restart asks nobody, and has them from its first handshake on.
     proxy.signal(Signal::KILL);
     proxy.wait(LONG);
     drop(proxy);
-    pebble.kill();
+    scene.pebble.kill();
     let proxy = Proxy::start(&text);
     for (name, before) in names.iter().zip(before) {
         let now = served(&tls, port, name).expect("from the first handshake on");
@@ -112,127 +147,95 @@ fn a_site_gets_its_certificate_by_itself_and_keeps_it() {
     }
 
     // So has one that follows a reload, and a name that comes later gets its own.
-    pebble.resume();
-    let fresh = believing(&pebble.root());
-    proxy.reload_ok(&config(
-        &pebble,
-        storage.path(),
-        &format!("{sites}{}", acme("three.narthex-proxy.net", &origin)),
-    ));
-    assert!(served(&tls, port, names[0]).is_some());
-    comes(&proxy, &fresh, port, "three.narthex-proxy.net");
+    scene.pebble.resume();
+    let third = "three.narthex-proxy.net";
+    let more = format!("{sites}{}", scene.acme(third));
+    proxy.reload_ok(&scene.config(&more));
+    assert!(served(&tls, port, NAME).is_some());
+    comes(&proxy, &scene.client(), port, third);
     // A name that goes is shown to nobody any more.
-    proxy.reload_ok(&config(&pebble, storage.path(), &acme(names[0], &origin)));
-    assert!(served(&tls, port, names[0]).is_some());
-    assert!(served(&tls, port, names[1]).is_none());
-    assert!(!certs(&proxy, &["--json"]).contains(names[1]));
+    proxy.reload_ok(&scene.config(&scene.acme(NAME)));
+    assert!(served(&tls, port, NAME).is_some());
+    let gone = names[1];
+    assert!(eventually(LONG, || served(&tls, port, gone).is_none()));
+    assert!(!certs(&proxy, &["--json"]).contains(gone));
     proxy.assert_sane();
 }
 
 #[test]
-fn tls_alpn_01_without_a_plain_listener() {
-    let (pebble, origin) = (Pebble::start(Asked::default()), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let tls = believing(&pebble.root());
-    let name = "one.narthex-proxy.net";
-    let sites = site(
-        name,
-        "acme=\"ops@narthex-proxy.net\" challenge=\"tls-alpn-01\"",
-        &origin,
-    );
-    let proxy = Proxy::start(&config(&pebble, storage.path(), &sites));
-    comes(&proxy, &tls, pebble.ports().1, name);
+fn tls_alpn_01_alone() {
+    let scene = Scene::start();
+    let how = "acme=\"ops@narthex-proxy.net\" challenge=\"tls-alpn-01\"";
+    let proxy = Proxy::start(&scene.config(&scene.site(NAME, how)));
+    comes(&proxy, &scene.client(), scene.port, NAME);
     // Nothing of it is left: `acme-tls/1` is spoken to nobody now.
-    let prober = Tls::believing(&[&pebble.root()], Versions::Both, &["acme-tls/1"], None);
-    let port = pebble.ports().1;
-    assert!(prober.connect(([127, 0, 0, 1], port).into(), name).is_err());
+    let root = scene.pebble.root();
+    let prober = Tls::believing(&[&root], Versions::Both, &["acme-tls/1"], None);
+    let addr = ([127, 0, 0, 1], scene.port).into();
+    assert!(prober.connect(addr, NAME).is_err());
+    let log = proxy.access_log();
+    assert!(
+        log.is_empty() || log.iter().all(|l| l["path"] == "/"),
+        "{log:?}"
+    );
     proxy.assert_sane();
 }
 
 #[test]
 fn only_live_tokens_of_the_host_are_answered_here() {
-    // Pebble takes its time: the token is live while we look.
-    let asked = Asked {
-        sleepy: true,
-        ..Asked::default()
-    };
-    let (pebble, origin) = (Pebble::start(asked), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let name = "one.narthex-proxy.net";
-    let sites = format!(
-        "{}site \"*\" {{ respond 418 }}\n",
-        site(
-            name,
-            "acme=\"ops@narthex-proxy.net\" challenge=\"http-01\"",
-            &origin
-        )
-    );
-    let proxy = Proxy::start(&config(&pebble, storage.path(), &sites));
+    let scene = Scene::sleepy();
+    let how = "acme=\"ops@narthex-proxy.net\" challenge=\"http-01\"";
+    let sites = format!("{}site \"*\" {{ respond 418 }}\n", scene.site(NAME, how));
+    let proxy = Proxy::start(&scene.config(&sites));
     let ask = |host: &str, path: &str| {
         let request = get(path, "").replacen("Host: a\r\n", &format!("Host: {host}\r\n"), 1);
         proxy.connect().ask(request)
     };
-    // The token is in the written order's authority only; it is taken from what the authority asks us for.
-    let mut token = None;
+    // Only the authority knows the token: it is taken from what it asks us for.
+    let prefix = "/.well-known/acme-challenge/";
+    let mut token = String::new();
     let seen = eventually(LONG, || {
         let log = proxy.access_log();
-        token = log.iter().find_map(|line| {
-            let path = line.get("path")?.as_str()?.to_owned();
-            path.starts_with("/.well-known/acme-challenge/")
-                .then_some(path)
-        });
-        token.is_some()
+        let paths = log.iter().filter_map(|line| line.get("path")?.as_str());
+        let found = paths.into_iter().find(|path| path.starts_with(prefix));
+        token = found.unwrap_or_default().to_owned();
+        !token.is_empty()
     });
     assert!(seen, "{}", proxy.stderr());
-    let prefix = "/.well-known/acme-challenge/";
     // Whether it is still live or not: another host, another spelling and another token are never ours.
-    for (host, path) in [
-        (name, format!("{prefix}unknown")),
-        (name, prefix.to_owned()),
-        (name, format!("{}x", token.as_deref().unwrap())),
-    ] {
-        let answer = ask(host, &path);
-        assert_eq!(answer.status, 200, "from the origin: {path}");
-        assert_eq!(origin.take(1).len(), 1);
+    for path in [&format!("{prefix}unknown"), prefix, &format!("{token}x")] {
+        assert_eq!(ask(NAME, path).status, 200, "from the origin: {path}");
+        assert_eq!(scene.origin.take(1).len(), 1);
     }
     for host in ["other.narthex-proxy.net", "x.one.narthex-proxy.net"] {
-        assert_eq!(ask(host, token.as_deref().unwrap()).status, 418, "{host}");
+        assert_eq!(ask(host, &token).status, 418, "{host}");
     }
-    let tls = believing(&pebble.root());
-    comes(&proxy, &tls, pebble.ports().1, name);
+    comes(&proxy, &scene.client(), scene.port, NAME);
+    scene.origin.take(1);
     // The order is done: the token is the origin's again.
-    assert_eq!(ask(name, token.as_deref().unwrap()).status, 200);
+    assert_eq!(ask(NAME, &token).status, 200);
+    assert_eq!(scene.origin.take(1).len(), 1);
     proxy.assert_sane();
 }
 
 #[test]
 fn kill_9_in_the_middle_of_an_order() {
-    let asked = Asked {
-        sleepy: true,
-        ..Asked::default()
-    };
-    let (pebble, origin) = (Pebble::start(asked), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let name = "one.narthex-proxy.net";
-    let text = config(&pebble, storage.path(), &acme(name, &origin));
-    let order = storage.path().join(format!("orders/{name}.json"));
-    let read = || fs::read_to_string(&order).unwrap_or_default();
+    let scene = Scene::sleepy();
+    let text = scene.config(&scene.acme(NAME));
+    let at = |folder: &str| scene.storage.path().join(format!("{folder}/{NAME}.json"));
+    let read = |folder| fs::read_to_string(at(folder)).unwrap_or_default();
     let mut proxy = Proxy::start(&text);
-    assert!(
-        eventually(LONG, || read().contains("/my-order/")),
-        "{}",
-        proxy.stderr()
-    );
-    let before: serde_json::Value = serde_json::from_str(&read()).unwrap();
+    let ordered = eventually(LONG, || read("orders").contains("/my-order/"));
+    assert!(ordered, "{}", proxy.stderr());
+    let before: serde_json::Value = serde_json::from_str(&read("orders")).unwrap();
     proxy.signal(Signal::KILL);
     proxy.wait(LONG);
     drop(proxy);
     let proxy = Proxy::start(&text);
-    comes(&proxy, &believing(&pebble.root()), pebble.ports().1, name);
-    assert!(eventually(LONG, || !order.exists()), "the order is over");
-    let stored =
-        fs::read_to_string(storage.path().join(format!("certificates/{name}.json"))).unwrap();
-    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    comes(&proxy, &scene.client(), scene.port, NAME);
+    let over = eventually(LONG, || !at("orders").exists());
+    assert!(over, "{}", proxy.stderr());
+    let stored: serde_json::Value = serde_json::from_str(&read("certificates")).unwrap();
     assert_eq!(
         stored["key"], before["key"],
         "the same order was gone on with"
@@ -242,42 +245,40 @@ fn kill_9_in_the_middle_of_an_order() {
 
 #[test]
 fn an_upgrade_shows_the_certificate_from_its_first_handshake_on() {
-    let (pebble, origin) = (Pebble::start(Asked::default()), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let tls = believing(&pebble.root());
-    let (name, later, port) = (
-        "one.narthex-proxy.net",
-        "two.narthex-proxy.net",
-        pebble.ports().1,
-    );
-    let text = config(&pebble, storage.path(), &acme(name, &origin));
-    let mut proxy = Proxy::start_replaceable(&text);
-    let before = comes(&proxy, &tls, port, name);
+    let scene = Scene::start();
+    let (tls, port) = (scene.client(), scene.port);
+    let mut proxy = Proxy::start_replaceable(&scene.config(&scene.acme(NAME)));
+    let before = comes(&proxy, &tls, port, NAME);
     for _ in 0..2 {
         let old = proxy.upgrade_ok();
-        let now = served(&tls, port, name).expect("from the first handshake on");
+        let now = served(&tls, port, NAME).expect("from the first handshake on");
         assert_eq!(now.certificate, before.certificate);
         proxy.await_end_of(old);
     }
-    // The store has gone over with the sockets.
-    let sites = format!("{}{}", acme(name, &origin), acme(later, &origin));
-    proxy.reload_ok(&config(&pebble, storage.path(), &sites));
+    // The store goes over with the sockets, not with the end of the process before, which may drain for an hour.
+    let mut slow = proxy.connect();
+    let half = "POST / HTTP/1.1\r\nHost: one.narthex-proxy.net\r\nContent-Length: 2\r\n\r\na";
+    assert!(slow.send(half));
+    let begun = || scene.origin.seen().iter().any(|seen| !seen.complete);
+    assert!(eventually(LONG, begun), "its head has arrived");
+    let old = proxy.upgrade_ok();
+    let later = "two.narthex-proxy.net";
+    let sites = format!("{}{}", scene.acme(NAME), scene.acme(later));
+    proxy.reload_ok(&scene.config(&sites));
     comes(&proxy, &tls, port, later);
+    assert!(is_alive(old), "it drains still");
+    assert!(slow.send("b"));
+    assert_eq!(slow.read_response("POST").unwrap().status, 200);
+    proxy.await_end_of(old);
     proxy.assert_sane();
 }
 
 #[test]
 fn the_internal_authority() {
-    let (pebble, origin) = (Pebble::start(Asked::default()), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let sites = format!(
-        "{}{}",
-        site("c.internal", "\"internal\"", &origin),
-        // No public authority may certify it: ours does.
-        acme("d.test", &origin),
-    );
-    let text = config(&pebble, storage.path(), &sites);
-    let proxy = Proxy::start(&text);
+    let scene = Scene::start();
+    // No public authority may certify the second: ours does.
+    let sites = scene.site("c.internal", "\"internal\"") + &scene.acme("d.test");
+    let proxy = Proxy::start(&scene.config(&sites));
     let mut root = String::new();
     let file = proxy.dir().join("narthex.kdl");
     let printed = eventually(LONG, || {
@@ -286,37 +287,81 @@ fn the_internal_authority() {
         out.status.success()
     });
     assert!(printed, "{}", proxy.stderr());
-    let tls = believing(&root);
-    for name in ["c.internal", "d.test"] {
-        comes(&proxy, &tls, pebble.ports().1, name);
-    }
     assert!(!root.contains("PRIVATE"));
+    for name in ["c.internal", "d.test"] {
+        comes(&proxy, &believing(&root), scene.port, name);
+    }
     proxy.assert_sane();
 }
 
 #[test]
 fn a_store_that_cannot_be_used_is_said_once_and_ends_nothing() {
     use std::os::unix::fs::PermissionsExt;
-    let (pebble, origin) = (Pebble::start(Asked::default()), Origin::start());
-    let storage = tempfile::tempdir().unwrap();
-    let mode = |mode| fs::set_permissions(storage.path(), PermissionsExt::from_mode(mode)).unwrap();
+    let scene = Scene::start();
+    let path = scene.storage.path();
+    let mode = |mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     mode(0o777);
-    let name = "one.narthex-proxy.net";
-    let sites = format!("{}site \"*\" {{ respond 418 }}\n", acme(name, &origin));
-    let proxy = Proxy::start(&config(&pebble, storage.path(), &sites));
+    let sites = format!("{}site \"*\" {{ respond 418 }}\n", scene.acme(NAME));
+    let proxy = Proxy::start(&scene.config(&sites));
     let told = "chmod go=";
-    assert!(
-        eventually(LONG, || proxy.stderr().contains(told)),
-        "{}",
-        proxy.stderr()
-    );
-    assert_eq!(
-        proxy.connect().ask(get("/", "")).status,
-        418,
-        "everything else is served"
-    );
+    let said = eventually(LONG, || proxy.stderr().contains(told));
+    assert!(said, "{}", proxy.stderr());
+    assert_eq!(proxy.connect().ask(get("/", "")).status, 418);
     mode(0o700);
-    comes(&proxy, &believing(&pebble.root()), pebble.ports().1, name);
+    comes(&proxy, &scene.client(), scene.port, NAME);
     assert_eq!(proxy.stderr().matches(told).count(), 1);
     proxy.assert_sane();
+}
+
+/// A file system that is really full: nothing is ordered that could not be written down, and what is there stays.
+#[test]
+fn a_full_disk() {
+    let scene = Scene::start();
+    let at = scene.storage.path().to_str().unwrap().to_owned();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k,mode=700", "none", &at])
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("not tried: only root may mount a file system");
+        return;
+    }
+    let _mounted = Mounted(at);
+    let ballast = scene.storage.path().join("ballast");
+    let fill = || {
+        let _ = fs::write(&ballast, vec![0; 1 << 16]);
+    };
+    fill();
+    let sites = format!("{}site \"*\" {{ respond 418 }}\n", scene.acme(NAME));
+    let mut proxy = Proxy::start(&scene.config(&sites));
+    // Both are said: that nothing can be ordered, and that this cannot be remembered. Were it, the pause would outlive us.
+    for told in ["make room there", "what failed cannot be remembered"] {
+        let said = eventually(LONG, || proxy.stderr().contains(told));
+        assert!(said, "{}", proxy.stderr());
+    }
+    assert_eq!(proxy.connect().ask(get("/", "")).status, 418);
+    fs::remove_file(&ballast).unwrap();
+    proxy.stop();
+    let proxy = Proxy::start(&scene.config(&sites));
+    let facts = comes(&proxy, &scene.client(), scene.port, NAME);
+    // Full again: what serves stays, on disk and in handshakes.
+    fill();
+    let again = served(&scene.client(), scene.port, NAME).unwrap();
+    assert_eq!(again.certificate, facts.certificate);
+    let stored = fs::read(
+        scene
+            .storage
+            .path()
+            .join(format!("certificates/{NAME}.json")),
+    )
+    .unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&stored).is_ok());
+    proxy.assert_sane();
+}
+
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", &self.0]).status();
+    }
 }

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -35,10 +36,10 @@ fn ask_h1(proxy: &Proxy, a: &Ask) -> Reply {
         a.method, a.path
     );
     for (name, value) in &a.fields {
-        head += &format!("{name}: {value}\r\n");
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     if !a.body.is_empty() {
-        head += &format!("Content-Length: {}\r\n", a.body.len());
+        let _ = write!(head, "Content-Length: {}\r\n", a.body.len());
     }
     head += "\r\n";
     let mut client = proxy.connect();
@@ -102,7 +103,7 @@ fn bodies_and_trailers_pass() {
                     reply.body.len()
                 );
                 // What has a length in HTTP/1.1 has no place for trailers.
-                if trailers && !(h1 == 1 && a.fields.len() == 3) {
+                if trailers && (len > 0 && h1 == 0 || a.fields.len() == 2) {
                     let end = reply.trailers.as_ref().and_then(|t| t.get("x-end"));
                     assert_eq!(
                         end.map(|v| v.to_str().unwrap()),

@@ -313,7 +313,8 @@ fn events_are_not_held_back() {
     client.read_past(b"event 1\n\n");
     let mut peer = Peer::connect(rig.proxy.addr());
     let id = peer.open(Block::get("/events"), true);
-    assert!(peer.until(|p| p.streams[&id].text() == "data: event 1\n\n"));
+    let first = peer.until(|p| p.streams[&id].text() == "data: event 1\n\n");
+    assert!(first, "{:?}", peer.stream(id));
     rig.origin.open("second");
     client.read_past(b"event 2\n\n");
     assert!(peer.until(|p| p.streams[&id].text().ends_with("event 2\n\n")));

@@ -238,6 +238,7 @@ impl Engine {
             "stopping: finishing what is in flight"
         );
         self.phase.set(Phase::Draining);
+        self.obtaining = None;
         self.shared.set_ready(false);
         self.notifier.stopping("finishing what is in flight");
         let sockets = self.listeners.closing();

@@ -61,7 +61,7 @@ impl Obtaining {
         Self(sender)
     }
 
-    /// Follows a reload.
+    /// Follows a reload. Once this is dropped the task ends, and the store is free for another process.
     pub(crate) fn follow(&self, config: &Config) {
         let wish = Arc::new(wish(config));
         self.0.send_if_modified(|now| {
@@ -178,6 +178,10 @@ async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board:
                     }
                     let next = Arc::clone(&wishes.borrow_and_update());
                     if next.storage != wish.storage {
+                        let stays = |name: &str| next.settings.wanted.iter().any(|w| w.name == name);
+                        for gone in wish.settings.wanted.iter().filter(|w| !stays(&w.name)) {
+                            tls.lost(&gone.name);
+                        }
                         // Dropping the keeper ends what it has under way.
                         wishes.mark_changed();
                         break;
@@ -384,4 +388,59 @@ fn secret(written: &Secret) -> Option<Vec<u8>> {
         );
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Source as Text;
+
+    fn wanted(listen: &str, text: &str) -> Vec<(String, String)> {
+        let text = format!("version 1\n{listen}\n{text}");
+        let name = "test".to_owned();
+        let config = Text::Text { name, text }.load().unwrap().config;
+        let said = |source: &Source| match source {
+            Source::Internal => "internal".to_owned(),
+            Source::Public { kinds, .. } => {
+                let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
+                kinds.join(" ")
+            }
+        };
+        let wish = wish(&config);
+        let all = wish.settings.wanted.iter();
+        all.map(|w| (w.name.clone(), said(&w.source))).collect()
+    }
+
+    #[test]
+    fn who_certifies_what_and_how_it_is_proven() {
+        let both = "listen \":80\"\nlisten \":443\" { tls }";
+        let sites = "site \"a.com\" \"*.a.com\" { tls acme=\"x@a.com\"; respond 200 }\n\
+                     site \"b.internal\" { tls acme=\"x@a.com\"; respond 200 }\n\
+                     site \"c.com\" { tls \"internal\"; respond 200 }\n\
+                     site \"d.com\" { tls acme=\"x@a.com\" challenge=\"tls-alpn-01\"; respond 200 }\n";
+        let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
+            all.iter().map(owned).collect()
+        };
+        let dns = "acme { dns \"exec\" program=\"/bin/true\" }\n";
+        assert_eq!(
+            wanted(both, &format!("{dns}{sites}")),
+            pairs(&[
+                ("a.com", "http-01 tls-alpn-01 dns-01"),
+                ("*.a.com", "dns-01"),
+                ("b.internal", "internal"),
+                ("c.com", "internal"),
+                ("d.com", "tls-alpn-01"),
+            ])
+        );
+        let one = "site \"a.com\" { tls acme=\"x@a.com\"; respond 200 }";
+        let tls = "listen \":443\" { tls }";
+        assert_eq!(wanted(tls, one), pairs(&[("a.com", "tls-alpn-01")]));
+        // Nothing at all is said: names that can have a public certificate get one.
+        let short = "site \"a.com\" { respond 200 }\nsite \"*\" { respond 404 }";
+        assert_eq!(
+            wanted("", short),
+            pairs(&[("a.com", "http-01 tls-alpn-01")])
+        );
+    }
 }

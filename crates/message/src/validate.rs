@@ -715,4 +715,26 @@ mod tests {
             assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
         }
     }
+
+    #[test]
+    fn responses_of_http2() {
+        for (status, ended, method, body) in [
+            (200, true, Method::Get, Body::Length(0)),
+            (200, false, Method::Get, Body::Chunked),
+            (200, true, Method::Head, Body::None),
+            (204, true, Method::Get, Body::None),
+            (304, true, Method::Get, Body::None),
+            (103, false, Method::Get, Body::None),
+        ] {
+            let index = crate::Index {
+                status,
+                ended,
+                version: Version::Http2,
+                ..crate::Index::default()
+            };
+            let facts = response(Head::new(b"", &index), method).unwrap();
+            assert_eq!((facts.body, facts.keep_alive), (body, true), "{status}");
+            assert!(!facts.suspicious && !facts.nominates);
+        }
+    }
 }

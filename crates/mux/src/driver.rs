@@ -319,6 +319,10 @@ impl<'s, O: Owner> Driver<'s, O> {
                 known.kill(code);
             }
         }
+        let fatal = self.session.connection().fatal();
+        if let Some(fatal) = fatal.filter(|_| !self.broken) {
+            self.fatal(fatal);
+        }
         if self.session.streams() > 0 {
             self.idle_since = now;
         }

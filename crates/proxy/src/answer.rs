@@ -21,6 +21,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) reason: Option<&'static str>,
     /// The connection must not be used again.
     pub(crate) close: bool,
+    /// To a client of gRPC: said by this `grpc-status`, in a head alone.
+    pub(crate) grpc: Option<u8>,
 }
 
 impl Exchange<'_> {
@@ -60,6 +62,7 @@ impl Exchange<'_> {
             location: None,
             reason: Some(failure.word()),
             close: unreadable,
+            grpc: self.grpc_status(failure),
         })
         .await
     }
@@ -88,6 +91,7 @@ impl Exchange<'_> {
                     location: Some(&text),
                     reason: None,
                     close: false,
+                    grpc: None,
                 })
                 .await
             }
@@ -106,6 +110,7 @@ impl Exchange<'_> {
                     location: None,
                     reason: None,
                     close: false,
+                    grpc: None,
                 })
                 .await
             }
@@ -127,6 +132,7 @@ impl Exchange<'_> {
             location: None,
             reason: None,
             close: false,
+            grpc: None,
         })
         .await
     }
@@ -140,6 +146,7 @@ impl Exchange<'_> {
             location: None,
             reason: None,
             close: false,
+            grpc: None,
         })
         .await
     }
@@ -188,10 +195,17 @@ impl Exchange<'_> {
     fn write_answer(&mut self, answer: &Answer<'_>, keep: bool, out: &mut Vec<u8>) {
         let start = out.len();
         let mut to = self.client_head(out);
-        to.status(answer.status, encode::reason(answer.status).as_bytes());
+        let status = answer.grpc.map_or(answer.status, |_| 200);
+        to.status(status, encode::reason(status).as_bytes());
         to.line("Date", &self.proxy.date());
-        let bodyless = answer.status == 204 || answer.status == 304;
-        if !bodyless {
+        let bodyless = answer.status == 204 || answer.status == 304 || answer.grpc.is_some();
+        if let Some(code) = answer.grpc {
+            let reason = answer.reason.unwrap_or_default();
+            let message = format!("{} ({reason})", encode::reason(answer.status));
+            to.line("Content-Type", b"application/grpc");
+            to.line("Grpc-Status", code.to_string().as_bytes());
+            to.line("Grpc-Message", message.as_bytes());
+        } else if !bodyless {
             to.line("Content-Type", answer.content_type.as_bytes());
             to.length(answer.body.len() as u64);
         }

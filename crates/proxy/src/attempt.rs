@@ -43,8 +43,10 @@ pub(crate) struct Attempt {
 pub(crate) struct Limit {
     /// From the request's end to the response's head, in milliseconds.
     pub(crate) ms: u64,
-    /// Earlier attempts have used up the time: that it is too short is not the server's fault.
+    /// Earlier attempts, or the client's own bound, leave little time: that it is too short is not the server's fault.
     pub(crate) hurried: bool,
+    /// It is the client's own: it does not wait for the request's end.
+    pub(crate) asked: bool,
 }
 
 /// An answer that the origin has given and the client has not taken.
@@ -64,6 +66,7 @@ impl Attempt {
             limit: Limit {
                 ms: u64::MAX,
                 hurried: false,
+                asked: false,
             },
             received: 0,
             answered: false,
@@ -113,6 +116,15 @@ impl Exchange<'_> {
                 settings.retry.body_max as usize
             } else {
                 0
+            },
+            deadline: if attempt.limit.asked {
+                rt::now_ms().saturating_add(attempt.limit.ms)
+            } else {
+                u64::MAX
+            },
+            call_idle: match self.route_config() {
+                Some(route) if self.calls_grpc() => millis(route.settings.tunnel_idle),
+                _ => 0,
             },
         };
 

@@ -42,6 +42,7 @@ impl Exchange<'_> {
             location: None,
             reason: None,
             close: false,
+            grpc: None,
         })
         .await
     }

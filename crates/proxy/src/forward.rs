@@ -51,6 +51,11 @@ impl Exchange<'_> {
         };
         let affinity = self.affinity(&cluster);
         let mut tries = Tries::default();
+        if let Some(ms) = self.grpc_timeout() {
+            // 0 would be none.
+            tries.ends = rt::now_ms().saturating_add(ms).max(1);
+            tries.asked = true;
+        }
         loop {
             let wish = Wish {
                 tried: &tries.tried,
@@ -210,7 +215,9 @@ impl Exchange<'_> {
         let mut limit = Limit {
             ms: left.max(1),
             // What is left may be so little that no server could have answered.
-            hurried: self.story.attempts > 1 && left < millis(settings.timeouts.response),
+            hurried: (self.story.attempts > 1 || tries.asked)
+                && left < millis(settings.timeouts.response),
+            asked: tries.asked,
         };
         let alone = millis(retry.try_timeout);
         // The last attempt has all the time there is.
@@ -227,6 +234,7 @@ impl Exchange<'_> {
             limit = Limit {
                 ms: alone,
                 hurried: false,
+                asked: false,
             };
         }
         (limit, reserved)
@@ -318,6 +326,8 @@ pub(crate) struct Tries {
     pub(crate) hedged: bool,
     /// When the head of a response must have come, whatever attempt brings it (milliseconds); 0: there is no such time.
     pub(crate) ends: u64,
+    /// The client has said so.
+    pub(crate) asked: bool,
 }
 
 impl Tries {
@@ -325,7 +335,12 @@ impl Tries {
     fn begin(&mut self, lease: &Lease) {
         let within = lease.settings().retry.within;
         if self.tried.is_empty() && !within.is_zero() {
-            self.ends = rt::now_ms().saturating_add(millis(within));
+            let ends = rt::now_ms().saturating_add(millis(within));
+            self.ends = if self.ends == 0 {
+                ends
+            } else {
+                self.ends.min(ends)
+            };
         }
         self.tried.add(lease);
     }

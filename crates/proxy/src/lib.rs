@@ -16,6 +16,7 @@ pub mod explain;
 mod fail;
 mod fleet_metrics;
 mod forward;
+mod grpc;
 mod h2;
 mod handle;
 mod hedge;

@@ -6,6 +6,7 @@ mod chunked;
 mod config;
 mod differential;
 mod engine;
+mod h2;
 mod head;
 mod proxy_header;
 mod url;
@@ -13,6 +14,7 @@ mod url;
 pub use chunked::chunked;
 pub use config::config;
 pub use differential::differential;
+pub use h2::{h2_client, h2_server, hpack};
 pub use head::head;
 pub use proxy_header::proxy_header;
 pub use url::url;
@@ -30,6 +32,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
     ("url", url),
     ("differential", differential),
+    ("hpack", hpack),
+    ("h2_server", h2_server),
+    ("h2_client", h2_client),
 ];
 
 /// The product's defaults for a request.

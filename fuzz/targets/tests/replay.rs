@@ -100,3 +100,18 @@ fn url() {
 fn differential() {
     replay("differential");
 }
+
+#[test]
+fn hpack() {
+    replay("hpack");
+}
+
+#[test]
+fn h2_server() {
+    replay("h2_server");
+}
+
+#[test]
+fn h2_client() {
+    replay("h2_client");
+}

@@ -201,6 +201,7 @@ fn health(h: &HealthCheck, out: &mut Writer) {
     let mut head = match &h.probe {
         Probe::Http(http) => format!("health-check {}", q(&http.path)),
         Probe::Tcp(_) => "health-check \"tcp\"".to_owned(),
+        Probe::Grpc(_) => "health-check \"grpc\"".to_owned(),
     };
     let _ = write!(head, " interval={}", time(h.interval));
     if shown(prop("recovery"), &h.recovery, &usual.recovery) {
@@ -215,6 +216,12 @@ fn health(h: &HealthCheck, out: &mut Writer) {
     );
     if let Probe::Http(http) = &h.probe {
         http_props(http, &mut head);
+    }
+    if let Probe::Grpc(grpc) = &h.probe {
+        let _ = write!(head, " service={}", q(&grpc.service));
+        if let Some(host) = &grpc.host {
+            let _ = write!(head, " host={}", q(host));
+        }
     }
     if let Some(port) = h.port {
         let _ = write!(head, " port={port}");
@@ -257,6 +264,7 @@ fn http_props(http: &HttpProbe, head: &mut String) {
 
 fn health_block(probe: &Probe) -> Vec<String> {
     match probe {
+        Probe::Grpc(_) => Vec::new(),
         Probe::Http(http) => {
             let mut lines: Vec<String> = http
                 .headers

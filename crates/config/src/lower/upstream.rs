@@ -187,6 +187,9 @@ fn upstream(ctx: &mut Context<'_>, item: &Item<'_>, name: &str) -> Upstream {
     for child in &item.children {
         read(ctx, child, &mut up);
     }
+    if let Some(check) = item.child("health-check") {
+        health::check_protocol(ctx, check, &up);
+    }
     for hedge in item.all("hedge") {
         check_hedge(ctx, hedge, &up);
     }

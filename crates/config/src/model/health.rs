@@ -32,6 +32,8 @@ pub enum Probe {
     Http(HttpProbe),
     /// A connection, and perhaps some bytes.
     Tcp(TcpProbe),
+    /// A call of `grpc.health.v1.Health/Check`.
+    Grpc(GrpcProbe),
 }
 
 /// A request as a check.
@@ -58,6 +60,15 @@ pub enum BodyMatch {
     Contains(String),
     /// A match of this regular expression (bytes, linear time).
     Regex(String),
+}
+
+/// A call of gRPC's health service as a check.
+#[derive(Debug, Clone, Default, Serialize, PartialEq, Eq, Hash)]
+pub struct GrpcProbe {
+    /// The service asked about, at most 256 bytes; empty is the server as a whole.
+    pub service: String,
+    /// `:authority`; the server's name by default.
+    pub host: Option<String>,
 }
 
 /// A connection as a check.

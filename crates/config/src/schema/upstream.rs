@@ -214,8 +214,8 @@ static KEYS: [NodeSpec; 21] = [
     },
     NodeSpec {
         name: "health-check",
-        doc: "Ask each server again and again: for this path, or `tcp` for a connection. Without it, or `#false`: only what \
-              requests show.",
+        doc: "Ask each server again and again: for this path, `tcp` for a connection, or `grpc` for a call of gRPC's health \
+              service (with `protocol \"h2\"`). Without it, or `#false`: only what requests show.",
         args: &[arg("path", TextOrFalse)],
         children: &[&HEALTH],
         props: &[
@@ -261,6 +261,12 @@ static KEYS: [NodeSpec; 21] = [
                 Of("method"),
                 "\"GET\"",
                 "`GET`, `HEAD`, `OPTIONS`, ...",
+            ),
+            prop(
+                "service",
+                Text,
+                "\"\"",
+                "`grpc` only: the service asked about. Default: the server as a whole.",
             ),
             prop(
                 "port",

@@ -16,6 +16,7 @@ pub mod dns;
 pub mod docker;
 pub mod etcd;
 pub mod found;
+pub mod grpc;
 pub mod h2;
 pub mod h2peer;
 pub mod http;

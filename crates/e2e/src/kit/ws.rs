@@ -343,7 +343,10 @@ fn serve(mut tcp: TcpStream, heads: &Mutex<Vec<String>>) {
     };
     let asked = field("upgrade").is_some_and(|u| u.eq_ignore_ascii_case("websocket"));
     let Some(key) = field("sec-websocket-key").filter(|_| asked) else {
-        let _ = tcp.write_all(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
+        let _ = tcp.write_all(
+            b"HTTP/1.1 426 Upgrade Required\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        );
+        let _ = tcp.shutdown(Shutdown::Both);
         return;
     };
     let protocol = field("sec-websocket-protocol").map_or_else(String::new, |p| {

@@ -243,6 +243,8 @@ impl Engine {
             let _ = everybody_left.await;
             answer(reply, Ok(report));
         });
+        // Whoever takes the sockets answers challenges: the store is his.
+        self.obtaining = None;
         self.handed_over = Some(HandedOver {
             successor: upgrading.successor,
             exported: upgrading.exported,

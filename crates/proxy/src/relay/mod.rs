@@ -67,6 +67,10 @@ pub(crate) struct AttemptBounds {
     pub(crate) body_max: u64,
     /// Request body bytes kept for another attempt; 0 keeps none.
     pub(crate) replay_max: usize,
+    /// When a head must have come, however far the request is: the client's own bound; `u64::MAX` is none.
+    pub(crate) deadline: u64,
+    /// A call of gRPC, whose sides speak when they have something to say: how long both may be silent. 0: it is none.
+    pub(crate) call_idle: u64,
 }
 
 /// What becomes of a response whose head has arrived.

@@ -61,6 +61,8 @@ const OWN: AttemptBounds = AttemptBounds {
     upstream_idle: 60_000,
     body_max: u64::MAX,
     replay_max: 0,
+    deadline: u64::MAX,
+    call_idle: 0,
 };
 
 /// Ours, and the other end.

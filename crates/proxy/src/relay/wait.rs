@@ -17,6 +17,13 @@ impl<D: Downstream> Relay<'_, D> {
                 nearest = (deadline, failure);
             }
         };
+        // Of a call: when both sides have been silent for too long.
+        let moved = self.last_up.max(self.last_down).max(self.last_heard);
+        let call_ends = moved.saturating_add(self.own.call_idle);
+        let is_call = self.own.call_idle > 0;
+        if self.facts.is_none() {
+            until(self.own.deadline, Failure::UpstreamTimeout);
+        }
         if !self.up_broken {
             let unsent = self.up_at < self.work.up.len()
                 || matches!(&self.source, Source::Spooled(reader) if !reader.front().is_empty());
@@ -31,11 +38,13 @@ impl<D: Downstream> Relay<'_, D> {
                 }
             } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
                 let _ = self.client.poll_readable();
-                until(
-                    self.last_up.saturating_add(self.bounds.client_body_idle),
-                    Failure::ClientSlowBody,
-                );
-                if self.bounds.min_rate > 0 {
+                let idle_ends = if is_call {
+                    call_ends
+                } else {
+                    self.last_up.saturating_add(self.bounds.client_body_idle)
+                };
+                until(idle_ends, Failure::ClientSlowBody);
+                if self.bounds.min_rate > 0 && !is_call {
                     let grace_ends = self.started.saturating_add(self.bounds.min_rate_after);
                     if now >= grace_ends && self.is_too_slow(now) {
                         return Poll::Ready(Err(Failure::ClientSlowBody));
@@ -59,10 +68,12 @@ impl<D: Downstream> Relay<'_, D> {
         if !matches!(self.sink, Sink::Done) && self.down_room() > 0 {
             let _ = self.upstream.poll_readable();
             if self.facts.is_some() {
-                until(
-                    self.last_heard.saturating_add(self.own.upstream_idle),
-                    Failure::UpstreamStalled,
-                );
+                let idle_ends = if is_call {
+                    call_ends
+                } else {
+                    self.last_heard.saturating_add(self.own.upstream_idle)
+                };
+                until(idle_ends, Failure::UpstreamStalled);
             } else if self.upload_ended > 0 {
                 until(
                     self.upload_ended.saturating_add(self.own.response),
@@ -76,6 +87,7 @@ impl<D: Downstream> Relay<'_, D> {
         if nearest.0 != u64::MAX && rt::poll_deadline(nearest.0.max(1)).is_ready() {
             // The end of the grace is no failure by itself.
             if nearest.1 == Failure::ClientSlowBody
+                && !is_call
                 && !self.is_too_slow(now)
                 && now < self.last_up.saturating_add(self.bounds.client_body_idle)
             {

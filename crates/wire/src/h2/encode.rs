@@ -64,6 +64,17 @@ pub fn status(status: u16, out: &mut Vec<u8>) {
     }
 }
 
+/// Is this a block that begins with an informational status, as [`status`] writes it?
+#[inline]
+pub(super) fn is_informational(block: &[u8]) -> bool {
+    // Not in the static table: a literal, in Huffman codes if that is shorter. The code of `1` is 00001.
+    match block {
+        [0x08, 0x82, codes, ..] => codes >> 3 == 1,
+        [0x08, 0x03, digit, ..] => *digit == b'1',
+        _ => false,
+    }
+}
+
 /// One field. The name may be in any case; name and value are known to be clean.
 pub fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     field(FieldId::of(name.as_bytes()), name.as_bytes(), value, out);
@@ -110,5 +121,39 @@ fn one_line(line: &[u8], out: &mut Vec<u8>) {
     if !name.is_empty() {
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         field(FieldId::of(name), name, value, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn informational_ones_are_known_by_their_first_bytes() {
+        for code in 100..600 {
+            let mut block = Vec::new();
+            status(code, &mut block);
+            assert_eq!(is_informational(&block), code < 200, "{code}");
+        }
+        assert!(!is_informational(&[]));
+    }
+
+    #[test]
+    fn lengths() {
+        for n in [0, 7, 10, 12_345, u64::MAX] {
+            let (mut ours, mut expected) = (Vec::new(), Vec::new());
+            content_length(n, &mut ours);
+            line("Content-Length", n.to_string().as_bytes(), &mut expected);
+            assert_eq!(ours, expected);
+        }
+    }
+
+    #[test]
+    fn lines_of_http1_become_fields() {
+        let (mut ours, mut expected) = (Vec::new(), Vec::new());
+        lines(b"Via: 2 narthex\r\nX-A: b: c\r\nno line\r\n\r\n", &mut ours);
+        line("via", b"2 narthex", &mut expected);
+        line("x-a", b"b: c", &mut expected);
+        assert_eq!(ours, expected);
     }
 }

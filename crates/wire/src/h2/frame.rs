@@ -68,21 +68,26 @@ impl Header {
     /// Reads one. The reserved bit is ignored.
     #[inline]
     pub fn read(bytes: &[u8; HEADER]) -> Self {
-        let [a, b, c, kind, flags, d, e, f, g] = *bytes;
+        let [len @ .., _, _, _, _, _, _] = *bytes;
+        let [_, _, _, kind, flags, stream @ ..] = *bytes;
         Self {
-            len: u32::from_be_bytes([0, a, b, c]) as usize,
+            len: u32::from_be_bytes([0, len[0], len[1], len[2]]) as usize,
             kind,
             flags,
-            stream: u32::from_be_bytes([d, e, f, g]) & MAX_31,
+            stream: u32::from_be_bytes(stream) & MAX_31,
         }
     }
 
     /// As bytes.
     #[inline]
     pub fn bytes(&self) -> [u8; HEADER] {
-        let [_, a, b, c] = (self.len as u32).to_be_bytes();
-        let [d, e, f, g] = self.stream.to_be_bytes();
-        [a, b, c, self.kind, self.flags, d, e, f, g]
+        let mut bytes = [0; HEADER];
+        let [_, len @ ..] = (self.len as u32).to_be_bytes();
+        bytes[..3].copy_from_slice(&len);
+        bytes[3] = self.kind;
+        bytes[4] = self.flags;
+        bytes[5..].copy_from_slice(&self.stream.to_be_bytes());
+        bytes
     }
 
     /// Has it this flag?

@@ -34,4 +34,6 @@ pub use conn::{Bounds, Connection, Event, Received, Role, StreamId};
 pub use error::{ErrorCode, Fatal, Oversize};
 
 #[cfg(test)]
+mod fuzzed;
+#[cfg(test)]
 mod tests;

@@ -262,6 +262,8 @@ impl Connection {
                     fault = Some(ErrorCode::PROTOCOL_ERROR);
                 } else if !s.window.take(header.len) {
                     fault = Some(ErrorCode::FLOW_CONTROL_ERROR);
+                } else if !padded && !s.fits(header.len, end) {
+                    fault = Some(ErrorCode::PROTOCOL_ERROR);
                 }
             }
             // It was under way when we reset it.
@@ -369,6 +371,10 @@ impl Connection {
                 }
             };
             self.padding(data.stream, data.padding + 1);
+            let stream = self.streams.get(data.stream);
+            if stream.is_some_and(|s| s.can_receive() && !s.fits(data.left, data.end)) {
+                self.fault(data.stream, ErrorCode::PROTOCOL_ERROR, now)?;
+            }
             self.empty(data.left == 0 && !data.end)?;
         }
         let (now_here, after) = rest.split_at(data.left.min(rest.len()));
@@ -386,7 +392,7 @@ impl Connection {
         } else {
             Input::Data(data)
         };
-        let event = self.deliver(data, now_here, whole && data.end, now)?;
+        let event = self.deliver(data, now_here, whole && data.end);
         Ok((rest, event))
     }
 
@@ -400,35 +406,18 @@ impl Connection {
         }
     }
 
-    /// Body bytes of a stream; `end` behind them. A body must be as long as its head said (RFC 9113 8.1.1).
-    fn deliver<'b>(
-        &mut self,
-        data: Data,
-        bytes: &'b [u8],
-        end: bool,
-        now: u64,
-    ) -> Result<Option<Event<'b>>, Fatal> {
+    /// Body bytes of a stream; `end` behind them.
+    fn deliver<'b>(&mut self, data: Data, bytes: &'b [u8], end: bool) -> Option<Event<'b>> {
         let stream = data.stream;
         let Some(s) = self.streams.get_mut(stream).filter(|s| s.can_receive()) else {
             self.credit(bytes.len());
-            return Ok(None);
+            return None;
         };
         let n = bytes.len() as u64;
-        let fits = match s.expected {
-            Some(expected) => {
-                s.expected = Some(expected.saturating_sub(n));
-                n <= expected && (!end || n == expected)
-            }
-            None => !s.bodyless || n == 0,
-        };
-        if !fits {
-            self.credit(bytes.len());
-            self.fault(stream, ErrorCode::PROTOCOL_ERROR, now)?;
-            return Ok(None);
-        }
+        s.expected = s.expected.map(|e| e.saturating_sub(n));
         s.held += bytes.len();
         s.received = end;
-        Ok((end || n > 0).then_some(Event::Data { stream, bytes, end }))
+        (end || n > 0).then_some(Event::Data { stream, bytes, end })
     }
 
     /// A whole frame that is not DATA.

@@ -18,7 +18,8 @@ impl Connection {
         let Some(s) = self.streams.get_mut(stream).filter(|s| s.can_send()) else {
             return false;
         };
-        if self.role == super::Role::Server {
+        // A client that gives up between an informational answer and the final one has cost as much as one that had none.
+        if self.role == super::Role::Server && !super::encode::is_informational(block) {
             s.answered = true;
         }
         s.sent = end;
@@ -107,14 +108,16 @@ impl Connection {
 
     /// After `n` bytes were sent, all that was offered or not.
     fn account(&mut self, stream: StreamId, n: usize, all: bool, ends: bool, now: u64) {
-        self.send -= n as i64;
+        // Never more than a window.
+        let sent = i64::try_from(n).unwrap_or(i64::MAX);
+        self.send -= sent;
         self.turn += 1;
         let turn = self.turn;
         let stall_bytes = u64::from(self.bounds.stall_bytes);
         let Some(s) = self.streams.get_mut(stream) else {
             return;
         };
-        s.send -= n as i64;
+        s.send -= sent;
         s.sent = ends;
         if s.priority.incremental && n > 0 {
             s.turn = turn;
@@ -122,8 +125,9 @@ impl Connection {
         let wanted = s.wants;
         s.wants = !all;
         s.progress += n as u64;
-        if all {
-            s.stalled = None;
+        if all || s.send > 0 {
+            // What others hold up is not the peer's fault; their progress is the connection's.
+            (s.stalled, s.progress) = (None, 0);
         } else if s.stalled.is_none() || s.progress >= stall_bytes {
             (s.stalled, s.progress) = (Some(now), 0);
         }

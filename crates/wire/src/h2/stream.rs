@@ -60,6 +60,17 @@ impl Stream {
         !self.sent && self.reset.is_none()
     }
 
+    /// May the body have `n` more bytes, and end with them? It is as long as its head said (RFC 9113 8.1.1); known before the first
+    /// byte of a frame is handed out.
+    #[inline]
+    pub fn fits(&self, n: usize, end: bool) -> bool {
+        let n = n as u64;
+        match self.expected {
+            Some(expected) => n <= expected && (!end || n == expected),
+            None => !self.bodyless || n == 0,
+        }
+    }
+
     /// May we receive on it?
     #[inline]
     pub fn can_receive(&self) -> bool {

@@ -2,29 +2,41 @@
 
 use crate::lower::context::{Context, set};
 use crate::lower::{headers, place, regex};
-use crate::model::{BodyMatch, HealthCheck, HttpProbe, Probe, TcpProbe};
+use crate::model::{
+    BodyMatch, GrpcProbe, HealthCheck, HttpProbe, Probe, TcpProbe, Upstream, UpstreamProtocol,
+};
 use crate::raw::Item;
 use crate::raw::value::status_range;
 use crate::source::Span;
 
 /// What only a check by HTTP has.
 const HTTP_PROPS: [&str; 3] = ["status", "host", "method"];
+/// Longest name of a service, in bytes.
+const MAX_SERVICE: usize = 256;
 /// Longest text that is sent or expected, in bytes.
 const MAX_TEXT: usize = 4 << 10;
+
+/// When all of the upstream has been read: can it be asked so?
+pub(super) fn check_protocol(ctx: &mut Context<'_>, item: &Item<'_>, up: &Upstream) {
+    let asked = up.health.as_ref().map(|h| &h.probe);
+    if matches!(asked, Some(Probe::Grpc(_)))
+        && up.protocol != UpstreamProtocol::Http2
+        && let Some((_, span)) = item.arg_text(0)
+    {
+        ctx.error(
+            "needs-h2",
+            span,
+            "a check by gRPC needs servers that are spoken HTTP/2 to",
+            "write `protocol \"h2\"` in the upstream, or check by \"tcp\"",
+        );
+    }
+}
 
 pub(super) fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck> {
     let (text, span) = item.arg_text(0)?;
     let probe = match text {
         "tcp" => Probe::Tcp(tcp(ctx, item)),
-        "grpc" => {
-            ctx.error(
-                "not-built-yet",
-                span,
-                "\"grpc\" is not built yet in this version",
-                "write \"tcp\"; the gRPC health protocol needs HTTP/2 to servers",
-            );
-            return None;
-        }
+        "grpc" => Probe::Grpc(grpc(ctx, item)),
         path => Probe::Http(http(ctx, item, path, span)?),
     };
     let mut check = HealthCheck::of(probe);
@@ -36,7 +48,45 @@ pub(super) fn read(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<HealthCheck
     set(&mut check.healthy, item.int("healthy"));
     set(&mut check.unhealthy, item.int("unhealthy"));
     set(&mut check.reuse, item.bool("reuse"));
+    if let (false, Some((_, span))) = (matches!(check.probe, Probe::Grpc(_)), item.text("service"))
+    {
+        let message = "`service=` is for \"grpc\" only";
+        ctx.error("unused-key", span, message, "leave it out");
+    }
     Some(check)
+}
+
+fn grpc(ctx: &mut Context<'_>, item: &Item<'_>) -> GrpcProbe {
+    let props = item
+        .props
+        .iter()
+        .filter(|(n, _)| matches!(*n, "status" | "method" | "reuse"));
+    let wrong = props
+        .map(|(name, given)| (format!("`{name}=`"), given.span))
+        .chain(
+            item.children
+                .iter()
+                .map(|c| (format!("`{}`", c.name()), c.name_span)),
+        );
+    for (what, span) in wrong.collect::<Vec<_>>() {
+        let message = format!("{what} is not for \"grpc\"");
+        ctx.error("unused-key", span, message, "leave it out");
+    }
+    let service = item.text("service").map_or("", |(text, span)| {
+        if text.len() > MAX_SERVICE {
+            ctx.error(
+                "out-of-range",
+                span,
+                format!("this name is longer than {MAX_SERVICE} bytes"),
+                "write the service's full name, such as \"shop.v1.Orders\"",
+            );
+        }
+        text
+    });
+    GrpcProbe {
+        service: service.to_owned(),
+        host: host(ctx, item),
+    }
 }
 
 fn tcp(ctx: &mut Context<'_>, item: &Item<'_>) -> TcpProbe {

@@ -1,9 +1,10 @@
-//! One check: a connection, the question, the answer. What is asked is in [`http`] and [`tcp`].
+//! One check: a connection, the question, the answer. What is asked is in [`http`], [`tcp`] and [`grpc`].
 //!
 //! Small strict clients: a server that answers them wrongly is not one to send people to. A check does not count against the
 //! server's sockets, so that a server at its limit is not called dead.
 
 mod body;
+mod grpc;
 mod head;
 mod http;
 mod tcp;
@@ -34,6 +35,7 @@ pub(super) struct Question {
 enum What {
     Http(http::Question),
     Tcp(tcp::Question),
+    Grpc(grpc::Question),
 }
 
 /// How an exchange on one connection ended.
@@ -69,6 +71,7 @@ impl Question {
             what: match probe {
                 Probe::Http(probe) => What::Http(http::Question::new(probe, host, reuse)?),
                 Probe::Tcp(probe) => What::Tcp(tcp::Question::new(probe)),
+                Probe::Grpc(probe) => What::Grpc(grpc::Question::new(probe, host)),
             },
             greeting: match proxy_protocol {
                 None => b"",
@@ -84,6 +87,7 @@ impl Question {
         match &self.what {
             What::Http(question) => question.exchange(stream, greeting).await,
             What::Tcp(question) => question.exchange(stream, greeting).await,
+            What::Grpc(question) => question.exchange(stream, greeting).await,
         }
     }
 }

@@ -10,3 +10,6 @@ pub use table::Name;
 
 /// Size of the decoder's dynamic table, as every peer assumes it before any SETTINGS (RFC 7541 4.2). We never say another.
 pub const TABLE_SIZE: usize = 4096;
+
+#[cfg(test)]
+mod tests;
