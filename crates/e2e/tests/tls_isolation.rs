@@ -151,22 +151,23 @@ fn nobody_gets_in_over_another_sites_connection() {
         let (mut client, _) = tls.connect(sites.addr(), "x.wild.test").unwrap();
         assert_eq!(ask(&mut client, "y.wild.test"), 200, "one site, one policy");
     }
-    // By address: no name is sent, and there is no site for every host.
-    let said = std::process::Command::new("curl")
-        .args([
-            "-sk",
-            "--http1.1",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "-H",
-            "Host: mtls.test",
-        ])
-        .arg(format!("https://{}/", sites.addr()))
-        .output()
-        .expect("curl is there");
-    assert_eq!(String::from_utf8_lossy(&said.stdout), "421");
+    // By address: no name is sent, and there is no site for every host. The same by HTTP/2.
+    let here = format!("::{}", sites.addr());
+    for (url, version, host, status) in [
+        ("https://127.0.0.1/", "--http1.1", "mtls.test", "421"),
+        ("https://127.0.0.1/", "--http2", "mtls.test", "421"),
+        ("https://open.test/", "--http2", "MTLS.test", "421"),
+        ("https://open.test/", "--http2", "a.wild.test", "421"),
+        ("https://open.test/", "--http2", "open.test", "200"),
+    ] {
+        let said = std::process::Command::new("curl")
+            .args(["-sk", version, "-o", "/dev/null", "-w", "%{http_code}"])
+            .args(["--connect-to", &here, "-H", &format!("Host: {host}"), url])
+            .output()
+            .expect("curl is there");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert_eq!(said, status, "{url} {version} {host}");
+    }
 }
 
 #[test]

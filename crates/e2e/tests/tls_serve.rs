@@ -304,3 +304,32 @@ fn check_tells_what_is_wrong_with_files() {
         "{said}"
     );
 }
+
+#[test]
+fn a_flood_of_handshakes_leaves_the_others_served() {
+    let https = Https::start(&["a.test"], "handshake-timeout \"2s\"; pending 64");
+    let tls = Tls::of(&https.ca);
+    let (mut victim, _) = tls.connect(https.addr(), "a.test").unwrap();
+    let silent: Vec<_> = (0..300).map(|_| https.proxy.connect()).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Refused or not: both are work for the proxy.
+                    let _ = Tls::of(&https.ca).connect(https.addr(), "a.test");
+                }
+            });
+        }
+        for n in 0..200 {
+            assert_eq!(victim.ask(host("a.test")).status, 200, "{n}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop(silent);
+    let served = || match tls.connect(https.addr(), "a.test") {
+        Ok((mut client, _)) => client.ask(host("a.test")).status == 200,
+        Err(_) => false,
+    };
+    assert!(eventually(PATIENCE, served));
+}

@@ -226,3 +226,48 @@ fn sessions_with_servers_are_resumed() {
     let resumed: Vec<bool> = origin.seen().iter().map(|s| s.resumed).collect();
     assert_eq!(resumed, [false, true, true, true]);
 }
+
+#[test]
+fn a_server_chooses_its_protocol() {
+    for (protocols, told) in [
+        ("\"h2\" \"http/1.1\"", "1.1 narthex, 2.0 narthex"),
+        ("\"http/1.1\"", "1.1 narthex, 1.1 narthex"),
+    ] {
+        let (ca, origin) = (Ca::new("root"), Origin::start());
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &[], &[("b", &ca.leaf(&["b.test"]))]);
+        let behind = Proxy::start_in(
+            dir,
+            &Proxy::config(
+                &format!("tls; protocols {protocols}"),
+                &format!(
+                    "site \"b.test\" \"*\" {{ tls cert=\"b.pem\" key=\"b.key\"; proxy \"{}\" }}",
+                    origin.place()
+                ),
+            ),
+        );
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &[("ca.pem", &ca)], &[]);
+        let front = Proxy::start_in(
+            dir,
+            &Proxy::config(
+                "",
+                &format!(
+                    "upstream \"u\" {{ tls {{ ca \"ca.pem\"; name \"b.test\" }}; protocol \"auto\"; server \"{}\" }}\nsite \"*\" {{ proxy \"u\" }}",
+                    behind.addr()
+                ),
+            ),
+        );
+        let mut client = front.connect();
+        for _ in 0..3 {
+            let answer = client.ask(get("/", ""));
+            assert_eq!(answer.status, 200, "{protocols} {}", answer.text());
+        }
+        let seen = origin.take(3);
+        let via = seen[0].fields.all("via").join(&b", "[..]);
+        assert_eq!(String::from_utf8_lossy(&via), *told, "{protocols}");
+        for record in behind.access_log_of(3) {
+            assert_eq!(record["tls"]["sni"], "b.test");
+        }
+    }
+}

@@ -44,7 +44,11 @@ impl Exchange<'_> {
         let mut block = Vec::with_capacity(512);
         let request = h2::encode::Request {
             method: self.head().method(),
-            scheme: b"http",
+            scheme: if lease.settings().encryption.is_some() {
+                b"https"
+            } else {
+                b"http"
+            },
             authority: &authority,
             path: &path,
             protocol: None,

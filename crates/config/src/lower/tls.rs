@@ -360,7 +360,7 @@ pub fn upstream(ctx: &mut Context<'_>, item: &Item<'_>) -> UpstreamTls {
             "unverified",
             unsafe_.span,
             "the servers of this upstream prove nothing: whoever sits in between reads and changes everything",
-            "write `ca \"file.pem\"` instead, also for a certificate that signed itself",
+            "write `ca \"file.pem\"` with the CA of the servers instead",
         );
         tls.roots = UpstreamRoots::Unverified;
     }
