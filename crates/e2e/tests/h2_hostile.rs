@@ -83,6 +83,10 @@ impl Hostile {
 
 type Deed = fn(&mut Peer);
 
+fn put(p: &mut Peer, frame: Frame) {
+    p.frame(&frame);
+}
+
 fn respond(p: &mut Peer, block: Block, end: bool) {
     p.frame(&Frame::headers(1, block, end));
 }
@@ -92,19 +96,19 @@ fn respond(p: &mut Peer, block: Block, end: bool) {
 fn h2_10_what_is_no_answer() {
     let deeds: &[(&str, Deed)] = &[
         ("DATA before the head", |p| {
-            drop(p.frame(&Frame::data(1, "x", true)))
+            put(p, Frame::data(1, "x", true))
         }),
         ("DATA for a stream that nobody asked for", |p| {
-            drop(p.frame(&Frame::data(77, "x", true)))
+            put(p, Frame::data(77, "x", true))
         }),
         ("HEADERS of a stream that nobody asked for", |p| {
-            drop(p.frame(&Frame::headers(77, Block::status(200), true)))
+            put(p, Frame::headers(77, Block::status(200), true))
         }),
         ("an even stream", |p| {
-            drop(p.frame(&Frame::headers(2, Block::status(200), true)))
+            put(p, Frame::headers(2, Block::status(200), true))
         }),
         ("PUSH_PROMISE", |p| {
-            drop(p.frame(&Frame::push_promise(1, 2, Block::get("/pushed"))))
+            put(p, Frame::push_promise(1, 2, Block::get("/pushed")))
         }),
         ("no :status", |p| {
             respond(p, Block::new().field("x", "y"), true)
@@ -177,20 +181,18 @@ fn h2_10_what_is_no_answer() {
         ("an entry that is not there", |p| {
             respond(p, Block::status(200).indexed(NEWEST), true)
         }),
-        ("WINDOW_UPDATE of 0", |p| {
-            drop(p.frame(&Frame::window(0, 0)))
-        }),
+        ("WINDOW_UPDATE of 0", |p| put(p, Frame::window(0, 0))),
         ("a window that overflows", |p| {
-            drop(p.frame(&Frame::window(0, i32::MAX as u32)))
+            put(p, Frame::window(0, i32::MAX as u32))
         }),
         ("MAX_FRAME_SIZE 0", |p| {
-            drop(p.settings(&[(setting::MAX_FRAME_SIZE, 0)]))
+            p.settings(&[(setting::MAX_FRAME_SIZE, 0)]);
         }),
         ("ENABLE_PUSH by a server", |p| {
-            drop(p.settings(&[(setting::ENABLE_PUSH, 1)]))
+            p.settings(&[(setting::ENABLE_PUSH, 1)]);
         }),
         ("a frame too large", |p| {
-            drop(p.frame(&Frame::data(1, vec![0; 16_385], true)))
+            put(p, Frame::data(1, vec![0; 16_385], true))
         }),
         ("half a block", |p| {
             p.frame(&Frame::headers_begin(1, Block::status(200), true));
@@ -224,16 +226,14 @@ fn h2_10_what_is_no_answer() {
             }
         }),
         ("a refusal", |p| {
-            drop(p.frame(&Frame::reset(1, code::REFUSED_STREAM)))
+            put(p, Frame::reset(1, code::REFUSED_STREAM))
         }),
-        ("a reset", |p| {
-            drop(p.frame(&Frame::reset(1, code::INTERNAL)))
-        }),
+        ("a reset", |p| put(p, Frame::reset(1, code::INTERNAL))),
         ("GOAWAY for all", |p| {
-            drop(p.frame(&Frame::goaway(0, code::ENHANCE_YOUR_CALM)))
+            put(p, Frame::goaway(0, code::ENHANCE_YOUR_CALM))
         }),
         ("HTTP/1.1", |p| {
-            drop(p.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+            p.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         }),
         ("silence", |_| {}),
         ("an end", |p| p.half_close()),

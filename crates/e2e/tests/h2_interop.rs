@@ -538,3 +538,43 @@ fn schemes_are_those_of_the_connection() {
         assert!(peer.pings());
     }
 }
+
+/// Requests for a site whose handshake was another's are misdirected (TL-02), on a connection that goes on for its own.
+#[test]
+fn tl_02_coalesced_connections() {
+    let (ca, origin) = (Ca::new("root"), Origin::start());
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["open.test", "mtls.test"] {
+        ca.leaf(&["open.test", "mtls.test"]).write(dir.path(), name);
+    }
+    fs::write(dir.path().join("clients.pem"), Ca::new("clients").pem()).unwrap();
+    let site = |name: &str, block: &str| {
+        let place = origin.place();
+        format!(
+            "site \"{name}\" {{ tls cert=\"{name}.pem\" key=\"{name}.key\" {block}; proxy \"{place}\" }}\n"
+        )
+    };
+    let must = "{ client-certificate \"required\" ca=\"clients.pem\" }";
+    let text = Proxy::config("tls", &(site("open.test", "") + &site("mtls.test", must)));
+    let proxy = Proxy::start_in(dir, &text);
+    let tls = Tls::new(&[&ca], Versions::Both, &["h2"], None);
+    let mut peer = Peer::tls(proxy.addr(), "open.test", &tls);
+    let ask = |peer: &mut Peer, authority: &str| {
+        peer.ask(Block::request_to("GET", "https", authority, "/"))
+    };
+    assert_eq!(ask(&mut peer, "open.test").status(), 200);
+    for authority in ["mtls.test", "MTLS.test", "mtls.test.", "mtls.test:443"] {
+        let answer = ask(&mut peer, authority);
+        let refused = answer.reset == Some(code::PROTOCOL) || answer.status() == 400;
+        assert!(answer.status() == 421 || refused, "{authority}: {answer:?}");
+    }
+    assert_eq!(ask(&mut peer, "mtls.test").status(), 421);
+    assert_eq!(ask(&mut peer, "open.test").status(), 200);
+    assert!(
+        origin
+            .seen()
+            .iter()
+            .all(|s| s.header("host").as_deref() == Some("open.test"))
+    );
+    peer.assert_clean();
+}
