@@ -154,7 +154,9 @@ fn h1_31_a_half_sent_interim_answer_is_not_followed_by_ours() {
                 from.chars().take(80).collect::<String>()
             );
         }
-        assert_ne!(end, End::Open, "{name}");
+        // Such an answer is whole, and its connection may go on.
+        let answered = text.contains("HTTP/1.1 502 ");
+        assert!(end != End::Open || answered, "{name}");
         rig.alive();
     }
 }
