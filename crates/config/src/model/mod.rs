@@ -3,6 +3,7 @@
 //! Merging of levels (listener, site, `use`d policy, route) has already happened: a [`Route`] carries its complete
 //! filter list in evaluation order and its complete settings.
 
+pub mod cache;
 pub mod discover;
 pub mod filter;
 pub mod health;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use cache::*;
 pub use discover::Discover;
 pub use filter::{Filter, HeaderAction, HeaderOp};
 pub use health::*;
@@ -74,6 +76,8 @@ pub struct Config {
     pub tls_tickets: TlsTickets,
     /// Certificates by ACME, and the local CA.
     pub acme: Acme,
+    /// Where answers are cached.
+    pub cache: CacheStore,
     /// Written after start, removed at exit.
     pub pid_file: Option<PathBuf>,
 }
@@ -246,6 +250,7 @@ impl Default for Config {
             sites: Vec::new(),
             tls_tickets: TlsTickets::default(),
             acme: Acme::default(),
+            cache: CacheStore::default(),
             pid_file: None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Filter, Hsts, IpSet, Origin, Priority, SiteTls, Template};
+use super::{CacheRule, Filter, Hsts, IpSet, Origin, Priority, SiteTls, Template};
 
 /// One or more hosts and their routes.
 #[derive(Debug, Clone, Serialize, PartialEq)]
@@ -187,6 +187,8 @@ pub struct RouteSettings {
     pub tunnel_idle: Duration,
     /// Who waits less.
     pub priority: Priority,
+    /// What of the answers is cached; none: nothing.
+    pub cache: Option<Box<CacheRule>>,
 }
 
 /// Which forwarding headers are written. The client's copies are always removed unless the peer is trusted.
@@ -259,6 +261,7 @@ impl Default for RouteSettings {
             reject_body_on_get: false,
             tunnel_idle: Duration::from_hours(1),
             priority: Priority::Normal,
+            cache: None,
         }
     }
 }
