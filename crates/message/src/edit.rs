@@ -4,7 +4,7 @@ use crate::field::{FieldId, FieldSet};
 use crate::head::{Field, Head, Span};
 
 /// A list of edits over a head. Reused from message to message.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Edits {
     /// Known fields of the original that are removed.
     removed: FieldSet,

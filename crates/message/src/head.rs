@@ -68,7 +68,7 @@ pub enum Version {
 }
 
 /// The index over a head's bytes. Reused from message to message.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Index {
     /// Request method (bytes); empty in a response.
     pub method: Span,

@@ -28,6 +28,9 @@ pub(crate) struct Answer<'a> {
 impl Exchange<'_> {
     /// Ends a request that failed before anything was sent.
     pub(crate) async fn fail(&mut self, failure: Failure) -> Next {
+        if self.caching.is_some() && self.stands_in(failure) {
+            return Next::Close;
+        }
         self.story.failure = Some(failure);
         self.story.status = failure.status();
         if failure == Failure::ClientGone {
@@ -170,7 +173,7 @@ impl Exchange<'_> {
     }
 
     /// Takes a body that is at hand already; true if the request's end is reached.
-    fn drain_at_hand(&mut self) -> bool {
+    pub(crate) fn drain_at_hand(&mut self) -> bool {
         match self.upload {
             Upload::Whole => return true,
             Upload::Partly => return false,

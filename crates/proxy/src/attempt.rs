@@ -186,6 +186,9 @@ impl Exchange<'_> {
             .route_config()
             .and_then(|r| r.settings.buffer_response.as_ref())
             .map(|rule| buffer::response_spool(rule, spool_reserve(&plan.bounds)));
+        if self.caching.is_some() {
+            relay.nobody = Some(&self.proxy.nobody);
+        }
         let result = relay.run(&self.account).await;
 
         let clean = relay.is_upstream_clean();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use narthex_mux::Session;
 use narthex_net::accept::Accepted;
 use narthex_net::rt;
+use narthex_net::stream::Stream;
 use narthex_observe::access_log::LogHandle;
 use narthex_observe::clock;
 use narthex_observe::metrics::Counter;
@@ -16,6 +17,7 @@ use narthex_route::Router;
 use narthex_upstream::{CoreCluster, CoreFleet};
 
 use crate::account::Ledger;
+use crate::cache::nobody;
 use crate::connection;
 use crate::host_cache::HostCache;
 use crate::metrics::{RouteMetrics, UpstreamMetrics};
@@ -58,6 +60,10 @@ pub struct CoreProxy {
     date: Cell<[u8; 29]>,
     pub(crate) no_site: RouteMetrics,
     failures: RefCell<Vec<(&'static str, &'static str, Counter)>>,
+    /// Takes the place of clients that leave.
+    pub(crate) nobody: Stream,
+    /// Fetches without a client.
+    pub(crate) fetches: Cell<usize>,
 }
 
 impl CoreProxy {
@@ -87,6 +93,8 @@ impl CoreProxy {
             date: Cell::new([b' '; 29]),
             no_site,
             failures: RefCell::default(),
+            nobody: nobody::stream(),
+            fetches: Cell::new(0),
         });
         rt::spawn(housekeeping(Rc::downgrade(&proxy)));
         proxy

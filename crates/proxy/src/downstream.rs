@@ -9,6 +9,7 @@ use narthex_net::dial::Target;
 use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
+use crate::cache::Turn;
 use crate::client_head::ClientHead;
 use crate::context::context;
 use crate::handle::Exchange;
@@ -16,7 +17,7 @@ use crate::relay::{Begun, Downstream};
 use crate::work::Work;
 
 /// Names that tell what the origin runs on.
-const ORIGIN_TELLS: FieldSet = FieldSet::of(&[FieldId::Server, FieldId::XPoweredBy]);
+pub(crate) const ORIGIN_TELLS: FieldSet = FieldSet::of(&[FieldId::Server, FieldId::XPoweredBy]);
 
 /// Where an origin's own name may stand.
 const NAMING: FieldSet = FieldSet::of(&[
@@ -52,6 +53,11 @@ impl Downstream for ToClient<'_, '_> {
         self.exchange.write_continue(out);
     }
 
+    fn is_awaited(&self) -> bool {
+        let caching = self.exchange.caching.as_ref();
+        caching.is_some_and(|c| c.is_awaited())
+    }
+
     fn begin(
         &mut self,
         request: &Work,
@@ -70,17 +76,39 @@ impl Downstream for ToClient<'_, '_> {
                 framing: Body::None,
                 replaced: false,
                 sent,
+                fill: None,
             };
         }
         self.keep = upload_done && ex.keeps_alive();
-        if let Some(begun) = self.intercepted(facts, out) {
-            return begun;
-        }
         let settings = ex.route_config().map(|r| &r.settings);
         if settings.is_some_and(|s| s.rewrite_response_urls)
             && head.index.present.intersects(NAMING)
         {
             self.rewrite_urls(request, head, edits);
+        }
+        let (mut fill, mut shown) = (None, None);
+        if let Some(caching) = &ex.caching {
+            match ex.turn(
+                caching,
+                request,
+                head,
+                facts,
+                edits,
+                self.page(facts).is_some(),
+            ) {
+                Turn::Origin(writer, how) => (fill, shown) = (writer, Some(how)),
+                Turn::Stored => {
+                    return Begun {
+                        framing: Body::None,
+                        replaced: true,
+                        sent: 0,
+                        fill: None,
+                    };
+                }
+            }
+        }
+        if let Some(begun) = self.intercepted(facts, out) {
+            return begun;
         }
         if let Some(plan) = ex.route_plan().filter(|p| p.chain.has_response()) {
             let none = Edits::default();
@@ -114,6 +142,9 @@ impl Downstream for ToClient<'_, '_> {
                 .map_or(&ex.request_id[..], |s| s.of(&request.input));
             to.line(&id.header, value);
         }
+        if let Some(shown) = shown {
+            ex.write_cache_status(shown, &mut to);
+        }
         if let Some(cookie) = &ex.cookie {
             to.line("Set-Cookie", cookie);
         }
@@ -124,6 +155,7 @@ impl Downstream for ToClient<'_, '_> {
             framing,
             replaced: false,
             sent: ex.begin_stream(out, start, self.length(framing)),
+            fill,
         }
     }
 }
@@ -199,14 +231,18 @@ impl ToClient<'_, '_> {
         to.framing(framing);
     }
 
-    /// The site's page instead of the origin's error.
-    fn intercepted(&mut self, facts: &ResponseFacts, out: &mut Vec<u8>) -> Option<Begun> {
-        let ex = self.exchange;
-        let site = ex.site_config()?;
+    fn page(&self, facts: &ResponseFacts) -> Option<&narthex_config::model::ErrorPage> {
+        let site = self.exchange.site_config()?;
         if site.error_pages.is_empty() {
             return None;
         }
-        let page = narthex_filter::error_page::find_intercept(&site.error_pages, facts.status)?;
+        narthex_filter::error_page::find_intercept(&site.error_pages, facts.status)
+    }
+
+    /// The site's page instead of the origin's error.
+    fn intercepted(&mut self, facts: &ResponseFacts, out: &mut Vec<u8>) -> Option<Begun> {
+        let ex = self.exchange;
+        let page = self.page(facts)?;
         let start = out.len();
         let content = ex.facts.is_none_or(|f| f.method != Method::Head);
         let mut to = ex.client_head(out);
@@ -225,6 +261,7 @@ impl ToClient<'_, '_> {
             framing: Body::Length(page.body.len() as u64),
             replaced: true,
             sent,
+            fill: None,
         })
     }
 

@@ -21,6 +21,7 @@ use narthex_upstream::Admission;
 use narthex_wire::h1::scan::{self, Progress};
 
 use crate::account::Account;
+use crate::cache::Caching;
 use crate::connection::{Client, Next};
 use crate::context::context;
 use crate::core::{CoreProxy, CoreRuntime};
@@ -74,6 +75,8 @@ pub(crate) struct Exchange<'c> {
     /// Value of a `Set-Cookie` that the answer carries for us.
     pub(crate) cookie: Option<Vec<u8>>,
     pub(crate) story: Story,
+    /// What the cache has to do with it, while the origin is asked.
+    pub(crate) caching: Option<Box<Caching>>,
 }
 
 /// How much of a request's body has been taken from the client.
@@ -126,10 +129,10 @@ impl Text {
 }
 
 /// Counts a request under way.
-struct Busy<'a>(&'a CoreProxy);
+pub(crate) struct Busy<'a>(&'a CoreProxy);
 
 impl<'a> Busy<'a> {
-    fn new(proxy: &'a CoreProxy) -> Self {
+    pub(crate) fn new(proxy: &'a CoreProxy) -> Self {
         proxy.busy.set(proxy.busy.get() + 1);
         Self(proxy)
     }
@@ -190,6 +193,8 @@ enum Plan {
     Answer,
     /// Forward to this upstream.
     Forward(usize),
+    /// Answer from the cache, or forward.
+    Cached(usize),
     /// 200 or 503 for a probe.
     Probe(bool),
     /// `OPTIONS` that must not go further.
@@ -200,7 +205,11 @@ enum Plan {
 
 impl<'c> Exchange<'c> {
     /// A request that begins. `None`: its listener is gone, and so is the configuration before this one.
-    fn of(proxy: &'c Rc<CoreProxy>, client: &'c mut Client, work: Box<Work>) -> Option<Self> {
+    pub(crate) fn of(
+        proxy: &'c Rc<CoreProxy>,
+        client: &'c mut Client,
+        work: Box<Work>,
+    ) -> Option<Self> {
         let (rt, listener, live) = proxy.runtime_for(client.listener)?;
         Some(Self {
             story: Story::new(rt::now_us()),
@@ -230,6 +239,7 @@ impl<'c> Exchange<'c> {
             cookie: None,
             admission: Admission::default(),
             upload: Upload::Untouched,
+            caching: None,
         })
     }
 }
@@ -301,6 +311,7 @@ impl Exchange<'_> {
         self.client.requests = self.client.requests.saturating_add(1);
         match self.decide() {
             Ok(Plan::Forward(upstream)) => self.forward(upstream).await,
+            Ok(Plan::Cached(upstream)) => rt::Recycled::new(|| self.cached(upstream)).await,
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
@@ -483,9 +494,13 @@ impl Exchange<'_> {
         if forwards && facts.method == Method::Options && self.is_last_hop() {
             return Ok(Plan::LastHop);
         }
+        let forward = match route.settings.cache {
+            Some(_) => Plan::Cached,
+            None => Plan::Forward,
+        };
         match &route.action {
-            Action::Proxy(upstream) => Ok(Plan::Forward(*upstream)),
-            Action::Split(split) => Ok(Plan::Forward(self.choose(split))),
+            Action::Proxy(upstream) => Ok(forward(*upstream)),
+            Action::Split(split) => Ok(forward(self.choose(split))),
             Action::Redirect { .. } | Action::Respond { .. } => Ok(Plan::Answer),
         }
     }

@@ -5,6 +5,7 @@ mod affinity;
 mod answer;
 mod attempt;
 mod buffer;
+mod cache;
 mod challenge;
 mod client_head;
 mod connection;

@@ -25,6 +25,8 @@ pub(crate) struct Story {
     pub(crate) attempt_us: u64,
     pub(crate) attempt_ended_us: u64,
     pub(crate) failure: Option<Failure>,
+    /// How the cache had part in it; empty: not at all.
+    pub(crate) cache: &'static str,
 }
 
 impl Story {
@@ -42,6 +44,7 @@ impl Story {
             attempt_us: 0,
             attempt_ended_us: 0,
             failure: None,
+            cache: "",
         }
     }
 

@@ -1,10 +1,12 @@
 //! What a configuration becomes: [`Runtime`], immutable, swapped whole; and [`Shared`], what outlives every reload.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use narthex_cache::Store;
 use narthex_config::model::{self, Config};
 use narthex_filter::chain::Chain;
 use narthex_net::balance::Balance;
@@ -44,6 +46,8 @@ pub struct Shared {
     memory: Memory,
     tls: Arc<TlsShared>,
     pub(crate) lateness: Arc<Peaks>,
+    pub(crate) cache: Arc<Store>,
+    hasher: RandomState,
 }
 
 impl Shared {
@@ -67,6 +71,8 @@ impl Shared {
             memory: Memory::new(&registry),
             tls: TlsShared::new(&registry),
             lateness: Peaks::new(cores, &registry),
+            cache: Store::new(model::CacheStore::default().memory),
+            hasher: RandomState::new(),
             registry,
         })
     }
@@ -109,6 +115,13 @@ impl Shared {
     /// The memory cap, and what is done about it.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// A hash for the cache; of this process alone.
+    pub(crate) fn cache_hash(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(bytes);
+        hasher.finish()
     }
 
     /// Over the memory cap?

@@ -195,3 +195,11 @@ pub fn ranges(_request: Head<'_>, _meta: &Meta, _stored_head: &[u8], _length: u6
 pub fn invalidates(_request: &RequestFacts, _status: u16) -> bool {
     false
 }
+
+/// The fields of a conditional request about what is stored: name, value.
+pub fn validators(_meta: &Meta, _stored_head: &[u8], _each: &mut dyn FnMut(&str, &[u8])) {}
+
+/// Where the value of `ETag` stands in a stored head; empty if there is none.
+pub fn etag_in(_stored_head: &[u8]) -> Span {
+    Span::default()
+}

@@ -152,6 +152,11 @@ impl Lead {
         Arc::clone(_old)
     }
 
+    /// Others wait for the head.
+    pub fn is_followed(&self) -> bool {
+        false
+    }
+
     /// It may not be stored. For so long the next ones pass without waiting.
     pub fn refuse(self, _why: Why, _time: Duration) {}
 }
@@ -183,6 +188,11 @@ impl Store {
     /// What is there for a request.
     pub fn find(&self, _key: &Key<'_>, _variant: Variant<'_>, _now_ms: u64) -> Found {
         Found::Missing { vary: false }
+    }
+
+    /// Fetches beside others, whom it does not keep waiting; what comes is stored all the same.
+    pub fn alone(self: &Arc<Self>, _key: &Key<'_>) -> Lead {
+        Lead {}
     }
 
     /// Becomes the one that fetches, or learns who does. `age`: a fetch older than that has no new followers.

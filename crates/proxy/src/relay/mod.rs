@@ -18,6 +18,7 @@ mod wait;
 
 use std::task::Poll;
 
+use narthex_cache::store::Writer;
 use narthex_message::head::Version;
 use narthex_message::{Body, Head, Method, ResponseFacts};
 use narthex_mux::MuxStream;
@@ -38,6 +39,9 @@ pub(crate) use under_way::UnderWay;
 
 /// Bytes moved before other connections of the core get their turn.
 pub(crate) const FAIR_SHARE: usize = 1024 * 1024;
+
+/// A body of which no more than this is missing, or than has come, is brought in for the cache although its client has left.
+const NEARLY: u64 = 256 * 1024;
 
 /// Room in a buffer that is kept for the end of a body: the last chunk and its trailers, and what our framing is longer than
 /// the origin's.
@@ -81,6 +85,8 @@ pub(crate) struct Begun {
     pub(crate) replaced: bool,
     /// Bytes of the head that have gone to the client already.
     pub(crate) sent: usize,
+    /// An object of the cache that gets the body, too.
+    pub(crate) fill: Option<Writer>,
 }
 
 /// Makes the head that goes to the client; appends it to `out`.
@@ -100,6 +106,10 @@ pub(crate) trait Downstream {
         edits: &mut narthex_message::Edits,
         out: &mut Vec<u8>,
     ) -> Begun;
+    /// Others wait for this answer, and its head has not come.
+    fn is_awaited(&self) -> bool {
+        false
+    }
 }
 
 /// How a relay ended well.
@@ -137,6 +147,12 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) retry_statuses: &'a [u16],
     /// Takes the answer faster than the client does.
     pub(crate) spool: Option<Box<Spool>>,
+    /// Takes the client's place if it leaves while others wait for the same answer.
+    pub(crate) nobody: Option<&'a Stream>,
+    /// The client has left, and the answer is brought in without it.
+    pub(crate) lost: bool,
+    /// Gets the body, too.
+    fill: Option<Writer>,
 
     pub(crate) source: Source,
     up_at: usize,
@@ -211,6 +227,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client_trailers: false,
             retry_statuses: &[],
             spool: None,
+            nobody: None,
+            lost: false,
+            fill: None,
             source,
             up_at: 0,
             up_broken: false,
@@ -302,6 +321,49 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
+        loop {
+            match self.poll_both(cx) {
+                Poll::Ready(Err(failure)) if self.goes_on_after(failure) => self.leave_client(),
+                Poll::Ready(Ok(_)) if self.lost => return Poll::Ready(Err(Failure::ClientGone)),
+                other => return other,
+            }
+        }
+    }
+
+    /// The client has failed: is the answer brought in for others?
+    #[inline]
+    fn goes_on_after(&self, failure: Failure) -> bool {
+        self.nobody.is_some() && self.is_wanted_by_others(failure)
+    }
+
+    #[cold]
+    fn is_wanted_by_others(&self, failure: Failure) -> bool {
+        let clients = matches!(failure, Failure::ClientGone | Failure::ClientSlowRead);
+        let wanted = match &self.fill {
+            Some(fill) => fill.is_followed() || self.is_nearly_here(),
+            None => self.facts.is_none() && self.downstream.is_awaited(),
+        };
+        clients && !self.lost && wanted && self.is_upload_done()
+    }
+
+    /// So little is missing of the body that it is not thrown away.
+    fn is_nearly_here(&self) -> bool {
+        matches!(self.sink, Sink::Length(left) if left <= NEARLY.max(self.body_bytes))
+    }
+
+    /// Nobody takes the client's place.
+    #[cold]
+    fn leave_client(&mut self) {
+        if let Some(nobody) = self.nobody.take() {
+            self.client = nobody;
+            self.lost = true;
+            self.work.down.clear();
+            self.down_at = 0;
+            self.spool = None;
+        }
+    }
+
+    fn poll_both(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
         self.moved = 0;
         loop {
             let files = match self.poll_files(cx) {
@@ -317,6 +379,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 Err(failure) => return Poll::Ready(Err(failure)),
             };
             if matches!(self.sink, Sink::Done) {
+                if let Some(fill) = self.fill.take() {
+                    fill.finish();
+                }
                 let delivered = self.down_at >= self.work.down.len()
                     && self.spool.as_ref().is_none_or(|s| s.is_empty());
                 if delivered {

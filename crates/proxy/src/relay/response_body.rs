@@ -50,10 +50,11 @@ impl<D: Downstream> Relay<'_, D> {
                     self.sink = Sink::Done;
                 }
                 self.clean &= here == n;
-                self.body_bytes += here as u64;
-                self.send_down(block.get(..here).unwrap_or_default())?;
+                let block = block.get(..here).unwrap_or_default();
+                self.took_body(block);
+                self.send_down(block)?;
             } else if matches!(self.sink, Sink::Stream) && self.framing != Body::Chunked {
-                self.body_bytes += n as u64;
+                self.took_body(block);
                 self.send_down(block)?;
             } else {
                 self.emit(|this| this.feed_down(block))?;
@@ -94,10 +95,9 @@ impl<D: Downstream> Relay<'_, D> {
                     if *left == 0 {
                         self.sink = Sink::Done;
                     }
-                    self.body_bytes += n as u64;
-                    self.work
-                        .down
-                        .extend_from_slice(rest.get(..n).unwrap_or_default());
+                    let data = rest.get(..n).unwrap_or_default();
+                    self.took_body(data);
+                    self.work.down.extend_from_slice(data);
                     at += n;
                 }
                 Sink::UntilClose | Sink::Stream => {
@@ -146,9 +146,28 @@ impl<D: Downstream> Relay<'_, D> {
         Ok(())
     }
 
+    /// Bytes of the body have come; an object of the cache that they are for gets them, too.
+    #[inline]
+    pub(super) fn took_body(&mut self, data: &[u8]) {
+        self.body_bytes += data.len() as u64;
+        if self.fill.is_some() {
+            self.keep_body(data);
+        }
+    }
+
+    fn keep_body(&mut self, data: &[u8]) {
+        if let Some(fill) = &mut self.fill
+            && fill.push(data).is_err()
+            && !fill.is_followed()
+        {
+            // Too large to be kept, and nobody reads it.
+            self.fill = None;
+        }
+    }
+
     /// Body bytes in the client's framing.
     fn push_down(&mut self, data: &[u8]) {
-        self.body_bytes += data.len() as u64;
+        self.took_body(data);
         if self.framing == Body::Chunked {
             chunk::size_line(data.len(), &mut self.work.down);
             self.work.down.extend_from_slice(data);

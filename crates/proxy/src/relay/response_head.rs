@@ -139,7 +139,11 @@ impl<D: Downstream> Relay<'_, D> {
             if *left == 0 {
                 self.sink = Sink::Done;
             }
-            self.body_bytes += here as u64;
+            self.took_body(
+                buffer
+                    .get(body.start..body.start + here)
+                    .unwrap_or_default(),
+            );
             let head_len = self.work.down.len() - self.down_at;
             if let Some(start) = body.start.checked_sub(head_len)
                 && let Some(place) = buffer.get_mut(start..body.start)
@@ -226,6 +230,7 @@ impl<D: Downstream> Relay<'_, D> {
         let begun = self.write_head(head, &facts, upload_done);
         self.framing = begun.framing;
         self.replaced = begun.replaced;
+        self.fill = begun.fill;
         self.facts = Some(facts);
         self.head_us = rt::now_us();
         self.sink = match facts.body {

@@ -24,12 +24,17 @@ pub(crate) fn value(hsts: &Hsts) -> String {
 impl Exchange<'_> {
     /// Adds it, where the site has it and the client came by HTTPS: without, a browser must not believe it.
     pub(crate) fn add_hsts(&self, edits: &mut Edits) {
-        if !self.identity.https {
-            return;
-        }
-        let site = self.site.and_then(|s| self.rt.runtime.sites.get(s));
-        if let Some(value) = site.and_then(|s| s.hsts.as_ref()) {
+        if let Some(value) = self.hsts() {
             edits.set("Strict-Transport-Security", value.as_bytes());
         }
+    }
+
+    /// `Strict-Transport-Security` for this client, if the site sends it.
+    pub(crate) fn hsts(&self) -> Option<&str> {
+        if !self.identity.https {
+            return None;
+        }
+        let site = self.site.and_then(|s| self.rt.runtime.sites.get(s));
+        site.and_then(|s| s.hsts.as_deref())
     }
 }

@@ -1,0 +1,250 @@
+//! What becomes of an origin's answer: kept, taken as the news that what is stored is good, or passed on.
+
+use std::time::Duration;
+
+use narthex_cache::policy::{self, Exchanged, Keep as Kept};
+use narthex_cache::store::{Room, Writer};
+use narthex_cache::{Why, key};
+use narthex_message::field::FieldSet;
+use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts};
+use narthex_net::rt;
+use narthex_wire::h1::encode::{self, Keep};
+use narthex_wire::h1::scan;
+
+use super::lookup::ttl;
+use super::{Caching, Shown};
+use crate::connection::Next;
+use crate::downstream::ORIGIN_TELLS;
+use crate::fail::Failure;
+use crate::handle::Exchange;
+use crate::work::Work;
+
+/// What the client gets.
+pub(crate) enum Turn {
+    /// The origin's answer; an object gets its body, too, if there is one.
+    Origin(Option<Writer>, Shown),
+    /// Something stored, after this exchange.
+    Stored,
+}
+
+/// What is asked without the client's own words: conditions and ranges, for what is stored is whole.
+const CONDITIONS: [&str; 6] = [
+    "If-None-Match",
+    "If-Modified-Since",
+    "If-Match",
+    "If-Unmodified-Since",
+    "If-Range",
+    "Range",
+];
+
+impl Exchange<'_> {
+    /// Asks the origin, and answers with what came of it.
+    pub(super) async fn fetch(&mut self, upstream: usize, mut caching: Caching) -> Next {
+        caching.sent_ms = rt::wall_ms();
+        let leads = caching.lead.borrow().is_some();
+        if leads {
+            self.ask_for_whole(&caching);
+        }
+        self.caching = Some(Box::new(caching));
+        let next = self.forward(upstream).await;
+        let Some(caching) = self.caching.take() else {
+            return next;
+        };
+        if caching.again.get() {
+            // What is stored is not what the origin speaks of: once more, without condition.
+            let mut plain = Caching::passing(caching.asked, Why::Stale);
+            plain.lead = caching.lead;
+            plain.sent_ms = rt::wall_ms();
+            self.ask_for_whole(&plain);
+            self.caching = Some(Box::new(plain));
+            let next = self.forward(upstream).await;
+            self.caching = None;
+            return next;
+        }
+        let instead = caching.instead.borrow_mut().take();
+        match instead {
+            Some(_) if caching.behind => next,
+            Some((object, shown)) => {
+                self.story.failure = None;
+                let age_s = super::lookup::age(&object, rt::wall_ms());
+                self.answer_stored(&object, &caching.asked, age_s, shown)
+                    .await
+            }
+            None => next,
+        }
+    }
+
+    /// The origin is asked for all of it, if it is not what is stored.
+    fn ask_for_whole(&mut self, caching: &Caching) {
+        let mut edits = std::mem::take(&mut self.work.edits);
+        for name in CONDITIONS {
+            edits.remove(name);
+        }
+        if let Some((object, _)) = &caching.stale {
+            policy::validators(&object.meta, &object.head, &mut |name, value| {
+                edits.set(name, value);
+            });
+        }
+        self.work.edits = edits;
+    }
+
+    /// The final head of an origin's answer has come.
+    pub(crate) fn turn(
+        &self,
+        caching: &Caching,
+        request: &Work,
+        response: Head<'_>,
+        facts: &ResponseFacts,
+        naming: &Edits,
+        intercepted: bool,
+    ) -> Turn {
+        let why = caching.why.get();
+        let forwarded = |stored| Shown::Forwarded {
+            why,
+            status: facts.status,
+            stored,
+        };
+        let asked = Head::new(&request.input, &request.index);
+        self.forget_changed(request, facts, response);
+        let Some(rule) = self.cache_rule() else {
+            return Turn::Origin(None, forwarded(Err(why)));
+        };
+        let exchanged = Exchanged {
+            request: asked,
+            asked: &caching.asked,
+            response,
+            facts,
+            rule,
+            sent_ms: caching.sent_ms,
+            received_ms: rt::wall_ms(),
+        };
+        let now = exchanged.received_ms;
+        let Some(lead) = caching.lead.take() else {
+            return Turn::Origin(None, forwarded(Err(why)));
+        };
+        if let Some((object, soft)) = &caching.stale {
+            if facts.status == 304 {
+                let mut index = Index::default();
+                if let Some(plan) = self.plan() {
+                    let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
+                }
+                let stored = Head::new(&object.head, &index);
+                match policy::freshen(stored, &object.meta, &exchanged) {
+                    Ok(keep) => {
+                        let object = lead.refresh(object, keep);
+                        let shown = Shown::Revalidated {
+                            ttl_s: ttl(&object, now),
+                        };
+                        caching.instead.replace(Some((object, shown)));
+                    }
+                    Err(_) => {
+                        caching.lead.replace(Some(lead));
+                        caching.again.set(true);
+                    }
+                }
+                return Turn::Stored;
+            }
+            let serves =
+                policy::serves_on_error(&object.meta, &caching.asked, Some(facts.status), now);
+            if serves.is_some() && !soft {
+                let shown = Shown::StaleOnError {
+                    ttl_s: ttl(object, now),
+                };
+                caching
+                    .instead
+                    .replace(Some((std::sync::Arc::clone(object), shown)));
+                return Turn::Stored;
+            }
+        }
+        if intercepted {
+            return Turn::Origin(None, forwarded(Err(Why::Status)));
+        }
+        match policy::store(&exchanged) {
+            Ok(keep) => {
+                let length = match facts.body {
+                    Body::None => Some(0),
+                    Body::Length(n) => Some(n),
+                    Body::Chunked | Body::UntilClose => None,
+                };
+                let room = Room {
+                    object_max: rule.object_max,
+                    vary_max: rule.vary_max,
+                    quota: rule.quota,
+                };
+                let mut variant = Vec::new();
+                key::variant(&keep.vary, asked, rule, &mut variant);
+                let keep = self.as_shown(keep, naming);
+                match lead.publish(keep, &variant, room, length) {
+                    Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
+                    Err(why) => Turn::Origin(None, forwarded(Err(why))),
+                }
+            }
+            Err(refused) => {
+                // An origin in trouble says nothing about the next answer.
+                let time = if facts.status >= 500 {
+                    Duration::ZERO
+                } else {
+                    rule.hit_for_miss
+                };
+                lead.refuse(refused, time);
+                Turn::Origin(None, forwarded(Err(refused)))
+            }
+        }
+    }
+
+    /// The head as clients may see it: without what tells of the origin, and with our names in it.
+    fn as_shown(&self, mut keep: Kept, naming: &Edits) -> Kept {
+        let Some(plan) = self.plan() else {
+            return keep;
+        };
+        let hides = self.route_config().is_some_and(|r| r.settings.hide_origin);
+        if !hides && naming.is_empty() {
+            return keep;
+        }
+        let mut index = Index::default();
+        if scan::response(&keep.head, &mut index, &plan.bounds.response_limits).is_err() {
+            return keep;
+        }
+        let head = Head::new(&keep.head, &index);
+        let mut fields = Keep::response(false).with(FieldSet::of(&[FieldId::Trailer]));
+        if hides {
+            fields = fields.without(ORIGIN_TELLS);
+        }
+        let mut out = Vec::with_capacity(keep.head.len());
+        encode::status_line(index.status, index.reason.of(&keep.head), &mut out);
+        encode::fields(head, fields, naming, &mut out);
+        out.extend_from_slice(b"\r\n");
+        keep.meta.etag = policy::etag_in(&out);
+        keep.head = out;
+        keep
+    }
+
+    /// What is stored for the target of an unsafe method is not good any more (RFC 9111 4.4).
+    fn forget_changed(&self, _request: &Work, facts: &ResponseFacts, _response: Head<'_>) {
+        let Some(asked) = self.facts else { return };
+        if policy::invalidates(&asked, facts.status) {}
+    }
+
+    /// The origin failed: a stale object stands in, if it may.
+    pub(crate) fn stands_in(&self, failure: Failure) -> bool {
+        let Some(caching) = &self.caching else {
+            return false;
+        };
+        let Some((object, false)) = &caching.stale else {
+            return false;
+        };
+        let now = rt::wall_ms();
+        if failure.fault() != "origin"
+            || policy::serves_on_error(&object.meta, &caching.asked, None, now).is_none()
+        {
+            return false;
+        }
+        let shown = Shown::StaleOnError {
+            ttl_s: ttl(object, now),
+        };
+        caching
+            .instead
+            .replace(Some((std::sync::Arc::clone(object), shown)));
+        true
+    }
+}

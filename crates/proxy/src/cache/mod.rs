@@ -1,0 +1,61 @@
+//! The cache and a request: what is there, who fetches it, what becomes of the answer. The page is `docs/cache.md`.
+//!
+//! `lookup` decides, `hit` answers from an object, `answered` says what becomes of an origin's answer, `background` fetches
+//! without a client.
+
+mod answered;
+mod background;
+mod hit;
+mod lookup;
+pub(crate) mod nobody;
+mod shown;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use narthex_cache::policy::Asked;
+use narthex_cache::store::Lead;
+use narthex_cache::{Object, Why};
+
+pub(crate) use answered::Turn;
+use shown::Shown;
+
+/// What the cache has to do with one request.
+pub(crate) struct Caching {
+    /// What the request asks of a cache.
+    asked: Asked,
+    /// Why the origin is asked.
+    why: Cell<Why>,
+    /// The right, and the duty, to fetch for those who wait.
+    lead: RefCell<Option<Lead>>,
+    /// A stored object that the origin is asked about, or that stands in if the origin fails.
+    stale: Option<(Arc<Object>, bool)>,
+    /// Wall clock when the request was sent on, in milliseconds.
+    sent_ms: u64,
+    /// The client is answered from this object instead of by the origin.
+    instead: RefCell<Option<(Arc<Object>, Shown)>>,
+    /// There is no client.
+    behind: bool,
+    /// The origin's 304 is not about what is stored: it is asked without condition.
+    again: Cell<bool>,
+}
+
+impl Caching {
+    fn passing(asked: Asked, why: Why) -> Self {
+        Self {
+            asked,
+            why: Cell::new(why),
+            lead: RefCell::default(),
+            stale: None,
+            sent_ms: 0,
+            instead: RefCell::default(),
+            behind: false,
+            again: Cell::new(false),
+        }
+    }
+
+    /// Others wait for the head of this answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.lead.borrow().as_ref().is_some_and(Lead::is_followed)
+    }
+}
