@@ -3,6 +3,7 @@
 //! [`render`] writes it as a file of the language that loads to the same model; [`json`] writes the model as data. Secrets
 //! stay references.
 
+mod cache;
 mod listeners;
 mod sites;
 mod tls;
@@ -36,6 +37,12 @@ pub fn render(config: &Config) -> String {
 /// The effective configuration as data.
 pub fn json(config: &Config) -> Value {
     serde_json::to_value(config).unwrap_or_default()
+}
+
+/// Is anything cached?
+fn caches(config: &Config) -> bool {
+    let mut routes = config.sites.iter().flat_map(|s| &s.routes);
+    routes.any(|r| r.settings.cache.is_some())
 }
 
 fn process(config: &Config, out: &mut Writer) {
@@ -104,6 +111,9 @@ fn process(config: &Config, out: &mut Writer) {
     ));
     tls::tickets(&config.tls_tickets, out);
     tls::acme(&config.acme, out);
+    if config.cache != defaults.cache || caches(config) {
+        cache::store(&config.cache, out);
+    }
     if let Some(file) = &config.pid_file {
         out.line(format!("pid-file {}", q(&file.to_string_lossy())));
     }

@@ -105,6 +105,8 @@ pub struct Quick<'a> {
     pub workers: Option<usize>,
     /// `--access-log`: `json` or `combined`; off without it.
     pub access_log: Option<&'a str>,
+    /// `--cache`: its profile.
+    pub cache: Option<&'a str>,
 }
 
 impl Quick<'_> {
@@ -126,7 +128,14 @@ impl Quick<'_> {
             .iter()
             .map(|to| quoted(&server_address(to)))
             .collect();
-        let _ = writeln!(out, "site \"*\" {{\n    proxy {}\n}}", servers.join(" "));
+        let cache = self.cache.map_or(String::new(), |profile| {
+            format!("    cache profile={}\n", quoted(profile))
+        });
+        let _ = writeln!(
+            out,
+            "site \"*\" {{\n{cache}    proxy {}\n}}",
+            servers.join(" ")
+        );
         out
     }
 }

@@ -39,6 +39,7 @@ fn quick_is_a_file() {
                 to: &to,
                 workers: Some(2),
                 access_log: Some("json"),
+                cache: None,
             },
             env,
         )

@@ -113,9 +113,21 @@ pub struct ProxyArgs {
     /// Also answer `status`, `explain` and /metrics here: `127.0.0.1:9180` or `unix:/path`
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
+    /// Cache what may be cached. `--cache=rfc9111`: everything that HTTP allows, guessed lifetimes included
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "safe")]
+    pub cache: Option<CacheArg>,
     /// Print the configuration file that says the same, and do nothing else
     #[arg(long)]
     pub print: bool,
+}
+
+/// How much is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CacheArg {
+    /// What origins say explicitly, but nothing with a cookie, and no errors
+    Safe,
+    /// Everything that RFC 9111 allows a shared cache
+    Rfc9111,
 }
 
 /// Shape of the access log.

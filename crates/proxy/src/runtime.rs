@@ -337,6 +337,7 @@ impl Runtime {
         shared
             .fleet
             .encrypt(tls::encryptions(&config, &shared.fleet)?);
+        shared.cache.set_memory(config.cache.memory);
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);

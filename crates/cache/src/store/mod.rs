@@ -185,6 +185,9 @@ impl Store {
         Arc::new(Self {})
     }
 
+    /// Another bound on memory.
+    pub fn set_memory(&self, _memory: u64) {}
+
     /// What is there for a request.
     pub fn find(&self, _key: &Key<'_>, _variant: Variant<'_>, _now_ms: u64) -> Found {
         Found::Missing { vary: false }

@@ -93,7 +93,7 @@ fn route(config: &Config, route: &Route, out: &mut Writer) {
     });
 }
 
-fn condition(c: &Condition, out: &mut Writer) {
+pub(super) fn condition(c: &Condition, out: &mut Writer) {
     match c {
         Condition::Header(name, value) => out.line(value_match("header", name, value)),
         Condition::Cookie(name, value) => out.line(value_match("cookie", name, value)),
@@ -183,6 +183,9 @@ fn settings(s: &RouteSettings, out: &mut Writer) {
     }
     out.line(format!("reject-body-on-get #{}", s.reject_body_on_get));
     out.line(format!("tunnel idle={}", time(s.tunnel_idle)));
+    if let Some(rule) = &s.cache {
+        super::cache::rule(rule, out);
+    }
     if super::shown(
         pending::key("site", "priority"),
         &s.priority,

@@ -8,7 +8,7 @@ use crate::raw::{Item, Val};
 use crate::secret;
 
 use super::context::{Context, set};
-use super::{acme, address, headers, listener, tls};
+use super::{acme, address, cache, headers, listener, tls};
 
 /// Name servers that may be written.
 const MAX_RESOLVERS: usize = 8;
@@ -46,6 +46,7 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
         "request-id" => request_id(ctx, item, config),
         "log" => log(ctx, item, config),
         "tls-tickets" => tls::tickets(ctx, item, config),
+        "cache" => cache::store(item, &mut config.cache),
         "acme" => config.acme = acme::read(ctx, item),
         "pid-file" => config.pid_file = item.arg_text(0).map(|(p, _)| PathBuf::from(p)),
         "admin" => config.admin.extend(admin(ctx, item)),

@@ -216,7 +216,8 @@ fn condition(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Condition> {
     }
 }
 
-fn nested(ctx: &mut Context<'_>, item: &Item<'_>) -> Vec<Condition> {
+/// The conditions in a block.
+pub fn nested(ctx: &mut Context<'_>, item: &Item<'_>) -> Vec<Condition> {
     if item.children.is_empty() {
         empty(ctx, item);
     }

@@ -5,6 +5,7 @@ mod access_log;
 mod acme;
 mod action;
 pub(crate) mod address;
+mod cache;
 pub(crate) mod context;
 mod filters;
 mod globals;

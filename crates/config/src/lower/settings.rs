@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{Buffering, ForwardedStyle, Priority, RouteSettings, UpstreamHost};
+use crate::model::{Buffering, CacheRule, ForwardedStyle, Priority, RouteSettings, UpstreamHost};
 use crate::raw::{Item, Val};
 use crate::source::Span;
 
+use super::cache;
 use super::context::Context;
 use super::template::{self, Position, Used};
 
@@ -26,6 +27,9 @@ pub struct Patch {
     reject_body: Option<bool>,
     tunnel_idle: Option<Duration>,
     priority: Option<Priority>,
+    /// Outer: silent; inner: nothing is cached.
+    #[allow(clippy::option_option)] // both are meant, and told apart at once
+    cache: Option<Option<Box<CacheRule>>>,
     /// Captures that `host` uses.
     pub uses: Vec<Used>,
     /// Settings that only matter when something is sent on: their places.
@@ -53,6 +57,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "unsafe-underscore-headers" => patch.underscore = Some(item.switch()),
         "reject-body-on-get" => patch.reject_body = Some(item.switch()),
         "tunnel" => patch.tunnel_idle = item.duration("idle"),
+        "cache" => patch.cache = Some(cache::rule(ctx, item)),
         "priority" => patch.priority = item.arg_text(0).map(|(class, _)| priority(class)),
         _ => return,
     }
@@ -66,6 +71,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
             | "hide-origin"
             | "tunnel"
             | "priority"
+            | "cache"
     ) {
         patch.upstream_only.push((item.name(), item.name_span));
     }
@@ -222,4 +228,5 @@ fn apply(settings: &mut RouteSettings, patch: &Patch) {
     set(&mut settings.reject_body_on_get, patch.reject_body);
     set(&mut settings.tunnel_idle, patch.tunnel_idle);
     set(&mut settings.priority, patch.priority);
+    set(&mut settings.cache, patch.cache.clone());
 }

@@ -130,7 +130,7 @@ impl Default for CacheRule {
             negative: Vec::new(),
             stale_while_revalidate: None,
             stale_if_error: None,
-            hit_for_miss: Duration::from_secs(120),
+            hit_for_miss: Duration::from_mins(2),
             object_max: 64 * 1024 * 1024,
             quota: None,
             lock_wait: Duration::from_secs(5),

@@ -3,7 +3,7 @@
 use super::{
     Groups,
     Kind::{Bool, Duration, DurationOrZero, Int, Memory, Of, Secret, Size, Template, Text, Word},
-    NODE, NodeSpec, arg, listen, prop, site, tls, upstream,
+    NODE, NodeSpec, arg, cache, listen, prop, site, tls, upstream,
 };
 
 /// The top level of a file.
@@ -11,6 +11,7 @@ pub static TOP: Groups = &[
     &PROCESS,
     &LOGS,
     &tls::GLOBALS,
+    &[cache::STORE],
     &[listen::LISTEN, upstream::UPSTREAM, site::POLICY, site::SITE],
 ];
 

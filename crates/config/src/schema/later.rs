@@ -4,7 +4,6 @@
 pub fn later(name: &str) -> Option<&'static str> {
     Some(match name {
         "http3" | "h3" | "quic" => "leave it out; this version speaks HTTP/1.1 and HTTP/2",
-        "cache" => "leave it out; every request goes to the origin",
         "compress" => "leave it out; let the origin compress",
         "auth" | "forward-auth" | "basic-auth" | "oidc" | "jwt" => {
             "leave it out; let the origin authenticate, or use `allow`"

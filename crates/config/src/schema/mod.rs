@@ -4,6 +4,7 @@
 //! A block of the file is a list of groups of [`NodeSpec`]s; a group (the filters, the settings, the actions) is shared
 //! by every block that takes it.
 
+mod cache;
 mod globals;
 mod json;
 mod later;

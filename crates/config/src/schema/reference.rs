@@ -255,7 +255,7 @@ fn position(since: Position) -> &'static str {
 
 fn not_built(out: &mut String) {
     out.push_str("\n## Not built yet\n\nThese keys belong to the language and are refused with a remedy until they are built.\n\n");
-    for name in ["tls", "cache", "compress", "auth", "rate-limit"] {
+    for name in ["compress", "auth", "rate-limit"] {
         let _ = writeln!(out, "- `{name}`: {}", later(name).unwrap_or_default());
     }
 }

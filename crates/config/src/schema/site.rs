@@ -4,7 +4,7 @@ use super::Kind::{
     AnyText, Bool, Duration, Int, Of, Regex, Share, SizeOrNone, Status, Template, Text,
     TextOrFalse, Word,
 };
-use super::{NODE, NodeSpec, arg, globals, prop, tls};
+use super::{NODE, NodeSpec, arg, cache, globals, prop, tls};
 
 pub(crate) const SITE: NodeSpec = NodeSpec {
     name: "site",
@@ -303,7 +303,8 @@ pub static FILTERS: [NodeSpec; 7] = [
 ];
 
 /// Everything of a route that is not a step.
-pub static SETTINGS: [NodeSpec; 11] = [
+pub static SETTINGS: [NodeSpec; 12] = [
+    cache::RULE,
     NodeSpec {
         name: "priority",
         doc: "Who waits less for a server that is full, and who is refused first when the proxy itself is busy. Default: \

@@ -3,7 +3,7 @@
 use narthex_config::Quick;
 use narthex_engine::Source;
 
-use crate::args::{AccessLogArg, ProxyArgs};
+use crate::args::{AccessLogArg, CacheArg, ProxyArgs};
 use crate::exit::{Exit, say};
 use crate::serve::{Serve, serve};
 
@@ -38,6 +38,10 @@ fn text(args: &ProxyArgs) -> String {
             AccessLogArg::Combined => Some("combined"),
             AccessLogArg::Off => None,
         },
+        cache: args.cache.map(|profile| match profile {
+            CacheArg::Safe => "safe",
+            CacheArg::Rfc9111 => "rfc9111",
+        }),
     };
     let mut text = quick.text();
     if let Some(admin) = &args.admin {
@@ -71,6 +75,7 @@ mod tests {
             workers: Some(2),
             access_log: AccessLogArg::Json,
             admin: admin.map(str::to_owned),
+            cache: None,
             print: false,
         }
     }
