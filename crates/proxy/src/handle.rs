@@ -16,7 +16,7 @@ use narthex_message::path::{self, Canonical};
 use narthex_message::{Head, Method, Reject, RequestFacts, Span, validate};
 use narthex_net::rt;
 use narthex_net::scratch;
-use narthex_route::{Fields, Query};
+use narthex_route::{Fields, Query, Router};
 use narthex_upstream::Admission;
 use narthex_wire::h1::scan::{self, Progress};
 
@@ -618,13 +618,22 @@ impl Exchange<'_> {
 
     fn find_route(&mut self, site: usize) -> Result<(), Failure> {
         // The rest of the work is lent to the query.
-        let work = &mut *self.work;
+        let mut captures = std::mem::take(&mut self.work.captures);
+        let route = self.with_query(|router, query| router.route_into(site, query, &mut captures));
+        self.work.captures = captures;
+        self.route = Some(route.ok_or(Failure::NoRoute)?);
+        Ok(())
+    }
+
+    /// Lends what the router asks of a request.
+    #[inline]
+    pub(crate) fn with_query<T>(&self, f: impl FnOnce(&Router, &Query<'_>) -> T) -> T {
+        let work = &*self.work;
         let head = Head::new(&work.input, &work.index);
-        let path = self.path.within(&work.input, &work.path);
         let fields = HeadFields(head);
         let query = Query {
             host: "",
-            path,
+            path: self.path.within(&work.input, &work.path),
             method: self
                 .facts
                 .and_then(|f| f.method.name())
@@ -636,12 +645,7 @@ impl Exchange<'_> {
             query: self.query.map_or(&[][..], |q| q.of(&work.input)),
             fields: &fields,
         };
-        let router = &self.rt.router;
-        let route = router
-            .route_into(site, &query, &mut work.captures)
-            .ok_or(Failure::NoRoute)?;
-        self.route = Some(route);
-        Ok(())
+        f(&self.rt.router, &query)
     }
 
     fn filter_request(&mut self) -> Result<(), Failure> {

@@ -48,6 +48,8 @@ pub(crate) struct Rule {
     captures: Box<[Box<str>]>,
     pub(crate) methods: Methods,
     pub(crate) conditions: Box<[Test]>,
+    /// Any of them: the route's cache has no part in it.
+    bypass: Box<[Test]>,
 }
 
 /// What was found.
@@ -170,6 +172,12 @@ impl Router {
         Some(route)
     }
 
+    /// Does this request pass by the cache of its route?
+    pub fn bypasses_cache(&self, site: usize, route: usize, q: &Query<'_>) -> bool {
+        let rule = self.shared.sites.get(site).and_then(|s| s.rules.get(route));
+        rule.is_some_and(|r| r.bypass.iter().any(|test| test.holds(q, &self.regexes)))
+    }
+
     /// Site and route in one step, for a path that is canonical with the site's choice of merged slashes.
     pub fn find(&self, listener: usize, q: &Query<'_>) -> Found {
         let Some(site) = self.site(listener, q.host) else {
@@ -273,11 +281,19 @@ impl Rule {
             .iter()
             .map(|c| Test::build(c, regexes))
             .collect();
+        let bypass: Result<Vec<Test>, String> = route
+            .settings
+            .cache
+            .iter()
+            .flat_map(|rule| &rule.bypass)
+            .map(|c| Test::build(c, regexes))
+            .collect();
         Ok(Self {
             pattern,
             captures: captures.into(),
             methods: Methods::build(&matcher.methods),
             conditions: conditions?.into(),
+            bypass: bypass?.into(),
         })
     }
 

@@ -276,7 +276,11 @@ impl Exchange<'_> {
     }
 
     fn bypasses_cache(&self) -> bool {
-        false
+        let (Some(site), Some(route)) = (self.site, self.route) else {
+            return true;
+        };
+        self.cache_rule().is_some_and(|r| !r.bypass.is_empty())
+            && self.with_query(|router, query| router.bypasses_cache(site, route, query))
     }
 }
 
