@@ -1,7 +1,6 @@
 //! What a configuration becomes: [`Runtime`], immutable, swapped whole; and [`Shared`], what outlives every reload.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,7 +46,6 @@ pub struct Shared {
     tls: Arc<TlsShared>,
     pub(crate) lateness: Arc<Peaks>,
     pub(crate) cache: Arc<Store>,
-    hasher: RandomState,
 }
 
 impl Shared {
@@ -72,7 +70,6 @@ impl Shared {
             tls: TlsShared::new(&registry),
             lateness: Peaks::new(cores, &registry),
             cache: Store::new(model::CacheStore::default().memory),
-            hasher: RandomState::new(),
             registry,
         })
     }
@@ -115,13 +112,6 @@ impl Shared {
     /// The memory cap, and what is done about it.
     pub fn memory(&self) -> &Memory {
         &self.memory
-    }
-
-    /// A hash for the cache; of this process alone.
-    pub(crate) fn cache_hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(bytes);
-        hasher.finish()
     }
 
     /// Over the memory cap?

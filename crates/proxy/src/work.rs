@@ -29,9 +29,8 @@ pub(crate) struct Work {
     pub(crate) response_edits: Edits,
     /// The key under which the cache has it.
     pub(crate) key: Vec<u8>,
-    /// Its hash, and its host's.
+    /// Its hash.
     pub(crate) key_hash: u64,
-    pub(crate) key_host: u64,
     /// Bytes on their way to the origin.
     pub(crate) up: Vec<u8>,
     /// Bytes on their way to the client.

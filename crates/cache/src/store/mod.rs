@@ -3,40 +3,34 @@
 //! One store for all cores, in shards with a short lock each that is never held over a wait. An object is immutable and shared:
 //! whoever reads it holds it, in the index or not.
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
+mod account;
+mod body;
+mod fill;
+mod object;
+mod purge;
+mod queue;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod waiters;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::policy::{Keep, Meta, Why};
+use account::{Accounts, Site};
+pub use body::{Body, Read};
+pub use fill::{Fill, Lead, Outcome, Writer};
+pub use object::{Key, Object, hash};
+use purge::Purges;
+pub use purge::{Purge, Purged};
+use shard::Shard;
+pub use shard::{Counts, Variant};
 
-/// A key: its bytes (compared whole) and their hash (seeded per process).
-#[derive(Debug, Clone, Copy)]
-pub struct Key<'a> {
-    /// The bytes that tell it from others.
-    pub bytes: &'a [u8],
-    /// Their hash.
-    pub hash: u64,
-    /// Hash of the host, for purges of a host.
-    pub host: u64,
-    /// Which site's quota it counts for.
-    pub site: u32,
-}
+use crate::policy::Why;
 
-/// A stored answer.
-pub struct Object {
-    /// Its key.
-    pub key: Box<[u8]>,
-    /// Values of the fields in `Vary`, as [`crate::key`] puts them together.
-    pub variant: Box<[u8]>,
-    /// What it means.
-    pub meta: Meta,
-    /// Head, as HTTP/1.
-    pub head: Box<[u8]>,
-    /// Body, perhaps still coming.
-    pub body: Arc<Body>,
-    /// The place in the sequence of purges when its fetch began.
-    pub born: u64,
-}
+/// Parts of the index, each with a lock.
+const SHARDS: usize = 64;
 
 /// What is under a key, for a request.
 pub enum Found {
@@ -58,68 +52,6 @@ pub enum Found {
     },
 }
 
-/// Puts together which variant a request wants, of these names.
-pub type Variant<'a> = &'a mut dyn FnMut(&[Box<[u8]>], &mut Vec<u8>);
-
-/// Objects of the process.
-pub struct Store {}
-
-/// A body: a list of pieces that grows until it is complete, or is cut.
-pub struct Body {}
-
-/// What a reader of a body that still comes gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Read {
-    /// So many bytes were put into the buffer.
-    Bytes(usize),
-    /// There are no more.
-    End,
-    /// It does not come whole.
-    Cut,
-}
-
-impl Body {
-    /// Bytes that have come.
-    pub fn len(&self) -> u64 {
-        0
-    }
-
-    /// All have come.
-    pub fn is_complete(&self) -> bool {
-        false
-    }
-
-    /// Of a complete body: what stands from `at` on, in one piece, as much as there is of it. Empty at the end.
-    pub fn piece(&self, _at: u64) -> Option<&[u8]> {
-        None
-    }
-
-    /// Of any body: copies what has come from `at` on; if that is nothing, the task is woken when there is more.
-    pub fn poll_read(&self, _at: u64, _buffer: &mut [u8], _cx: &mut Context<'_>) -> Poll<Read> {
-        Poll::Pending
-    }
-}
-
-/// A fetch whose head has not come.
-pub struct Fill {}
-
-/// What came of a fetch.
-pub enum Outcome {
-    /// An object, complete or filling. It may be of another variant.
-    Object(Arc<Object>),
-    /// It may not be stored: each for itself.
-    Refused(Why),
-    /// It failed.
-    Failed,
-}
-
-impl Fill {
-    /// Waits for the fetch's head.
-    pub fn poll(&self, _cx: &mut Context<'_>) -> Poll<Outcome> {
-        Poll::Pending
-    }
-}
-
 /// Bounds for what one rule stores.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
@@ -131,81 +63,232 @@ pub struct Room {
     pub quota: Option<u64>,
 }
 
-/// The one that fetches for a key. Dropped, it has failed: those that wait try for themselves.
-pub struct Lead {}
-
-impl Lead {
-    /// The head has come and is to be stored: whoever waits gets the object, which fills.
-    /// `variant`: of the request that was sent, by `keep.vary`. `length`: of the body, if known.
-    pub fn publish(
-        self,
-        _keep: Keep,
-        _variant: &[u8],
-        _room: Room,
-        _length: Option<u64>,
-    ) -> Result<Writer, Why> {
-        Err(Why::NoRoom)
-    }
-
-    /// The stored object is good again: it gets a new head (304) and its readers go on.
-    pub fn refresh(self, _old: &Arc<Object>, _keep: Keep) -> Arc<Object> {
-        Arc::clone(_old)
-    }
-
-    /// Others wait for the head.
-    pub fn is_followed(&self) -> bool {
-        false
-    }
-
-    /// It may not be stored. For so long the next ones pass without waiting.
-    pub fn refuse(self, _why: Why, _time: Duration) {}
+/// Objects of the process.
+pub struct Store {
+    shards: Box<[Mutex<Shard>]>,
+    accounts: Accounts,
+    purges: Purges,
+    /// The shard that gives the next victim.
+    victim: AtomicUsize,
+    sweep: Mutex<Sweep>,
+    counts: [AtomicU64; 1],
 }
 
-/// Fills an object. Dropped before [`Writer::finish`], the object is cut: it is taken out, its readers end badly.
-pub struct Writer {}
+/// Where the sweeper is.
+#[derive(Debug, Default)]
+struct Sweep {
+    shard: usize,
+    /// Records up to this one may go at the end of the round.
+    until: u64,
+}
 
-impl Writer {
-    /// Appends. `Err`: it is too large to be stored now; whoever reads it may still go on, or is cut.
-    pub fn push(&mut self, _bytes: &[u8]) -> Result<(), Why> {
-        Ok(())
-    }
-
-    /// All of it has come.
-    pub fn finish(self) {}
-
-    /// Somebody reads it besides the one who fills it.
-    pub fn is_followed(&self) -> bool {
-        false
-    }
+/// What a store holds and what happened in it.
+#[derive(Debug, Clone, Default)]
+pub struct Stats {
+    /// Objects in the index.
+    pub objects: usize,
+    /// Bytes of all objects, also of those that left the index and are still read.
+    pub bytes: u64,
+    /// Bytes that there may be.
+    pub memory: u64,
+    /// Fetches under way whose head has not come.
+    pub fills: usize,
+    /// What happened, since the start.
+    pub counts: Counts,
+    /// Purges, since the start.
+    pub purges: u64,
+    /// Purges whose records are still kept.
+    pub purge_records: usize,
+    /// Bytes of each site, by its number.
+    pub sites: Vec<(u32, u64)>,
 }
 
 impl Store {
     /// With so many bytes of memory.
-    pub fn new(_memory: u64) -> Arc<Self> {
-        Arc::new(Self {})
+    pub fn new(memory: u64) -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            accounts: Accounts::new(memory),
+            purges: Purges::default(),
+            victim: AtomicUsize::new(0),
+            sweep: Mutex::default(),
+            counts: Default::default(),
+        })
     }
 
-    /// Another bound on memory.
-    pub fn set_memory(&self, _memory: u64) {}
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.shard_at((hash >> 58) as usize)
+    }
 
-    /// What is there for a request.
-    pub fn find(&self, _key: &Key<'_>, _variant: Variant<'_>, _now_ms: u64) -> Found {
-        Found::Missing { vary: false }
+    fn shard_at(&self, number: usize) -> MutexGuard<'_, Shard> {
+        self.shards[number % SHARDS]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is there for a request. `variant` is called under a lock: it must not come back to the store.
+    pub fn find(&self, key: &Key<'_>, variant: Variant<'_>, now_ms: u64) -> Found {
+        let mut gone = Vec::new();
+        let found = self
+            .shard(key.hash)
+            .find(key, variant, now_ms, &self.purges, &mut gone);
+        drop(gone); // without the lock
+        found
+    }
+
+    /// Every object of a key, newest first.
+    pub fn get(&self, key: &Key<'_>) -> Vec<Arc<Object>> {
+        self.shard(key.hash).all(key)
     }
 
     /// Fetches beside others, whom it does not keep waiting; what comes is stored all the same.
-    pub fn alone(self: &Arc<Self>, _key: &Key<'_>) -> Lead {
-        Lead {}
+    pub fn alone(self: &Arc<Self>, key: &Key<'_>, now_ms: u64) -> Lead {
+        let fill = Fill::new(key, self.purges.sequence(), now_ms, Duration::ZERO);
+        Lead::new(Arc::clone(self), fill)
     }
 
     /// Becomes the one that fetches, or learns who does. `age`: a fetch older than that has no new followers.
     pub fn lead(
         self: &Arc<Self>,
-        _key: &Key<'_>,
-        _variant: Variant<'_>,
-        _now_ms: u64,
-        _age: Duration,
+        key: &Key<'_>,
+        variant: Variant<'_>,
+        now_ms: u64,
+        age: Duration,
     ) -> Result<Lead, Arc<Fill>> {
-        Ok(Lead {})
+        self.begin(key, variant, now_ms, age, None)
+    }
+
+    /// As [`Store::lead`], unless there is another object by now than the one that was `seen`: then it is the outcome.
+    pub fn lead_after(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        variant: Variant<'_>,
+        now_ms: u64,
+        age: Duration,
+        seen: Option<&Arc<Object>>,
+    ) -> Result<Lead, Arc<Fill>> {
+        self.begin(key, variant, now_ms, age, Some(seen))
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        variant: Variant<'_>,
+        now_ms: u64,
+        age: Duration,
+        seen: Option<Option<&Arc<Object>>>,
+    ) -> Result<Lead, Arc<Fill>> {
+        let mut gone = Vec::new();
+        let new = || Fill::new(key, self.purges.sequence(), now_ms, age);
+        let led =
+            self.shard(key.hash)
+                .lead(key, variant, now_ms, seen, &self.purges, new, &mut gone);
+        drop(gone);
+        led.map(|fill| Lead::new(Arc::clone(self), fill))
+    }
+
+    /// From now on with so many bytes of memory.
+    pub fn set_memory(&self, bytes: u64) {
+        let total = self.accounts.total();
+        total.set_memory(bytes);
+        while total.is_over() && self.evict(None) {}
+    }
+
+    /// Lets objects go until the bounds hold. `false`: they do not, and what is left is filling or being read.
+    fn settle(&self, site: &Site) -> bool {
+        while site.is_over() {
+            if !self.evict(Some(site.id)) {
+                return false;
+            }
+        }
+        while self.accounts.total().is_over() {
+            if !self.evict(None) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// One object goes, each time from another shard.
+    fn evict(&self, site: Option<u32>) -> bool {
+        (0..SHARDS).any(|_| {
+            let number = self.victim.fetch_add(1, Ordering::Relaxed);
+            let victim = self.shard_at(number).evict(site);
+            victim.is_some() // and is dropped without the lock
+        })
+    }
+
+    /// Purges. It has taken effect when this returns, for what is being fetched, too.
+    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
+        self.counts[0].fetch_add(1, Ordering::Relaxed);
+        let Purge::Key(key) = purge else {
+            return Purged {
+                sequence: self.purges.record(purge, soft),
+                objects: 0,
+            };
+        };
+        let sequence = self.purges.count();
+        let mut gone = Vec::new();
+        let objects = self.shard(key.hash).purge(key, soft, &mut gone);
+        Purged { sequence, objects }
+    }
+
+    /// The place of the last purge.
+    pub fn purge_sequence(&self) -> u64 {
+        self.purges.sequence()
+    }
+
+    /// Drops what purges cover: looks at `budget` objects. `true`: a round has ended, and its records are gone.
+    ///
+    /// Nothing waits for it; it frees memory, and it keeps the tables short.
+    pub fn sweep(&self, budget: usize) -> bool {
+        let mut sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = budget.max(1);
+        while left > 0 {
+            if sweep.shard == 0 && sweep.until == 0 {
+                sweep.until = self.purges.live();
+                if sweep.until == 0 {
+                    return true;
+                }
+            }
+            let mut gone = Vec::new();
+            let (looked, is_end) = {
+                let mut shard = self.shard_at(sweep.shard);
+                let oldest = shard.oldest_fill();
+                sweep.until = sweep.until.min(oldest.unwrap_or(u64::MAX));
+                shard.sweep(left, &self.purges, &mut gone)
+            };
+            drop(gone);
+            left = left.saturating_sub(looked.max(1));
+            if is_end {
+                sweep.shard += 1;
+            }
+            if sweep.shard == SHARDS {
+                self.purges.retire(sweep.until);
+                *sweep = Sweep::default();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What it holds and what happened.
+    pub fn stats(&self) -> Stats {
+        let total = self.accounts.total();
+        let mut stats = Stats {
+            bytes: total.bytes(),
+            memory: total.memory(),
+            purges: self.counts[0].load(Ordering::Relaxed),
+            purge_records: self.purges.records(),
+            sites: self.accounts.sites(),
+            ..Stats::default()
+        };
+        for number in 0..SHARDS {
+            let shard = self.shard_at(number);
+            stats.objects += shard.objects();
+            stats.fills += shard.fills();
+            stats.counts.add(&shard.counts);
+        }
+        stats
     }
 }

@@ -81,7 +81,7 @@ impl Exchange<'_> {
             edits.remove(name);
         }
         if let Some((object, _)) = &caching.stale {
-            policy::validators(&object.meta, &object.head, &mut |name, value| {
+            policy::validators(&object.meta(), &object.head, &mut |name, value| {
                 edits.set(name, value);
             });
         }
@@ -129,7 +129,7 @@ impl Exchange<'_> {
                     let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
                 }
                 let stored = Head::new(&object.head, &index);
-                match policy::freshen(stored, &object.meta, &exchanged) {
+                match policy::freshen(stored, &object.meta(), &exchanged) {
                     Ok(keep) => {
                         let object = lead.refresh(object, keep);
                         let shown = Shown::Revalidated {
@@ -145,7 +145,7 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
             let serves =
-                policy::serves_on_error(&object.meta, &caching.asked, Some(facts.status), now);
+                policy::serves_on_error(&object.meta(), &caching.asked, Some(facts.status), now);
             if serves.is_some() && !soft {
                 let shown = Shown::StaleOnError {
                     ttl_s: ttl(object, now),
@@ -235,7 +235,7 @@ impl Exchange<'_> {
         };
         let now = rt::wall_ms();
         if failure.fault() != "origin"
-            || policy::serves_on_error(&object.meta, &caching.asked, None, now).is_none()
+            || policy::serves_on_error(&object.meta(), &caching.asked, None, now).is_none()
         {
             return false;
         }

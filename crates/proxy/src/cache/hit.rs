@@ -92,7 +92,7 @@ impl Exchange<'_> {
         if !asked.conditional && !asked.range {
             return Form::Whole;
         }
-        let meta = &object.meta;
+        let meta = &object.meta();
         if asked.conditional {
             match policy::precondition(self.head(), meta, &object.head) {
                 Precondition::Holds => {}
@@ -132,13 +132,13 @@ impl Exchange<'_> {
         let length = if object.body.is_complete() {
             Some(object.body.len())
         } else {
-            object.meta.length
+            object.meta().length
         };
         let head_only = self
             .facts
             .is_some_and(|f| f.method == narthex_message::Method::Head);
         let status = match form {
-            Form::Whole => object.meta.status,
+            Form::Whole => object.meta().status,
             Form::NotModified => 304,
             Form::Failed => 412,
             Form::Part(..) | Form::Parts(_) => 206,
@@ -402,7 +402,7 @@ impl Exchange<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let content_type = self.stored_type(object);
-        let length = object.meta.length.unwrap_or_else(|| object.body.len());
+        let length = object.meta().length.unwrap_or_else(|| object.body.len());
         for &(from, to) in parts {
             part_head(&content_type, (from, to), length, out);
             self.send_stored(object, from, to.saturating_add(1), out)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use narthex_cache::policy::{self, Choice};
 use narthex_cache::store::{Fill, Key, Lead, Outcome};
-use narthex_cache::{Found, Object, Why, key};
+use narthex_cache::{Found, Object, Why, key, store};
 use narthex_config::model::CacheRule;
 use narthex_message::Method;
 use narthex_net::rt;
@@ -19,6 +19,32 @@ use crate::runtime::millis;
 
 /// Looks at the store at most so often for one request: then it goes to the origin by itself.
 const ROUNDS: u32 = 4;
+
+/// What a request has been through.
+struct Search {
+    upstream: usize,
+    asked: policy::Asked,
+    /// Why the origin is asked, as far as is known.
+    why: Why,
+    /// It has waited for a fetch.
+    waited: bool,
+    /// The fetch was made for it.
+    ours: bool,
+}
+
+/// What is to be done now.
+enum Step {
+    /// Answer from this object.
+    Answer(Arc<Object>, u32, Shown),
+    /// Say that it is not cached.
+    NotCached,
+    /// Ask the origin, for all who want the same.
+    Lead(Lead, Option<(Arc<Object>, bool)>),
+    /// Wait for another's fetch.
+    Follow(Arc<Fill>),
+    /// Ask the origin, whatever others do.
+    Alone,
+}
 
 /// What came of waiting for another's fetch.
 enum Followed {
@@ -45,135 +71,129 @@ impl Exchange<'_> {
                 return self.fetch(upstream, caching).await;
             }
         };
+        self.make_key(upstream);
         if self.bypasses_cache() {
             return self
                 .fetch(upstream, Caching::passing(asked, Why::Bypass))
                 .await;
         }
-        self.make_key();
-        let (mut why, mut waited, mut ours) = (Why::Miss, false, false);
+        let mut search = Search {
+            upstream,
+            asked,
+            why: Why::Miss,
+            waited: false,
+            ours: false,
+        };
         for _ in 0..ROUNDS {
-            let now = rt::wall_ms();
-            let found = self.with_key(|store, key, variant| store.find(key, variant, now));
-            match found {
-                Found::Ready { object, soft } => {
-                    let choice = policy::choose(&object.meta, &asked, soft, now);
-                    let ttl_s = ttl(&object, now);
-                    match choice {
-                        Choice::Fresh { age_s } => {
-                            let shown = if ours {
-                                fetched(why, &object)
-                            } else if waited {
-                                Shown::Collapsed { ttl_s }
-                            } else {
-                                Shown::Hit { ttl_s }
-                            };
-                            return self.answer_stored(&object, &asked, age_s, shown).await;
-                        }
-                        Choice::Stale { age_s, revalidate } => {
-                            if revalidate {
-                                self.revalidate_behind(upstream, &object, soft, asked);
-                            }
-                            let shown = Shown::Stale { ttl_s };
-                            return self.answer_stored(&object, &asked, age_s, shown).await;
-                        }
-                        // What was fetched on our behalf answers us, whatever it says of others.
-                        Choice::Ask(_) if ours => {
-                            let age_s = age(&object, now);
-                            let shown = fetched(why, &object);
-                            return self.answer_stored(&object, &asked, age_s, shown).await;
-                        }
-                        Choice::Ask(reason) => {
-                            why = reason;
-                            if asked.only_if_cached {
-                                return self.answer_not_cached().await;
-                            }
-                            if waited || !object.body.is_complete() {
-                                break;
-                            }
-                            match self.lead() {
-                                Ok(lead) => {
-                                    if self.needs_help(&asked) {
-                                        let stale = Some((object, soft));
-                                        ours = self.fetch_behind(upstream, lead, stale, why);
-                                        waited = ours;
-                                        if ours {
-                                            continue;
-                                        }
-                                        break;
-                                    }
-                                    let mut caching = Caching::passing(asked, why);
-                                    caching.lead = Some(lead).into();
-                                    caching.stale = Some((object, soft));
-                                    return self.fetch(upstream, caching).await;
-                                }
-                                Err(fill) => match self.follow(&fill).await {
-                                    Ok(Followed::Look) => waited = true,
-                                    Ok(Followed::Alone(reason)) => {
-                                        why = reason;
-                                        break;
-                                    }
-                                    Err(failure) => return self.fail(failure).await,
-                                },
-                            }
-                        }
-                    }
+            match self.look(&mut search) {
+                Step::Answer(object, age_s, shown) => {
+                    return self.answer_stored(&object, &asked, age_s, shown).await;
                 }
-                Found::Filling(_) if asked.only_if_cached => return self.answer_not_cached().await,
-                Found::Filling(fill) => match self.follow(&fill).await {
-                    Ok(Followed::Look) => waited = true,
-                    Ok(Followed::Alone(reason)) => {
-                        why = reason;
+                Step::NotCached => return self.answer_not_cached().await,
+                Step::Lead(lead, stale) if self.needs_help(&asked) => {
+                    if search.ours || !self.fetch_behind(upstream, lead, stale, search.why) {
+                        break;
+                    }
+                    (search.ours, search.waited) = (true, true);
+                }
+                Step::Lead(lead, stale) => {
+                    let mut caching = Caching::passing(asked, search.why);
+                    caching.lead = Some(lead).into();
+                    caching.stale = stale;
+                    return self.fetch(upstream, caching).await;
+                }
+                Step::Follow(fill) => match self.follow(&fill).await {
+                    Ok(Followed::Look) => search.waited = true,
+                    Ok(Followed::Alone(why)) => {
+                        search.why = why;
                         break;
                     }
                     Err(failure) => return self.fail(failure).await,
                 },
-                Found::HitForMiss(_) | Found::Missing { .. } if asked.only_if_cached => {
-                    return self.answer_not_cached().await;
-                }
-                Found::HitForMiss(_) => {
-                    why = Why::HitForMiss;
-                    break;
-                }
-                Found::Missing { vary } => {
-                    why = if vary { Why::VaryMiss } else { Why::Miss };
-                    if facts.method == Method::Head {
-                        break;
-                    }
-                    match self.lead() {
-                        Ok(lead) if self.needs_help(&asked) && !ours => {
-                            ours = self.fetch_behind(upstream, lead, None, why);
-                            if !ours {
-                                break;
-                            }
-                        }
-                        Ok(lead) => {
-                            if self.needs_help(&asked) {
-                                break;
-                            }
-                            let mut caching = Caching::passing(asked, why);
-                            caching.lead = Some(lead).into();
-                            return self.fetch(upstream, caching).await;
-                        }
-                        Err(fill) => match self.follow(&fill).await {
-                            Ok(Followed::Look) => waited = true,
-                            Ok(Followed::Alone(reason)) => {
-                                why = reason;
-                                break;
-                            }
-                            Err(failure) => return self.fail(failure).await,
-                        },
-                    }
-                }
+                Step::Alone => break,
             }
         }
-        // By itself; what comes may be stored all the same.
-        let mut caching = Caching::passing(asked, why);
+        let mut caching = Caching::passing(asked, search.why);
         if facts.method == Method::Get && !self.needs_help(&asked) {
-            let lead = self.with_key(|store, key, _| store.alone(key));
+            // Nobody waits for it; what comes may be stored all the same.
+            let now = rt::wall_ms();
+            let lead = self.with_key(|store, key, _| store.alone(key, now));
             caching.lead = Some(lead).into();
         }
         self.fetch(upstream, caching).await
+    }
+
+    /// Looks at what is there.
+    fn look(&mut self, search: &mut Search) -> Step {
+        let now = rt::wall_ms();
+        let found = self.with_key(|store, key, variant| store.find(key, variant, now));
+        let only = search.asked.only_if_cached;
+        match found {
+            Found::Ready { object, soft } => self.choose_stored(search, object, soft, now),
+            Found::Filling(_) if only => Step::NotCached,
+            Found::Filling(fill) => Step::Follow(fill),
+            Found::HitForMiss(_) | Found::Missing { .. } if only => Step::NotCached,
+            Found::HitForMiss(_) => {
+                search.why = Why::HitForMiss;
+                Step::Alone
+            }
+            Found::Missing { vary } => {
+                search.why = if vary { Why::VaryMiss } else { Why::Miss };
+                if search.asked.head {
+                    return Step::Alone;
+                }
+                match self.lead() {
+                    Ok(lead) => Step::Lead(lead, None),
+                    Err(fill) => Step::Follow(fill),
+                }
+            }
+        }
+    }
+
+    /// An object is there: is it good enough?
+    fn choose_stored(
+        &mut self,
+        search: &mut Search,
+        object: Arc<Object>,
+        soft: bool,
+        now: u64,
+    ) -> Step {
+        let ttl_s = ttl(&object, now);
+        match policy::choose(&object.meta(), &search.asked, soft, now) {
+            Choice::Fresh { age_s } => {
+                let shown = if search.ours {
+                    fetched(search.why, &object)
+                } else if search.waited {
+                    Shown::Collapsed { ttl_s }
+                } else {
+                    Shown::Hit { ttl_s }
+                };
+                Step::Answer(object, age_s, shown)
+            }
+            Choice::Stale { age_s, revalidate } => {
+                if revalidate {
+                    self.revalidate_behind(search.upstream, &object, soft);
+                }
+                Step::Answer(object, age_s, Shown::Stale { ttl_s })
+            }
+            // What was fetched on our behalf answers us, whatever it says of others.
+            Choice::Ask(_) if search.ours => {
+                let age_s = age(&object, now);
+                let shown = fetched(search.why, &object);
+                Step::Answer(object, age_s, shown)
+            }
+            Choice::Ask(_) if search.asked.only_if_cached => Step::NotCached,
+            Choice::Ask(why) => {
+                search.why = why;
+                if search.waited || !object.body.is_complete() {
+                    return Step::Alone;
+                }
+                match self.lead() {
+                    Ok(lead) => Step::Lead(lead, Some((object, soft))),
+                    Err(fill) => Step::Follow(fill),
+                }
+            }
+        }
     }
 
     /// An answer to this request as it is may not be what is to be stored.
@@ -188,7 +208,7 @@ impl Exchange<'_> {
     }
 
     /// Puts the key into `work.key`.
-    fn make_key(&mut self) {
+    fn make_key(&mut self, upstream: usize) {
         let mut out = std::mem::take(&mut self.work.key);
         let parts = key::Parts {
             https: self.identity.https,
@@ -201,10 +221,20 @@ impl Exchange<'_> {
         if let Some(rule) = self.cache_rule() {
             key::build(&parts, &rule.key, &mut out);
         }
-        let host = self.proxy.shared.cache_hash(parts.host.as_bytes());
-        self.work.key_hash = self.proxy.shared.cache_hash(&out);
-        self.work.key_host = host;
+        self.add_route(upstream, &mut out);
+        self.work.key_hash = store::hash(&out);
         self.work.key = out;
+    }
+
+    /// Of whom it was asked is part of the key: what one route or one share of a split answers is not for another.
+    fn add_route(&self, upstream: usize, out: &mut Vec<u8>) {
+        let name = self.route_config().map_or("", |r| r.name.as_str());
+        out.push(0);
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        if let Some((cluster, _)) = self.rt.clusters.get(upstream) {
+            out.extend_from_slice(cluster.name().as_bytes());
+        }
     }
 
     /// The port that the client means: of the authority, else its scheme's own.
@@ -244,7 +274,8 @@ impl Exchange<'_> {
         let key = Key {
             bytes: &self.work.key,
             hash: self.work.key_hash,
-            host: self.work.key_host,
+            host: self.host.of(&self.work),
+            path: self.forwarded_path(),
             site: self.site.unwrap_or_default() as u32,
         };
         let (head, rule) = (self.head(), self.cache_rule());
@@ -288,21 +319,22 @@ impl Exchange<'_> {
 fn fetched(why: Why, object: &Object) -> Shown {
     Shown::Forwarded {
         why,
-        status: object.meta.status,
+        status: object.meta().status,
         stored: Ok(()),
     }
 }
 
 /// Seconds of age.
 pub(super) fn age(object: &Object, now_ms: u64) -> u32 {
-    let resident = now_ms.saturating_sub(object.meta.received_ms) / 1_000;
+    let meta = object.meta();
+    let resident = now_ms.saturating_sub(meta.received_ms) / 1_000;
     u32::try_from(resident)
         .unwrap_or(u32::MAX)
-        .saturating_add(object.meta.initial_age_s)
+        .saturating_add(meta.initial_age_s)
         .min(policy::FOREVER_S)
 }
 
 /// Seconds of freshness left; negative: stale for so long.
 pub(super) fn ttl(object: &Object, now_ms: u64) -> i64 {
-    i64::from(object.meta.lifetime_s) - i64::from(age(object, now_ms))
+    i64::from(object.meta().lifetime_s) - i64::from(age(object, now_ms))
 }

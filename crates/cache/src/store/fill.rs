@@ -1,0 +1,441 @@
+//! A fetch: the one that leads it, those that wait for its head, the one that writes the body.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::body::Body;
+use super::object::{Key, Made, Object};
+use super::purge::{Cover, Purges};
+use super::waiters::Waiters;
+use super::{Room, Store};
+use crate::policy::{Keep, Why};
+
+/// An object that became too large in the index is sent on to those that read it through a window of so many bytes.
+const WINDOW: u64 = 8 * 1024 * 1024;
+/// For so long the next ones pass, if an answer turned out not to have room.
+const REFUSED: Duration = Duration::from_secs(10);
+
+/// A fetch whose head has not come.
+pub struct Fill {
+    key: Own,
+    born: u64,
+    begun_ms: u64,
+    age_ms: u64,
+    /// 0, or 1 and a [`Cover`] by a purge of the key.
+    purged: AtomicU8,
+    outcome: OnceLock<Outcome>,
+    waiters: Mutex<Waiters>,
+}
+
+/// A key, kept.
+struct Own {
+    bytes: Box<[u8]>,
+    hash: u64,
+    host: Box<str>,
+    path: Box<[u8]>,
+    site: u32,
+}
+
+/// What came of a fetch.
+#[derive(Clone)]
+pub enum Outcome {
+    /// An object, complete or filling. It may be of another variant.
+    Object(Arc<Object>),
+    /// It may not be stored: each for itself.
+    Refused(Why),
+    /// It failed.
+    Failed,
+}
+
+impl Fill {
+    pub(super) fn new(key: &Key<'_>, born: u64, begun_ms: u64, age: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            key: Own {
+                bytes: key.bytes.into(),
+                hash: key.hash,
+                host: key.host.into(),
+                path: key.path.into(),
+                site: key.site,
+            },
+            born,
+            begun_ms,
+            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            purged: AtomicU8::new(0),
+            outcome: OnceLock::new(),
+            waiters: Mutex::default(),
+        })
+    }
+
+    /// One that is over already.
+    pub(super) fn done_with(object: Arc<Object>) -> Arc<Self> {
+        let key = Key {
+            bytes: &[],
+            hash: 0,
+            host: "",
+            path: &[],
+            site: 0,
+        };
+        let fill = Self::new(&key, 0, 0, Duration::ZERO);
+        let _ = fill.outcome.set(Outcome::Object(object));
+        fill
+    }
+
+    /// Waits for the fetch's head.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(outcome) = self.outcome.get() {
+            return Poll::Ready(outcome.clone());
+        }
+        let is_waiting = self.waiters().add(cx.waker());
+        // whoever ends it sets the outcome first and takes the waiters then
+        match self.outcome.get() {
+            Some(outcome) => Poll::Ready(outcome.clone()),
+            None if is_waiting => Poll::Pending,
+            None => Poll::Ready(Outcome::Failed),
+        }
+    }
+
+    fn waiters(&self) -> std::sync::MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, outcome: Outcome) {
+        let _ = self.outcome.set(outcome);
+        let woken = self.waiters().take();
+        woken.wake();
+    }
+
+    pub(super) fn born(&self) -> u64 {
+        self.born
+    }
+
+    /// New requests may wait for it: it is not too old, and no purge came after it began.
+    pub(super) fn may_be_followed(&self, now_ms: u64, purges: &Purges) -> bool {
+        let is_old = now_ms.saturating_sub(self.begun_ms) > self.age_ms;
+        !is_old
+            && self.cover() == Cover::No
+            && purges.cover(self.born, self.key.host.as_bytes(), &self.key.path, &[]) == Cover::No
+    }
+
+    /// Its key was purged.
+    pub(super) fn purge(&self, soft: bool) {
+        let cover = if soft { Cover::Soft } else { Cover::Hard };
+        self.purged.fetch_max(cover as u8, Ordering::Relaxed);
+    }
+
+    fn cover(&self) -> Cover {
+        match self.purged.load(Ordering::Relaxed) {
+            0 => Cover::No,
+            1 => Cover::Soft,
+            _ => Cover::Hard,
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key {
+            bytes: &self.key.bytes,
+            hash: self.key.hash,
+            host: &self.key.host,
+            path: &self.key.path,
+            site: self.key.site,
+        }
+    }
+}
+
+/// The one that fetches for a key. Dropped, it has failed: those that wait try for themselves.
+pub struct Lead {
+    store: Arc<Store>,
+    fill: Arc<Fill>,
+    begun: Instant,
+    is_over: bool,
+}
+
+impl Lead {
+    pub(super) fn new(store: Arc<Store>, fill: Arc<Fill>) -> Self {
+        Self {
+            store,
+            fill,
+            begun: Instant::now(),
+            is_over: false,
+        }
+    }
+
+    /// Somebody waits for it.
+    pub fn is_followed(&self) -> bool {
+        // the index has it, too
+        Arc::strong_count(&self.fill) > 2
+    }
+
+    /// The head has come and is to be stored: whoever waits gets the object, which fills.
+    /// `variant`: of the request that was sent, by `keep.vary`. `length`: of the body, if known.
+    pub fn publish(
+        mut self,
+        mut keep: Keep,
+        variant: &[u8],
+        room: Room,
+        length: Option<u64>,
+    ) -> Result<Writer, Why> {
+        if length.is_some_and(|length| length > room.object_max) {
+            return Err(self.turn_away(Why::TooLarge));
+        }
+        let store = Arc::clone(&self.store);
+        let key = self.fill.key();
+        let site = store.accounts.site(key.site);
+        site.set_quota(room.quota);
+        let names = store.shard(key.hash).share(std::mem::take(&mut keep.vary));
+        let variant = if names.is_some() { variant } else { &[] };
+        let object = Arc::new(Object::new(
+            Made {
+                key: key.bytes.into(),
+                host: key.host,
+                path: key.path,
+                names,
+                variant,
+                body: Arc::new(Body::new(Arc::clone(&site), length)),
+                born: self.fill.born,
+            },
+            keep,
+        ));
+        if !store.settle(&site) {
+            return Err(self.turn_away(Why::NoRoom));
+        }
+        let inserted = {
+            let mut shard = store.shard(key.hash);
+            let cover = (&store.purges, self.fill.cover());
+            let inserted = shard.insert(&key, &object, room.vary_max, room.quota.is_some(), cover);
+            if inserted.is_ok() {
+                shard.end_fill(key.hash, key.bytes, &self.fill);
+            }
+            inserted
+        };
+        let old = match inserted {
+            Ok(old) => old,
+            Err(why) => return Err(self.turn_away(why)),
+        };
+        self.is_over = true;
+        self.fill.end(Outcome::Object(Arc::clone(&object)));
+        Ok(Writer {
+            fill: Arc::clone(&self.fill),
+            store,
+            object,
+            old,
+            room,
+            length,
+            written: 0,
+            spare: 0,
+            state: State::Stored,
+        })
+    }
+
+    /// The stored object is good again: it gets a new head (304) and its readers go on.
+    pub fn refresh(mut self, old: &Arc<Object>, keep: Keep) -> Arc<Object> {
+        let key = self.fill.key();
+        let new = Arc::new(Object::new(
+            Made {
+                key: old.key.clone(),
+                host: key.host,
+                path: key.path,
+                names: old.names().cloned(),
+                variant: old.variant(),
+                body: Arc::clone(&old.body),
+                born: self.fill.born,
+            },
+            keep,
+        ));
+        let gone = {
+            let mut shard = self.store.shard(key.hash);
+            shard.end_fill(key.hash, key.bytes, &self.fill);
+            let cover = (&self.store.purges, self.fill.cover());
+            shard.replace(key.hash, old, &new, cover)
+        };
+        drop(gone);
+        self.is_over = true;
+        self.fill.end(Outcome::Object(Arc::clone(&new)));
+        self.store.settle(&new.body.site);
+        new
+    }
+
+    /// It may not be stored. For so long the next ones pass without waiting. What was stored before goes, unless `why` says that the
+    /// answer says nothing of it (a status that is not stored, a broken or unlucky answer).
+    pub fn refuse(mut self, why: Why, time: Duration) {
+        self.refused(why, time);
+    }
+
+    fn turn_away(&mut self, why: Why) -> Why {
+        self.refused(why, REFUSED);
+        why
+    }
+
+    fn refused(&mut self, why: Why, time: Duration) {
+        let key = self.fill.key();
+        let now_ms = self
+            .fill
+            .begun_ms
+            .saturating_add(self.begun.elapsed().as_millis() as u64);
+        let until_ms = now_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let mut gone = Vec::new();
+        self.store
+            .shard(key.hash)
+            .mark((&self.fill, &key), until_ms, why, now_ms, &mut gone);
+        drop(gone);
+        self.is_over = true;
+        self.fill.end(Outcome::Refused(why));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let key = self.fill.key();
+            self.store
+                .shard(key.hash)
+                .end_fill(key.hash, key.bytes, &self.fill);
+            self.fill.end(Outcome::Failed);
+        }
+    }
+}
+
+/// Fills an object. Dropped before [`Writer::finish`], the object is cut: it is taken out, its readers end badly.
+pub struct Writer {
+    store: Arc<Store>,
+    fill: Arc<Fill>,
+    object: Arc<Object>,
+    /// What it replaces once it is whole.
+    old: Option<Arc<Object>>,
+    room: Room,
+    length: Option<u64>,
+    written: u64,
+    /// Bytes that fit without another allocation.
+    spare: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It will be stored.
+    Stored,
+    /// It is too large: sent on to those that read it.
+    Passing,
+    /// It is whole, or cut.
+    Over,
+}
+
+impl Writer {
+    /// Appends. `Err`: it is too large to be stored now; whoever reads it may still go on, or is cut.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Why> {
+        if self.state == State::Over || bytes.is_empty() {
+            return Ok(());
+        }
+        let before = self.state;
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        if self.length.is_some_and(|length| self.written > length) {
+            self.cut();
+            return Err(Why::Truncated);
+        }
+        let mut why = Why::TooLarge;
+        if self.state == State::Stored && self.written > self.room.object_max {
+            self.leave(why);
+        }
+        while !bytes.is_empty() {
+            let is_full = self.spare == 0;
+            if is_full && !self.reserve(bytes.len()) {
+                why = Why::NoRoom;
+                if self.state == State::Passing {
+                    self.cut();
+                    break;
+                }
+                self.leave(why);
+            }
+            let (count, woken) = self.object.body.append(bytes, is_full);
+            woken.wake();
+            bytes = bytes.get(count..).unwrap_or_default();
+            self.spare = self.object.body.spare();
+            if self.state == State::Passing {
+                self.object.body.trim(WINDOW);
+            }
+        }
+        if self.state == before {
+            Ok(())
+        } else {
+            Err(why)
+        }
+    }
+
+    /// Counts the next allocation and makes room for it. `false`: there is no room.
+    fn reserve(&self, more: usize) -> bool {
+        self.object.body.reserve(more);
+        self.store.settle(&self.object.body.site)
+    }
+
+    /// It leaves the index, and those that read it go on.
+    fn leave(&mut self, why: Why) {
+        self.state = State::Passing;
+        let key = self.fill.key();
+        let mut gone = Vec::new();
+        let mut shard = self.store.shard(key.hash);
+        shard.restore(
+            &key,
+            &self.object,
+            self.old.take(),
+            &self.store.purges,
+            &mut gone,
+        );
+        drop(shard);
+        let _ = why;
+    }
+
+    /// All of it has come.
+    pub fn finish(mut self) {
+        if self.length.is_some_and(|length| length != self.written) {
+            return; // dropped: cut
+        }
+        if self.state != State::Over && self.object.body.freeze() {
+            let is_stored = self.state == State::Stored;
+            self.state = State::Over;
+            if is_stored {
+                let hash = self.fill.key().hash;
+                self.store.shard(hash).complete(hash, &self.object);
+            }
+        }
+    }
+
+    /// The object that it fills.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// Somebody reads it besides the one who fills it.
+    pub fn is_followed(&self) -> bool {
+        let own = 1 + usize::from(self.object.body.is_indexed());
+        Arc::strong_count(&self.object) > own + usize::from(Arc::strong_count(&self.fill) == 1)
+    }
+
+    fn cut(&mut self) {
+        if self.state == State::Over {
+            return;
+        }
+        let is_stored = self.state == State::Stored;
+        self.state = State::Over;
+        if is_stored {
+            let key = self.fill.key();
+            let mut gone = Vec::new();
+            let mut shard = self.store.shard(key.hash);
+            shard.restore(
+                &key,
+                &self.object,
+                self.old.take(),
+                &self.store.purges,
+                &mut gone,
+            );
+            drop(shard);
+        }
+        self.object.body.cut();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
