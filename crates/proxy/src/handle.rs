@@ -630,19 +630,35 @@ impl Exchange<'_> {
     pub(crate) fn with_query<T>(&self, f: impl FnOnce(&Router, &Query<'_>) -> T) -> T {
         let work = &*self.work;
         let head = Head::new(&work.input, &work.index);
+        let path = self.path.within(&work.input, &work.path);
+        let method = self
+            .facts
+            .and_then(|f| f.method.name())
+            .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default());
+        let query = self.query.map(|q| q.of(&work.input));
+        self.with_query_of(head, method, path, query, f)
+    }
+
+    /// As [`Exchange::with_query`], of another target or method.
+    #[inline]
+    pub(crate) fn with_query_of<T>(
+        &self,
+        head: Head<'_>,
+        method: &str,
+        path: &str,
+        query: Option<&[u8]>,
+        f: impl FnOnce(&Router, &Query<'_>) -> T,
+    ) -> T {
         let fields = HeadFields(head);
         let query = Query {
             host: "",
-            path: self.path.within(&work.input, &work.path),
-            method: self
-                .facts
-                .and_then(|f| f.method.name())
-                .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default()),
+            path,
+            method,
             client: self
                 .identity
                 .ip
                 .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
-            query: self.query.map_or(&[][..], |q| q.of(&work.input)),
+            query: query.unwrap_or_default(),
             fields: &fields,
         };
         f(&self.rt.router, &query)

@@ -219,12 +219,6 @@ impl Exchange<'_> {
         keep
     }
 
-    /// What is stored for the target of an unsafe method is not good any more (RFC 9111 4.4).
-    fn forget_changed(&self, _request: &Work, facts: &ResponseFacts, _response: Head<'_>) {
-        let Some(asked) = self.facts else { return };
-        if policy::invalidates(&asked, facts.status) {}
-    }
-
     /// The origin failed: a stale object stands in, if it may.
     pub(crate) fn stands_in(&self, failure: Failure) -> bool {
         let Some(caching) = &self.caching else {

@@ -5,8 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use narthex_cache::policy::{self, Choice};
-use narthex_cache::store::{Fill, Key, Lead, Outcome};
-use narthex_cache::{Found, Object, Why, key, store};
+use narthex_cache::store::{Fill, Lead, Outcome};
+use narthex_cache::{Found, Object, Why};
 use narthex_config::model::CacheRule;
 use narthex_message::Method;
 use narthex_net::rt;
@@ -205,86 +205,6 @@ impl Exchange<'_> {
         let age = self.cache_rule().map_or(Duration::ZERO, |r| r.lock_age);
         let now = rt::wall_ms();
         self.with_key(|store, key, variant| store.lead(key, variant, now, age))
-    }
-
-    /// Puts the key into `work.key`.
-    fn make_key(&mut self, upstream: usize) {
-        let mut out = std::mem::take(&mut self.work.key);
-        let parts = key::Parts {
-            https: self.identity.https,
-            host: self.host.of(&self.work),
-            port: self.cache_port(),
-            path: self.forwarded_path(),
-            query: self.forwarded_query(),
-            request: self.head(),
-        };
-        if let Some(rule) = self.cache_rule() {
-            key::build(&parts, &rule.key, &mut out);
-        }
-        self.add_route(upstream, &mut out);
-        self.work.key_hash = store::hash(&out);
-        self.work.key = out;
-    }
-
-    /// Of whom it was asked is part of the key: what one route or one share of a split answers is not for another.
-    fn add_route(&self, upstream: usize, out: &mut Vec<u8>) {
-        let name = self.route_config().map_or("", |r| r.name.as_str());
-        out.push(0);
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
-        if let Some((cluster, _)) = self.rt.clusters.get(upstream) {
-            out.extend_from_slice(cluster.name().as_bytes());
-        }
-    }
-
-    /// The port that the client means: of the authority, else its scheme's own.
-    fn cache_port(&self) -> u16 {
-        let authority = self
-            .facts
-            .map_or(&[][..], |f| f.authority.of(&self.work.input));
-        let own = if self.identity.https { 443 } else { 80 };
-        authority
-            .rsplit(|&b| b == b':')
-            .next()
-            .filter(|port| port.len() < authority.len())
-            .and_then(narthex_message::validate::decimal)
-            .and_then(|n| u16::try_from(n).ok())
-            .unwrap_or(own)
-    }
-
-    fn forwarded_path(&self) -> &[u8] {
-        match &self.target.path {
-            Some(path) => path.as_bytes(),
-            None => self.path.bytes(&self.work),
-        }
-    }
-
-    fn forwarded_query(&self) -> Option<&[u8]> {
-        match &self.target.query {
-            Some(query) => query.as_deref(),
-            None => self.query.map(|q| q.of(&self.work.input)),
-        }
-    }
-
-    /// The store, the key, and what tells variants apart.
-    pub(super) fn with_key<T>(
-        &self,
-        f: impl FnOnce(&Arc<narthex_cache::Store>, &Key<'_>, narthex_cache::store::Variant<'_>) -> T,
-    ) -> T {
-        let key = Key {
-            bytes: &self.work.key,
-            hash: self.work.key_hash,
-            host: self.host.of(&self.work),
-            path: self.forwarded_path(),
-            site: self.site.unwrap_or_default() as u32,
-        };
-        let (head, rule) = (self.head(), self.cache_rule());
-        let mut variant = |names: &[Box<[u8]>], out: &mut Vec<u8>| {
-            if let Some(rule) = rule {
-                key::variant(names, head, rule, out);
-            }
-        };
-        f(&self.proxy.shared.cache, &key, &mut variant)
     }
 
     /// Waits for another's fetch: for its head.

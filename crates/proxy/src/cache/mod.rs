@@ -6,6 +6,7 @@
 mod answered;
 mod background;
 mod hit;
+mod keyed;
 mod lookup;
 pub(crate) mod nobody;
 mod shown;
