@@ -6,12 +6,11 @@ use narthex_cache::policy::{self, Exchanged, Keep as Kept};
 use narthex_cache::store::{Room, Writer};
 use narthex_cache::{Why, key};
 use narthex_message::field::FieldSet;
-use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts};
+use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
 use narthex_wire::h1::scan;
 
-use super::lookup::ttl;
 use super::{Caching, Shown};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
@@ -66,7 +65,7 @@ impl Exchange<'_> {
             Some(_) if caching.behind => next,
             Some((object, shown)) => {
                 self.story.failure = None;
-                let age_s = super::lookup::age(&object, rt::wall_ms());
+                let age_s = policy::age_s(&object.meta(), rt::wall_ms());
                 self.answer_stored(&object, &caching.asked, age_s, shown)
                     .await
             }
@@ -77,13 +76,16 @@ impl Exchange<'_> {
     /// The origin is asked for all of it, if it is not what is stored.
     fn ask_for_whole(&mut self, caching: &Caching) {
         let mut edits = std::mem::take(&mut self.work.edits);
-        for name in CONDITIONS {
+        // A part may be what is wanted, and kept.
+        let part = caching.asked.range && caching.stale.is_none();
+        for name in CONDITIONS.iter().filter(|name| !part || **name != "Range") {
             edits.remove(name);
         }
         if let Some((object, _)) = &caching.stale {
-            policy::validators(&object.meta(), &object.head, &mut |name, value| {
-                edits.set(name, value);
-            });
+            let mut lines = Vec::new();
+            if policy::conditional(&object.meta(), &object.head, &mut lines) {
+                set_lines(&lines, &mut edits);
+            }
         }
         self.work.edits = edits;
     }
@@ -133,7 +135,7 @@ impl Exchange<'_> {
                     Ok(keep) => {
                         let object = lead.refresh(object, keep);
                         let shown = Shown::Revalidated {
-                            ttl_s: ttl(&object, now),
+                            ttl_s: policy::ttl_s(&object.meta(), now),
                         };
                         caching.instead.replace(Some((object, shown)));
                     }
@@ -148,7 +150,7 @@ impl Exchange<'_> {
                 policy::serves_on_error(&object.meta(), &caching.asked, Some(facts.status), now);
             if serves.is_some() && !soft {
                 let shown = Shown::StaleOnError {
-                    ttl_s: ttl(object, now),
+                    ttl_s: policy::ttl_s(&object.meta(), now),
                 };
                 caching
                     .instead
@@ -214,7 +216,12 @@ impl Exchange<'_> {
         encode::status_line(index.status, index.reason.of(&keep.head), &mut out);
         encode::fields(head, fields, naming, &mut out);
         out.extend_from_slice(b"\r\n");
-        keep.meta.etag = policy::etag_in(&out);
+        index.clear();
+        let again = scan::response(&out, &mut index, &plan.bounds.response_limits);
+        let tag = index.fields.iter().find(|f| f.id == FieldId::ETag);
+        keep.meta.etag = tag
+            .filter(|_| again.is_ok())
+            .map_or(Span::default(), |f| f.value);
         keep.head = out;
         keep
     }
@@ -234,11 +241,24 @@ impl Exchange<'_> {
             return false;
         }
         let shown = Shown::StaleOnError {
-            ttl_s: ttl(object, now),
+            ttl_s: policy::ttl_s(&object.meta(), now),
         };
         caching
             .instead
             .replace(Some((std::sync::Arc::clone(object), shown)));
         true
+    }
+}
+
+/// Sets fields of whole lines, `Name: value CRLF` each.
+fn set_lines(lines: &[u8], edits: &mut Edits) {
+    for line in lines.split(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut halves = line.splitn(2, |&b| b == b':');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && let Ok(name) = std::str::from_utf8(name)
+        {
+            edits.set(name, value.trim_ascii());
+        }
     }
 }

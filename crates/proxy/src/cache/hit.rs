@@ -37,9 +37,20 @@ enum Form {
     Whole,
     NotModified,
     Failed,
+    /// First and last byte.
     Part(u64, u64),
     Parts(Vec<(u64, u64)>),
     Unsatisfiable,
+}
+
+/// The bytes of the representation that an object has: from where on, and how long the whole is, if that is known.
+fn extent(object: &Object) -> (u64, Option<u64>) {
+    let meta = object.meta();
+    match meta.part {
+        Some((first, _)) => (first, meta.length),
+        None if object.body.is_complete() => (0, Some(object.body.len())),
+        None => (0, meta.length),
+    }
 }
 
 impl Exchange<'_> {
@@ -100,10 +111,14 @@ impl Exchange<'_> {
                 Precondition::Failed => return Form::Failed,
             }
         }
-        let length = match object.body.is_complete() {
-            true => Some(object.body.len()),
-            false => meta.length,
-        };
+        if meta.part.is_some() {
+            return match policy::part_ranges(self.head(), meta, &object.head) {
+                Some(Ranges::One(from, to)) => Form::Part(from, to),
+                Some(Ranges::Many(parts)) => Form::Parts(parts),
+                _ => Form::Unsatisfiable,
+            };
+        }
+        let (_, length) = extent(object);
         // A range is of a GET (RFC 9110 14.2); what has no end yet cannot be measured.
         let (Some(length), 200, false) = (length, meta.status, asked.head) else {
             return Form::Whole;
@@ -129,11 +144,7 @@ impl Exchange<'_> {
         keep: bool,
         out: &mut Vec<u8>,
     ) -> Option<(u64, u64)> {
-        let length = if object.body.is_complete() {
-            Some(object.body.len())
-        } else {
-            object.meta().length
-        };
+        let (_, length) = extent(object);
         let head_only = self
             .facts
             .is_some_and(|f| f.method == narthex_message::Method::Head);
@@ -154,10 +165,7 @@ impl Exchange<'_> {
                 let end = to.saturating_add(1);
                 (Some((*from, end)), Some(end.saturating_sub(*from)))
             }
-            Form::Parts(parts) => (
-                Some((0, 0)),
-                Some(self.parts_length(object, parts, length.unwrap_or(0))),
-            ),
+            Form::Parts(parts) => (Some((0, 0)), Some(self.parts_length(object, parts))),
             Form::Unsatisfiable => {
                 range_value(None, length, &mut content_range);
                 (None, Some(0))
@@ -281,6 +289,13 @@ impl Exchange<'_> {
         to: u64,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
+        let (first, _) = extent(object);
+        let from = from.saturating_sub(first);
+        let to = if to == u64::MAX {
+            to
+        } else {
+            to.saturating_sub(first)
+        };
         if !object.body.is_complete() {
             self.send_counted(out).await?;
             return self.send_filling(object, from, to).await;
@@ -402,7 +417,7 @@ impl Exchange<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         let content_type = self.stored_type(object);
-        let length = object.meta().length.unwrap_or_else(|| object.body.len());
+        let (_, length) = extent(object);
         for &(from, to) in parts {
             part_head(&content_type, (from, to), length, out);
             self.send_stored(object, from, to.saturating_add(1), out)
@@ -413,8 +428,9 @@ impl Exchange<'_> {
         self.send_counted(out).await
     }
 
-    fn parts_length(&self, object: &Object, parts: &[(u64, u64)], length: u64) -> u64 {
+    fn parts_length(&self, object: &Object, parts: &[(u64, u64)]) -> u64 {
         let content_type = self.stored_type(object);
+        let (_, length) = extent(object);
         let mut frame = Vec::new();
         let mut bytes = 0u64;
         for &(from, to) in parts {
@@ -442,7 +458,7 @@ impl Exchange<'_> {
 const BOUNDARY: &str = "narthex-5f0c1d7a9e3b4826";
 const MULTIPART: &str = "multipart/byteranges; boundary=narthex-5f0c1d7a9e3b4826";
 
-fn part_head(content_type: &[u8], part: (u64, u64), length: u64, out: &mut Vec<u8>) {
+fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(BOUNDARY.as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -450,7 +466,7 @@ fn part_head(content_type: &[u8], part: (u64, u64), length: u64, out: &mut Vec<u
         encode::line("Content-Type", content_type, out);
     }
     let mut value = Vec::new();
-    range_value(Some(part), Some(length), &mut value);
+    range_value(Some(part), length, &mut value);
     encode::line("Content-Range", &value, out);
     out.extend_from_slice(b"\r\n");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use narthex_cache::policy::{self, Choice};
 use narthex_cache::store::{Fill, Lead, Outcome};
 use narthex_cache::{Found, Object, Why};
-use narthex_config::model::CacheRule;
+use narthex_config::model::{CacheProfile, CacheRule};
 use narthex_message::Method;
 use narthex_net::rt;
 
@@ -114,7 +114,7 @@ impl Exchange<'_> {
             }
         }
         let mut caching = Caching::passing(asked, search.why);
-        if facts.method == Method::Get && !self.needs_help(&asked) {
+        if facts.method == Method::Get && (!self.needs_help(&asked) || self.keeps_parts(&asked)) {
             // Nobody waits for it; what comes may be stored all the same.
             let now = rt::wall_ms();
             let lead = self.with_key(|store, key, _| store.alone(key, now));
@@ -139,7 +139,7 @@ impl Exchange<'_> {
             }
             Found::Missing { vary } => {
                 search.why = if vary { Why::VaryMiss } else { Why::Miss };
-                if search.asked.head {
+                if search.asked.head || self.keeps_parts(&search.asked) {
                     return Step::Alone;
                 }
                 match self.lead() {
@@ -158,8 +158,17 @@ impl Exchange<'_> {
         soft: bool,
         now: u64,
     ) -> Step {
-        let ttl_s = ttl(&object, now);
-        match policy::choose(&object.meta(), &search.asked, soft, now) {
+        let meta = object.meta();
+        if meta.part.is_some() && !self.has_part(&object, &search.asked) {
+            search.why = Why::Part;
+            return if search.asked.only_if_cached {
+                Step::NotCached
+            } else {
+                Step::Alone
+            };
+        }
+        let ttl_s = policy::ttl_s(&meta, now);
+        match policy::choose(&meta, &search.asked, soft, now) {
             Choice::Fresh { age_s } => {
                 let shown = if search.ours {
                     fetched(search.why, &object)
@@ -178,7 +187,7 @@ impl Exchange<'_> {
             }
             // What was fetched on our behalf answers us, whatever it says of others.
             Choice::Ask(_) if search.ours => {
-                let age_s = age(&object, now);
+                let age_s = policy::age_s(&meta, now);
                 let shown = fetched(search.why, &object);
                 Step::Answer(object, age_s, shown)
             }
@@ -196,9 +205,20 @@ impl Exchange<'_> {
         }
     }
 
+    /// Has a stored part what is asked for?
+    fn has_part(&self, object: &Object, asked: &policy::Asked) -> bool {
+        asked.range && policy::part_ranges(self.head(), &object.meta(), &object.head).is_some()
+    }
+
     /// An answer to this request as it is may not be what is to be stored.
     fn needs_help(&self, asked: &policy::Asked) -> bool {
         asked.range || asked.conditional || asked.head
+    }
+
+    /// The part that is asked for is asked of the origin, and kept as a part.
+    fn keeps_parts(&self, asked: &policy::Asked) -> bool {
+        let profile = self.cache_rule().map(|r| r.profile);
+        asked.range && !asked.conditional && profile == Some(CacheProfile::Rfc9111)
     }
 
     pub(super) fn lead(&mut self) -> Result<Lead, Arc<Fill>> {
@@ -242,19 +262,4 @@ fn fetched(why: Why, object: &Object) -> Shown {
         status: object.meta().status,
         stored: Ok(()),
     }
-}
-
-/// Seconds of age.
-pub(super) fn age(object: &Object, now_ms: u64) -> u32 {
-    let meta = object.meta();
-    let resident = now_ms.saturating_sub(meta.received_ms) / 1_000;
-    u32::try_from(resident)
-        .unwrap_or(u32::MAX)
-        .saturating_add(meta.initial_age_s)
-        .min(policy::FOREVER_S)
-}
-
-/// Seconds of freshness left; negative: stale for so long.
-pub(super) fn ttl(object: &Object, now_ms: u64) -> i64 {
-    i64::from(object.meta().lifetime_s) - i64::from(age(object, now_ms))
 }

@@ -1,7 +1,7 @@
 //! How an answer came about, for people and programs: `Cache-Status` (RFC 9211), the access log, metrics.
 
 use narthex_cache::Why;
-use narthex_wire::h1::encode;
+use narthex_cache::policy::{CacheStatus, Forward};
 
 use crate::client_head::ClientHead;
 use crate::handle::Exchange;
@@ -49,28 +49,51 @@ impl Shown {
 impl Shown {
     /// The value of `Cache-Status`.
     pub(crate) fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"Narthex; ");
+        self.field().write(out);
+    }
+
+    fn field(self) -> CacheStatus {
+        let none = CacheStatus::default();
         match self {
-            Self::Hit { ttl_s } => hit(ttl_s, "", out),
-            Self::Collapsed { ttl_s } => hit(ttl_s, "; detail=collapsed", out),
-            Self::Revalidated { ttl_s } => {
-                out.extend_from_slice(b"fwd=stale; fwd-status=304; ");
-                hit(ttl_s, "; detail=revalidated", out);
-            }
-            Self::Stale { ttl_s } => hit(ttl_s, "; detail=stale", out),
-            Self::StaleOnError { ttl_s } => hit(ttl_s, "; detail=stale-if-error", out),
-            Self::Forwarded { .. } | Self::NotCached => {}
+            Self::Hit { ttl_s } | Self::Stale { ttl_s } => CacheStatus {
+                ttl_s: Some(ttl_s),
+                ..none
+            },
+            Self::Collapsed { ttl_s } => CacheStatus {
+                forward: Some(Forward::UriMiss),
+                collapsed: true,
+                ttl_s: Some(ttl_s),
+                ..none
+            },
+            Self::Revalidated { ttl_s } => CacheStatus {
+                forward: Some(Forward::Stale),
+                forward_status: Some(304),
+                stored: true,
+                ttl_s: Some(ttl_s),
+                ..none
+            },
+            Self::StaleOnError { ttl_s } => CacheStatus {
+                ttl_s: Some(ttl_s),
+                detail: Some(Why::Stale),
+                ..none
+            },
+            Self::Forwarded {
+                why,
+                status,
+                stored,
+            } => CacheStatus {
+                forward: Some(why.forward()),
+                forward_status: Some(status),
+                stored: stored.is_ok(),
+                detail: stored.err(),
+                ..none
+            },
+            Self::NotCached => CacheStatus {
+                forward: Some(Forward::UriMiss),
+                ..none
+            },
         }
     }
-}
-
-fn hit(ttl_s: i64, more: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"hit; ttl=");
-    if ttl_s < 0 {
-        out.push(b'-');
-    }
-    encode::decimal(ttl_s.unsigned_abs(), out);
-    out.extend_from_slice(more.as_bytes());
 }
 
 impl Exchange<'_> {
