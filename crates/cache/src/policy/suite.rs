@@ -1,0 +1,1 @@
+//! The tests of `http-cache-tests`, as far as they are about decisions.
