@@ -1,7 +1,15 @@
-//! The key.
+//! What tells one answer from another: the key's bytes, and a request's variant of a key.
+//!
+//! Every part is written with its length, so that no two requests with different parts give the same bytes. Both are as long as the
+//! request's parts together, which the limits on a head bound; whoever keeps them keeps a seeded hash beside them.
 
-use narthex_config::model::{CacheKey, CacheRule};
-use narthex_message::Head;
+use std::borrow::Cow;
+
+use narthex_config::model::{CacheKey, CacheProfile, CacheQuery, CacheRule};
+use narthex_message::{FieldId, Head, cookie, query};
+
+mod classes;
+mod normal;
 
 /// What a key is made of.
 #[derive(Clone, Copy)]
@@ -20,8 +28,200 @@ pub struct Parts<'a> {
     pub request: Head<'a>,
 }
 
-/// Puts the key's bytes into `out`, which is cleared first. Different parts never give the same bytes (CA-01, CA-03).
-pub fn build(_parts: &Parts<'_>, _rule: &CacheKey, _out: &mut Vec<u8>) {}
+/// Puts the key's bytes into `out`, which is cleared first. Different parts never give the same bytes (CA-01, CA-03). Keys under
+/// different rules are not to be compared: a reload that changes what a key is made of begins with an empty cache.
+pub fn build(parts: &Parts<'_>, rule: &CacheKey, out: &mut Vec<u8>) {
+    out.clear();
+    out.push(u8::from(parts.https));
+    out.extend_from_slice(&parts.port.to_be_bytes());
+    put(out, parts.host.as_bytes());
+    put(out, parts.path);
+    put_query(parts.query, rule, out);
+    for name in &rule.headers {
+        let id = FieldId::of(name.as_bytes());
+        put_field(id, name.as_bytes(), parts.request, CacheProfile::Safe, out);
+    }
+    for name in &rule.cookies {
+        put_all(
+            parts
+                .request
+                .all(FieldId::Cookie)
+                .flat_map(|field| cookie::values(field, name)),
+            out,
+        );
+    }
+    if rule.device {
+        out.push(classes::device(parts.request) as u8);
+    }
+    if !rule.languages.is_empty() {
+        let best = classes::language(parts.request, &rule.languages);
+        put(out, best.unwrap_or_default().as_bytes());
+    }
+}
 
-/// The values of the request's fields `names` (lower case), normalised, put into `out`: which variant it wants.
-pub fn variant(_names: &[Box<[u8]>], _request: Head<'_>, _rule: &CacheRule, _out: &mut Vec<u8>) {}
+/// The values of the request's fields `names` (lower case), normalised, put into `out`, which is cleared first: which variant it
+/// wants. Fields that are not there are told from empty ones.
+pub fn variant(names: &[Box<[u8]>], request: Head<'_>, rule: &CacheRule, out: &mut Vec<u8>) {
+    out.clear();
+    for name in names {
+        put_field(FieldId::of(name), name, request, rule.profile, out);
+    }
+}
+
+/// A length and that many bytes. 127 and below take one byte.
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_number(out: &mut Vec<u8>, mut n: usize) {
+    while n > 0x7f {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// Each of them, and an end that no length can be taken for.
+fn put_all<'a>(values: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+    for value in values {
+        out.push(1);
+        put(out, value);
+    }
+    out.push(0);
+}
+
+/// A request's field: 0 if it is not there, else 1 and its normal form.
+fn put_field(
+    id: FieldId,
+    name: &[u8],
+    request: Head<'_>,
+    profile: CacheProfile,
+    out: &mut Vec<u8>,
+) {
+    let mut lines = request.named(name).peekable();
+    if lines.peek().is_none() {
+        out.push(0);
+        return;
+    }
+    out.push(1);
+    match id {
+        FieldId::AcceptEncoding => out.push(normal::encodings(lines)),
+        // Every line counts as it is: their order may be known to the origin, their number too.
+        FieldId::Cookie => put_all(lines, out),
+        _ => {
+            let mut value = Vec::new();
+            if name.eq_ignore_ascii_case(b"accept-language") {
+                normal::languages(lines, profile, &mut value);
+            } else {
+                normal::list(lines, profile, &mut value);
+            }
+            put(out, &value);
+        }
+    }
+}
+
+/// 0 for no query, else 1 and the query by the rule.
+fn put_query(sent: Option<&[u8]>, rule: &CacheKey, out: &mut Vec<u8>) {
+    let sent = match (sent, &rule.query) {
+        (None, _) | (_, CacheQuery::None) => {
+            out.push(0);
+            return;
+        }
+        (Some(sent), _) => sent,
+    };
+    let filters = rule.strip_tracking || rule.query != CacheQuery::All;
+    if !filters && !rule.sort_query {
+        out.push(1);
+        put(out, sent);
+        return;
+    }
+    let mut pairs: Vec<&[u8]> = sent
+        .split(|b| *b == b'&')
+        .filter(|pair| !filters || (!pair.is_empty() && is_kept(name_of(pair), rule)))
+        .collect();
+    if rule.sort_query {
+        // Stable: equal names keep their order, which forms give a meaning.
+        pairs.sort_by(|a, b| name_of(a).cmp(name_of(b)));
+    }
+    // With a filter nothing left is the same as nothing sent.
+    if filters && pairs.is_empty() {
+        out.push(0);
+        return;
+    }
+    out.push(1);
+    put_number(out, pairs.len());
+    for pair in pairs {
+        put(out, pair);
+    }
+}
+
+fn name_of(pair: &[u8]) -> &[u8] {
+    let end = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+    pair.get(..end).unwrap_or_default()
+}
+
+fn is_kept(name: &[u8], rule: &CacheKey) -> bool {
+    let name: Cow<'_, [u8]> = query::decode(name);
+    let listed = |names: &[String]| names.iter().any(|n| n.as_bytes() == &*name);
+    if rule.strip_tracking && is_tracking(&name) {
+        return false;
+    }
+    match &rule.query {
+        CacheQuery::All => true,
+        CacheQuery::None => false,
+        CacheQuery::Only(names) => listed(names),
+        CacheQuery::Except(names) => !listed(names),
+    }
+}
+
+/// Parameters that advertisers add, and that no page answers to.
+const TRACKING: &[&str] = &[
+    "__hsfp",
+    "__hssc",
+    "__hstc",
+    "_ga",
+    "_gl",
+    "_hsenc",
+    "_hsmi",
+    "_openstat",
+    "dclid",
+    "epik",
+    "fbclid",
+    "gad_source",
+    "gbraid",
+    "gclid",
+    "gclsrc",
+    "hsCtaTracking",
+    "igsh",
+    "igshid",
+    "irclickid",
+    "li_fat_id",
+    "mc_cid",
+    "mc_eid",
+    "mkt_tok",
+    "ml_subscriber",
+    "ml_subscriber_hash",
+    "msclkid",
+    "oly_anon_id",
+    "oly_enc_id",
+    "rb_clickid",
+    "s_cid",
+    "s_kwcid",
+    "srsltid",
+    "ttclid",
+    "twclid",
+    "vero_conv",
+    "vero_id",
+    "wbraid",
+    "wickedid",
+    "yclid",
+    "ysclid",
+];
+
+fn is_tracking(name: &[u8]) -> bool {
+    name.starts_with(b"utm_") || TRACKING.iter().any(|known| known.as_bytes() == name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,7 @@ fn worth(request: Head<'_>, tag: &[u8]) -> u16 {
 /// Is `a` the tag `b`, or the beginning of it up to a `-`?
 fn is_prefix(a: &[u8], b: &[u8]) -> bool {
     !a.is_empty()
-        && b.get(..a.len()).is_some_and(|start| start.eq_ignore_ascii_case(a))
+        && b.get(..a.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(a))
         && matches!(b.get(a.len()), None | Some(b'-'))
 }

@@ -10,7 +10,10 @@ pub(super) fn split_quality(element: &[u8]) -> (&[u8], Option<&[u8]>) {
         }
         let parameter = element.get(at + 1..).unwrap_or_default().trim_ascii();
         if let [b'q' | b'Q', b'=', value @ ..] = parameter {
-            return (element.get(..at).unwrap_or_default().trim_ascii(), Some(value));
+            return (
+                element.get(..at).unwrap_or_default().trim_ascii(),
+                Some(value),
+            );
         }
     }
     (element, None)
@@ -107,12 +110,8 @@ pub(super) fn languages<'a>(
         wanted.sort_unstable_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
     }
     for (q, range) in wanted {
-        out.extend_from_slice(&range);
-        if let Some(q) = q.filter(|q| *q != 1000) {
-            out.push(b';');
-            out.extend_from_slice(&q.to_be_bytes());
-        }
-        out.push(b',');
+        super::put(out, &range);
+        out.extend_from_slice(&q.unwrap_or(u16::MAX).to_be_bytes());
     }
 }
 
@@ -124,7 +123,11 @@ pub(super) fn list<'a>(
 ) {
     for (nth, line) in lines.enumerate() {
         if nth > 0 {
-            out.extend_from_slice(if profile == CacheProfile::Safe { b", " } else { b"," });
+            out.extend_from_slice(if profile == CacheProfile::Safe {
+                b", "
+            } else {
+                b","
+            });
         }
         if profile == CacheProfile::Safe {
             out.extend_from_slice(line);

@@ -17,8 +17,7 @@ const SPEAKING: FieldSet = FieldSet::of(&[
 ]);
 
 /// Evaluated by the origin only (RFC 9111 4.3.2).
-const ORIGINS_CONDITIONS: FieldSet =
-    FieldSet::of(&[FieldId::IfMatch, FieldId::IfUnmodifiedSince]);
+const ORIGINS_CONDITIONS: FieldSet = FieldSet::of(&[FieldId::IfMatch, FieldId::IfUnmodifiedSince]);
 
 /// What a request asks of a cache; why it may have nothing to do with one.
 #[inline]
@@ -51,8 +50,7 @@ fn said(request: Head<'_>, mut asked: Asked) -> Result<Asked, Why> {
         return Err(Why::Condition);
     }
     asked.authorization = present.has(FieldId::Authorization);
-    asked.conditional =
-        present.has(FieldId::IfNoneMatch) || present.has(FieldId::IfModifiedSince);
+    asked.conditional = present.has(FieldId::IfNoneMatch) || present.has(FieldId::IfModifiedSince);
     // A range is defined for GET alone (RFC 9110 14.2).
     asked.range = present.has(FieldId::Range) && !asked.head;
     if present.has(FieldId::CacheControl) {
@@ -83,13 +81,21 @@ mod tests {
         assert_eq!(ask("GET", &[]), Ok(Asked::default()));
         assert!(ask("HEAD", &[("Range", "bytes=0-1")]).unwrap().head);
         assert!(!ask("HEAD", &[("Range", "bytes=0-1")]).unwrap().range);
-        for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "PURGE", "QUERY"] {
+        for method in [
+            "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "get", "PURGE", "QUERY",
+        ] {
             assert_eq!(ask(method, &[]), Err(Why::Method), "{method}");
         }
-        assert_eq!(ask("GET", &[("Content-Length", "1")]), Err(Why::RequestBody));
+        assert_eq!(
+            ask("GET", &[("Content-Length", "1")]),
+            Err(Why::RequestBody)
+        );
         assert_eq!(ask("GET", &[("Content-Length", "0")]), Ok(Asked::default()));
         assert_eq!(
-            ask("GET", &[("Connection", "upgrade"), ("Upgrade", "websocket")]),
+            ask(
+                "GET",
+                &[("Connection", "upgrade"), ("Upgrade", "websocket")]
+            ),
             Err(Why::Upgrade)
         );
         assert_eq!(ask("GET", &[("If-Match", "*")]), Err(Why::Condition));
@@ -107,14 +113,37 @@ mod tests {
 
     #[test]
     fn what_is_said() {
-        let a = ask("GET", &[("If-None-Match", "\"a\""), ("Range", "bytes=0-1"), ("Authorization", "x")]).unwrap();
+        let a = ask(
+            "GET",
+            &[
+                ("If-None-Match", "\"a\""),
+                ("Range", "bytes=0-1"),
+                ("Authorization", "x"),
+            ],
+        )
+        .unwrap();
         assert!(a.conditional && a.range && a.authorization && !a.no_cache);
-        assert!(ask("GET", &[("If-Modified-Since", "x")]).unwrap().conditional);
+        assert!(
+            ask("GET", &[("If-Modified-Since", "x")])
+                .unwrap()
+                .conditional
+        );
         assert!(!ask("GET", &[("If-Range", "x")]).unwrap().conditional);
         assert!(ask("GET", &[("Pragma", "x, No-Cache")]).unwrap().no_cache);
         assert!(!ask("GET", &[("Pragma", "foo")]).unwrap().no_cache);
-        assert!(!ask("GET", &[("Pragma", "no-cache"), ("Cache-Control", "x")]).unwrap().no_cache);
-        let a = ask("GET", &[("Cache-Control", "max-age=5"), ("Cache-Control", "max-age=3, only-if-cached")]).unwrap();
+        assert!(
+            !ask("GET", &[("Pragma", "no-cache"), ("Cache-Control", "x")])
+                .unwrap()
+                .no_cache
+        );
+        let a = ask(
+            "GET",
+            &[
+                ("Cache-Control", "max-age=5"),
+                ("Cache-Control", "max-age=3, only-if-cached"),
+            ],
+        )
+        .unwrap();
         assert_eq!((a.max_age, a.only_if_cached), (Some(3), true));
     }
 }

@@ -83,7 +83,11 @@ fn argument(value: &[u8]) -> Arg<'_> {
                 _ => {}
             }
         }
-        return if escaped { Arg::Broken } else { Arg::Quoted(inner) };
+        return if escaped {
+            Arg::Broken
+        } else {
+            Arg::Quoted(inner)
+        };
     }
     if !value.is_empty() && value.iter().all(|&b| is_token_byte(b)) {
         Arg::Token(value)
@@ -256,7 +260,9 @@ impl Response {
         use super::structured::Value;
         let on = !matches!(value, Value::False);
         let seconds = match value {
-            Value::Integer(n) => Some(u64::try_from(*n).unwrap_or(0).min(u64::from(FOREVER_S)) as u32),
+            Value::Integer(n) => {
+                Some(u64::try_from(*n).unwrap_or(0).min(u64::from(FOREVER_S)) as u32)
+            }
             // Another type is no number: stale, as for an unreadable one.
             _ => Some(0),
         };
@@ -310,7 +316,10 @@ pub fn of_response(head: Head<'_>) -> (Response, bool) {
             return (said, true);
         }
     }
-    (Response::read(head.all(narthex_message::FieldId::CacheControl)), false)
+    (
+        Response::read(head.all(narthex_message::FieldId::CacheControl)),
+        false,
+    )
 }
 
 /// What a request says. Times that are none: `max-age` and `min-fresh` are taken at their strictest, the lenient ones ignored.
@@ -322,7 +331,11 @@ pub fn of_request<'a>(lines: impl Iterator<Item = &'a [u8]>, asked: &mut super::
             8 if is(b"no-cache") => asked.no_cache = true,
             8 if is(b"no-store") => asked.no_store = true,
             9 if is(b"max-stale") => {
-                let value = if arg == Arg::None { Some(FOREVER_S) } else { delta(arg) };
+                let value = if arg == Arg::None {
+                    Some(FOREVER_S)
+                } else {
+                    delta(arg)
+                };
                 if let Some(value) = value {
                     least(&mut asked.max_stale, value);
                 }
@@ -363,7 +376,10 @@ mod tests {
             (&["max-age=2147483647"], Some(2_147_483_647)),
             (&["max-age=2147483648"], Some(FOREVER_S)),
             (&["max-age=99999999999"], Some(FOREVER_S)),
-            (&["max-age=99999999999999999999999999999999999"], Some(FOREVER_S)),
+            (
+                &["max-age=99999999999999999999999999999999999"],
+                Some(FOREVER_S),
+            ),
             (&["max-age=-3600"], Some(0)),
             (&["max-age=3600.0"], Some(0)),
             (&["max-age=3600.5"], Some(0)),
@@ -379,7 +395,10 @@ mod tests {
             (&["max-age=\"1\\2\""], Some(0)),
             (&["extension=\"max-age=3600\", max-age=1"], Some(1)),
             (&["max-age=1, extension=\"max-age=3600\""], Some(1)),
-            (&["extension=\"a\\\", max-age=3600\", max-age=\"1\""], Some(1)),
+            (
+                &["extension=\"a\\\", max-age=3600\", max-age=\"1\""],
+                Some(1),
+            ),
             (&["max-age=3600, max-age=1800"], Some(1800)),
             (&["max-age=1", "max-age=1800"], Some(1)),
             (&["max-age=1800", "max-age=1"], Some(1)),
@@ -392,7 +411,8 @@ mod tests {
 
     #[test]
     fn scopes() {
-        let fields = |names: &[&str]| Scope::Fields(names.iter().map(|n| n.as_bytes().into()).collect());
+        let fields =
+            |names: &[&str]| Scope::Fields(names.iter().map(|n| n.as_bytes().into()).collect());
         for (line, want) in [
             ("private", Scope::All),
             ("private=\"a\"", fields(&["a"])),
@@ -412,16 +432,28 @@ mod tests {
             assert_eq!(read(&[line]).private, want, "{line}");
         }
         let many: Vec<_> = (0..40).map(|n| format!("f{n}")).collect();
-        assert_eq!(read(&[&format!("no-cache=\"{}\"", many.join(","))]).no_cache, Scope::All);
+        assert_eq!(
+            read(&[&format!("no-cache=\"{}\"", many.join(","))]).no_cache,
+            Scope::All
+        );
     }
 
     #[test]
     fn flags() {
-        let said = read(&["No-StOrE, PUBLIC, must-revalidate", "proxy-revalidate,must-understand, immutable,no-transform, s-maxage=7, stale-while-revalidate=8, stale-if-error=\"9\""]);
+        let said = read(&[
+            "No-StOrE, PUBLIC, must-revalidate",
+            "proxy-revalidate,must-understand, immutable,no-transform, s-maxage=7, stale-while-revalidate=8, stale-if-error=\"9\"",
+        ]);
         assert!(said.no_store && said.public && said.must_revalidate && said.proxy_revalidate);
         assert!(said.must_understand && said.immutable && said.no_transform);
-        assert_eq!((said.s_maxage, said.while_revalidate, said.if_error), (Some(7), Some(8), Some(9)));
-        assert_eq!(read(&["x=\"no-store\", \"no-store\", y=no-store"]), Response::default());
+        assert_eq!(
+            (said.s_maxage, said.while_revalidate, said.if_error),
+            (Some(7), Some(8), Some(9))
+        );
+        assert_eq!(
+            read(&["x=\"no-store\", \"no-store\", y=no-store"]),
+            Response::default()
+        );
     }
 
     #[test]
@@ -431,9 +463,14 @@ mod tests {
             of_request(std::iter::once(line.as_bytes()), &mut asked);
             asked
         };
-        let a = ask("max-age=0, no-cache, no-store, only-if-cached, min-fresh=5, min-fresh=7, stale-if-error=3");
+        let a = ask(
+            "max-age=0, no-cache, no-store, only-if-cached, min-fresh=5, min-fresh=7, stale-if-error=3",
+        );
         assert!(a.no_cache && a.no_store && a.only_if_cached);
-        assert_eq!((a.max_age, a.min_fresh, a.stale_if_error, a.max_stale), (Some(0), Some(7), Some(3), None));
+        assert_eq!(
+            (a.max_age, a.min_fresh, a.stale_if_error, a.max_stale),
+            (Some(0), Some(7), Some(3), None)
+        );
         assert_eq!(ask("max-stale").max_stale, Some(FOREVER_S));
         assert_eq!(ask("max-stale=10").max_stale, Some(10));
         assert_eq!(ask("max-stale=x").max_stale, None);

@@ -27,7 +27,11 @@ pub fn choose(meta: &Meta, asked: &Asked, soft: bool, now_ms: u64) -> Choice {
     }
     // `max-age=0` is a reload: it means the origin, also in the second in which the answer came.
     if asked.max_age.is_some_and(|most| age > most || most == 0) {
-        return Choice::Ask(if age < meta.lifetime_s && !soft { Why::RequestAge } else { Why::Stale });
+        return Choice::Ask(if age < meta.lifetime_s && !soft {
+            Why::RequestAge
+        } else {
+            Why::Stale
+        });
     }
     if age < meta.lifetime_s && !soft {
         return match asked.min_fresh {
@@ -58,7 +62,12 @@ pub fn choose(meta: &Meta, asked: &Asked, soft: bool, now_ms: u64) -> Choice {
 
 /// May a stale object be served because the origin failed (RFC 5861 4)? Its age, if so. `status`: what the origin said; none:
 /// nothing.
-pub fn serves_on_error(meta: &Meta, asked: &Asked, status: Option<u16>, now_ms: u64) -> Option<u32> {
+pub fn serves_on_error(
+    meta: &Meta,
+    asked: &Asked,
+    status: Option<u16>,
+    now_ms: u64,
+) -> Option<u32> {
     if !matches!(status, None | Some(500 | 502 | 503 | 504))
         || meta.must_revalidate
         || meta.no_cache
@@ -82,7 +91,11 @@ mod tests {
     const T: u64 = 1_700_000_000_000;
 
     fn at(lifetime: u32, change: impl FnOnce(&mut Meta, &mut Asked), seconds: u64) -> Choice {
-        let mut m = Meta { lifetime_s: lifetime, received_ms: T, ..meta() };
+        let mut m = Meta {
+            lifetime_s: lifetime,
+            received_ms: T,
+            ..meta()
+        };
         let mut a = Asked::default();
         change(&mut m, &mut a);
         choose(&m, &a, false, T + seconds * 1000)
@@ -93,16 +106,43 @@ mod tests {
         assert_eq!(at(10, |_, _| {}, 0), Choice::Fresh { age_s: 0 });
         assert_eq!(at(10, |_, _| {}, 9), Choice::Fresh { age_s: 9 });
         assert_eq!(at(10, |_, _| {}, 10), Choice::Ask(Why::Stale));
-        assert_eq!(at(10, |m, _| m.initial_age_s = 5, 4), Choice::Fresh { age_s: 9 });
-        assert_eq!(at(10, |m, _| m.initial_age_s = 5, 5), Choice::Ask(Why::Stale));
-        assert_eq!(at(FOREVER_S, |m, _| m.initial_age_s = FOREVER_S, 5), Choice::Ask(Why::Stale));
+        assert_eq!(
+            at(10, |m, _| m.initial_age_s = 5, 4),
+            Choice::Fresh { age_s: 9 }
+        );
+        assert_eq!(
+            at(10, |m, _| m.initial_age_s = 5, 5),
+            Choice::Ask(Why::Stale)
+        );
+        assert_eq!(
+            at(FOREVER_S, |m, _| m.initial_age_s = FOREVER_S, 5),
+            Choice::Ask(Why::Stale)
+        );
         // A clock that went backwards makes nothing older.
-        assert_eq!(choose(&Meta { lifetime_s: 1, received_ms: T, ..meta() }, &Asked::default(), false, 0), Choice::Fresh { age_s: 0 });
+        assert_eq!(
+            choose(
+                &Meta {
+                    lifetime_s: 1,
+                    received_ms: T,
+                    ..meta()
+                },
+                &Asked::default(),
+                false,
+                0
+            ),
+            Choice::Fresh { age_s: 0 }
+        );
     }
 
     #[test]
     fn by_request() {
-        let ask = |line: &'static str, seconds| at(1500, |_, a| super::super::cache_control::of_request(std::iter::once(line.as_bytes()), a), seconds);
+        let ask = |line: &'static str, seconds| {
+            at(
+                1500,
+                |_, a| super::super::cache_control::of_request(std::iter::once(line.as_bytes()), a),
+                seconds,
+            )
+        };
         for (line, seconds, want) in [
             ("no-cache", 0, Choice::Ask(Why::RequestNoCache)),
             ("max-age=0", 0, Choice::Ask(Why::RequestAge)),
@@ -111,9 +151,23 @@ mod tests {
             ("min-fresh=1500", 0, Choice::Fresh { age_s: 0 }),
             ("min-fresh=1501", 0, Choice::Ask(Why::RequestAge)),
             ("min-fresh=1000", 1000, Choice::Ask(Why::RequestAge)),
-            ("max-stale=1000", 2500, Choice::Stale { age_s: 2500, revalidate: false }),
+            (
+                "max-stale=1000",
+                2500,
+                Choice::Stale {
+                    age_s: 2500,
+                    revalidate: false,
+                },
+            ),
             ("max-stale=1000", 2501, Choice::Ask(Why::Stale)),
-            ("max-stale", 99_999, Choice::Stale { age_s: 99_999, revalidate: false }),
+            (
+                "max-stale",
+                99_999,
+                Choice::Stale {
+                    age_s: 99_999,
+                    revalidate: false,
+                },
+            ),
             ("max-stale, max-age=2000", 2001, Choice::Ask(Why::Stale)),
             ("max-stale, min-fresh=1", 1500, Choice::Ask(Why::Stale)),
             // What is stored may be used (RFC 9111 5.2.1.5).
@@ -121,27 +175,83 @@ mod tests {
         ] {
             assert_eq!(ask(line, seconds), want, "{line} after {seconds}");
         }
-        for forbid in [|m: &mut Meta| m.must_revalidate = true, |m: &mut Meta| m.no_cache = true] {
-            assert!(matches!(at(10, |m, a| { forbid(m); a.max_stale = Some(FOREVER_S); m.while_revalidate_s = FOREVER_S; }, 11), Choice::Ask(_)));
+        for forbid in [
+            |m: &mut Meta| m.must_revalidate = true,
+            |m: &mut Meta| m.no_cache = true,
+        ] {
+            assert!(matches!(
+                at(
+                    10,
+                    |m, a| {
+                        forbid(m);
+                        a.max_stale = Some(FOREVER_S);
+                        m.while_revalidate_s = FOREVER_S;
+                    },
+                    11
+                ),
+                Choice::Ask(_)
+            ));
         }
     }
 
     #[test]
     fn while_revalidating() {
         let swr = |seconds| at(10, |m, _| m.while_revalidate_s = 5, seconds);
-        assert_eq!(swr(10), Choice::Stale { age_s: 10, revalidate: true });
-        assert_eq!(swr(14), Choice::Stale { age_s: 14, revalidate: true });
+        assert_eq!(
+            swr(10),
+            Choice::Stale {
+                age_s: 10,
+                revalidate: true
+            }
+        );
+        assert_eq!(
+            swr(14),
+            Choice::Stale {
+                age_s: 14,
+                revalidate: true
+            }
+        );
         assert_eq!(swr(15), Choice::Ask(Why::Stale));
-        let m = Meta { lifetime_s: 10, received_ms: T, ..meta() };
+        let m = Meta {
+            lifetime_s: 10,
+            received_ms: T,
+            ..meta()
+        };
         let soft = |m: &Meta, a: &Asked| choose(m, a, true, T);
         assert_eq!(soft(&m, &Asked::default()), Choice::Ask(Why::Purged));
-        assert_eq!(soft(&m, &Asked { max_stale: Some(FOREVER_S), ..Asked::default() }), Choice::Ask(Why::Purged));
-        assert_eq!(soft(&Meta { while_revalidate_s: 1, ..m }, &Asked::default()), Choice::Stale { age_s: 0, revalidate: true });
+        assert_eq!(
+            soft(
+                &m,
+                &Asked {
+                    max_stale: Some(FOREVER_S),
+                    ..Asked::default()
+                }
+            ),
+            Choice::Ask(Why::Purged)
+        );
+        assert_eq!(
+            soft(
+                &Meta {
+                    while_revalidate_s: 1,
+                    ..m
+                },
+                &Asked::default()
+            ),
+            Choice::Stale {
+                age_s: 0,
+                revalidate: true
+            }
+        );
     }
 
     #[test]
     fn on_error() {
-        let m = Meta { lifetime_s: 10, if_error_s: 60, received_ms: T, ..meta() };
+        let m = Meta {
+            lifetime_s: 10,
+            if_error_s: 60,
+            received_ms: T,
+            ..meta()
+        };
         let a = Asked::default();
         let on = |m: &Meta, a: &Asked, status, s: u64| serves_on_error(m, a, status, T + s * 1000);
         for status in [None, Some(500), Some(502), Some(503), Some(504)] {
@@ -152,11 +262,66 @@ mod tests {
             assert_eq!(on(&m, &a, Some(status), 11), None, "{status}");
         }
         assert_eq!(on(&Meta { if_error_s: 0, ..m }, &a, None, 10), None);
-        assert_eq!(on(&Meta { if_error_s: 0, ..m }, &Asked { stale_if_error: Some(5), ..a }, None, 15), Some(15));
-        assert_eq!(on(&Meta { if_error_s: 0, ..m }, &Asked { max_stale: Some(5), ..a }, None, 15), Some(15));
-        assert_eq!(on(&Meta { must_revalidate: true, ..m }, &a, None, 11), None);
-        assert_eq!(on(&Meta { no_cache: true, ..m }, &a, None, 1), None);
-        assert_eq!(on(&m, &Asked { no_cache: true, ..a }, None, 11), None);
+        assert_eq!(
+            on(
+                &Meta { if_error_s: 0, ..m },
+                &Asked {
+                    stale_if_error: Some(5),
+                    ..a
+                },
+                None,
+                15
+            ),
+            Some(15)
+        );
+        assert_eq!(
+            on(
+                &Meta { if_error_s: 0, ..m },
+                &Asked {
+                    max_stale: Some(5),
+                    ..a
+                },
+                None,
+                15
+            ),
+            Some(15)
+        );
+        assert_eq!(
+            on(
+                &Meta {
+                    must_revalidate: true,
+                    ..m
+                },
+                &a,
+                None,
+                11
+            ),
+            None
+        );
+        assert_eq!(
+            on(
+                &Meta {
+                    no_cache: true,
+                    ..m
+                },
+                &a,
+                None,
+                1
+            ),
+            None
+        );
+        assert_eq!(
+            on(
+                &m,
+                &Asked {
+                    no_cache: true,
+                    ..a
+                },
+                None,
+                11
+            ),
+            None
+        );
     }
 
     proptest! {

@@ -15,7 +15,26 @@ pub fn parse(value: &[u8], now_s: u64) -> Option<u64> {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 fn fixdate(v: &[u8]) -> Option<u64> {
     let v: &[u8; 29] = v.try_into().ok()?;
-    let [a, b, c, b',', b' ', d1, d2, b' ', m1, m2, m3, b' ', y1, y2, y3, y4, b' ', time @ ..] = v
+    let [
+        a,
+        b,
+        c,
+        b',',
+        b' ',
+        d1,
+        d2,
+        b' ',
+        m1,
+        m2,
+        m3,
+        b' ',
+        y1,
+        y2,
+        y3,
+        y4,
+        b' ',
+        time @ ..,
+    ] = v
     else {
         return None;
     };
@@ -34,7 +53,22 @@ fn rfc850(v: &[u8], now_s: u64) -> Option<u64> {
         .any(|name| name.eq_ignore_ascii_case(day))
         .then_some(())?;
     let rest: &[u8; 24] = rest.try_into().ok()?;
-    let [b',', b' ', d1, d2, b'-', m1, m2, m3, b'-', y1, y2, b' ', time @ ..] = rest else {
+    let [
+        b',',
+        b' ',
+        d1,
+        d2,
+        b'-',
+        m1,
+        m2,
+        m3,
+        b'-',
+        y1,
+        y2,
+        b' ',
+        time @ ..,
+    ] = rest
+    else {
         return None;
     };
     let (time, zone) = time.split_at_checked(8)?;
@@ -100,7 +134,8 @@ fn month(name: [u8; 3]) -> Option<u64> {
 }
 
 fn two(a: u8, b: u8) -> Option<u64> {
-    (a.is_ascii_digit() && b.is_ascii_digit()).then(|| u64::from(a - b'0') * 10 + u64::from(b - b'0'))
+    (a.is_ascii_digit() && b.is_ascii_digit())
+        .then(|| u64::from(a - b'0') * 10 + u64::from(b - b'0'))
 }
 
 /// `08:49:37` in seconds. A leap second counts as the one before it.
@@ -129,7 +164,11 @@ fn unix(year: u64, month: u64, day: u64, clock: u64) -> Option<u64> {
     if year < 1970 {
         return Some(0);
     }
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
     Some(days.saturating_sub(719_468) * 86_400 + clock)
 }
@@ -173,9 +212,15 @@ mod tests {
     #[test]
     fn two_digits_of_a_year() {
         let at = |text: &str, now| parse(text.as_bytes(), now);
-        assert_eq!(at("Thursday, 18-Aug-50 02:01:18 GMT", NOW), Some(2_544_400_878));
+        assert_eq!(
+            at("Thursday, 18-Aug-50 02:01:18 GMT", NOW),
+            Some(2_544_400_878)
+        );
         // 2076-11-28 is fifty years away: the day before is still ahead, a year later is the last century's.
-        assert_eq!(at("Friday, 27-Nov-76 00:00:00 GMT", NOW), Some(3_373_660_800));
+        assert_eq!(
+            at("Friday, 27-Nov-76 00:00:00 GMT", NOW),
+            Some(3_373_660_800)
+        );
         assert_eq!(at("Sunday, 28-Nov-77 00:00:00 GMT", NOW), Some(249_523_200));
     }
 

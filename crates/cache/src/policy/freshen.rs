@@ -5,7 +5,7 @@ use narthex_message::validate::is_nominated;
 use narthex_message::{FieldId, FieldSet, Head};
 
 use super::lines::Lines;
-use super::precondition::{opaque, is_weak};
+use super::precondition::{is_weak, opaque};
 use super::store::{Extent, keep};
 use super::{Exchanged, Keep, Meta, Why, date};
 
@@ -91,7 +91,10 @@ pub fn freshen_by_head(stored: Head<'_>, meta: &Meta, exchanged: &Exchanged<'_>)
         (Some(ours), Some(theirs)) => ours != theirs,
         _ => false,
     };
-    let coding = |head: Head<'_>| head.get(FieldId::ContentEncoding).map(<[u8]>::to_ascii_lowercase);
+    let coding = |head: Head<'_>| {
+        head.get(FieldId::ContentEncoding)
+            .map(<[u8]>::to_ascii_lowercase)
+    };
     if tags_differ || dates_differ || lengths_differ || coding(stored) != coding(response) {
         return ByHead::Invalidate;
     }

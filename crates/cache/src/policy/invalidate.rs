@@ -31,11 +31,7 @@ const MAX_REFERENCE: usize = 8192;
 
 /// The paths and queries that `Location` and `Content-Location` name, if they are of the same origin: not yet canonical, to be
 /// made so as a request's are. `each` is called at most twice, with the field.
-pub fn locations(
-    target: &Target<'_>,
-    response: Head<'_>,
-    mut each: impl FnMut(FieldId, &[u8]),
-) {
+pub fn locations(target: &Target<'_>, response: Head<'_>, mut each: impl FnMut(FieldId, &[u8])) {
     let mut out = Vec::new();
     for id in [FieldId::Location, FieldId::ContentLocation] {
         // Two lines contradict each other; neither is believed.
@@ -56,12 +52,18 @@ fn resolve(target: &Target<'_>, reference: &[u8], out: &mut Vec<u8>) -> bool {
     if reference.len() > MAX_REFERENCE {
         return false;
     }
-    let end = reference.iter().position(|b| *b == b'#').unwrap_or(reference.len());
+    let end = reference
+        .iter()
+        .position(|b| *b == b'#')
+        .unwrap_or(reference.len());
     let reference = reference.get(..end).unwrap_or_default();
     let Some(relative) = of_same_origin(target, reference) else {
         return false;
     };
-    let query = relative.iter().position(|b| *b == b'?').unwrap_or(relative.len());
+    let query = relative
+        .iter()
+        .position(|b| *b == b'?')
+        .unwrap_or(relative.len());
     let (path, query) = relative.split_at_checked(query).unwrap_or_default();
     let mut merged = Vec::new();
     let path = match path.first() {
@@ -70,7 +72,11 @@ fn resolve(target: &Target<'_>, reference: &[u8], out: &mut Vec<u8>) -> bool {
         None => target.path,
         Some(b'/') => path,
         Some(_) => {
-            let directory = target.path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
+            let directory = target
+                .path
+                .iter()
+                .rposition(|b| *b == b'/')
+                .map_or(0, |at| at + 1);
             merged.extend_from_slice(target.path.get(..directory).unwrap_or_default());
             merged.extend_from_slice(path);
             &merged
@@ -116,7 +122,10 @@ fn of_same_origin<'r>(target: &Target<'_>, reference: &'r [u8]) -> Option<&'r [u
 fn without_dots(path: &[u8], out: &mut Vec<u8>) {
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut open = false;
-    for segment in path.split(|b| *b == b'/').skip(usize::from(path.starts_with(b"/"))) {
+    for segment in path
+        .split(|b| *b == b'/')
+        .skip(usize::from(path.starts_with(b"/")))
+    {
         open = match segment {
             b"." => true,
             b".." => {

@@ -158,7 +158,11 @@ pub fn of(
             origins(tenth.min(HEURISTIC_MOST_S) as u32, true)
         }
         // Fresh for no time, but it may be asked about with an entity tag.
-        None if head.index.present.has(FieldId::ETag) || said.no_cache != super::cache_control::Scope::None => origins(0, true),
+        None if head.index.present.has(FieldId::ETag)
+            || said.no_cache != super::cache_control::Scope::None =>
+        {
+            origins(0, true)
+        }
         None => Err(Why::NoLifetime),
     }
 }

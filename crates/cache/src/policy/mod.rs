@@ -2,18 +2,45 @@
 //!
 //! All times are Unix milliseconds; lifetimes and ages are whole seconds, at most [`FOREVER_S`].
 
+mod asks;
+pub mod cache_control;
+mod choose;
+pub mod date;
+mod freshen;
+mod invalidate;
+mod lifetime;
+mod lines;
+mod precondition;
+mod ranges;
+mod status_field;
+mod store;
+mod structured;
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+pub(crate) mod testing;
 mod why;
 
 use narthex_config::model::CacheRule;
-use narthex_message::{Head, RequestFacts, ResponseFacts, Span};
+use narthex_message::{Head, ResponseFacts, Span};
 
+pub use asks::asks;
+pub use choose::{age_s, choose, serves_on_error, ttl_s};
+pub use freshen::{ByHead, freshen, freshen_by_head};
+pub use invalidate::{Target, invalidates, locations};
+pub use precondition::{conditional, precondition};
+pub use ranges::{
+    MAX_RANGES, combine, completing, content_range, part_ranges, ranges, write_content_range,
+};
+pub use status_field::{CacheStatus, Forward, write_age};
+pub use store::{MAX_TAG, MAX_TAGS, loses_tags, store, store_post};
 pub use why::Why;
 
 /// Seconds that mean "longer than anybody waits" (RFC 9111 1.2.2).
 pub const FOREVER_S: u32 = 1 << 31;
 
 /// What a request wants of a cache. Made once per request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asked {
     /// It is a HEAD.
     pub head: bool,
@@ -31,7 +58,7 @@ pub struct Asked {
     pub max_stale: Option<u32>,
     /// `stale-if-error` of the request, in seconds.
     pub stale_if_error: Option<u32>,
-    /// There is an `Authorization`.
+    /// There is an `Authorization`. What is stored may be served all the same (RFC 9111 3.5 is about storing).
     pub authorization: bool,
     /// It has a condition (`If-None-Match` and its like, not `If-Range`).
     pub conditional: bool,
@@ -100,7 +127,8 @@ pub enum Choice {
 pub struct Keep {
     /// What it means.
     pub meta: Meta,
-    /// Its head as HTTP/1: status line, field lines, empty line. Without what concerns one connection or must not be stored.
+    /// Its head as HTTP/1: status line, field lines, empty line. Without what concerns one connection or must not be stored, and
+    /// without what every answer says anew: `Content-Length`, `Age`, and `Content-Range` of a 206. It always has a `Date`.
     pub head: Vec<u8>,
     /// Names in `Vary`, lower case, sorted, each once; empty if it does not vary.
     pub vary: Vec<Box<[u8]>>,
@@ -134,7 +162,7 @@ pub enum Precondition {
     Holds,
     /// 304.
     NotModified,
-    /// 412.
+    /// 412. Not from a cache: `If-Match` and `If-Unmodified-Since` go to the origin (RFC 9111 4.3.2).
     Failed,
 }
 
@@ -149,57 +177,4 @@ pub enum Ranges {
     Many(Vec<(u64, u64)>),
     /// 416.
     Unsatisfiable,
-}
-
-/// What a request asks of a cache; why it may have nothing to do with one.
-pub fn asks(_request: Head<'_>, _facts: &RequestFacts) -> Result<Asked, Why> {
-    Err(Why::Method)
-}
-
-/// What to do with an object that was found. `soft`: it was purged softly.
-pub fn choose(_meta: &Meta, _asked: &Asked, _soft: bool, _now_ms: u64) -> Choice {
-    Choice::Ask(Why::Stale)
-}
-
-/// May a stale object be served because the origin failed (RFC 5861 4)? Its age, if so. `status`: what the origin said; none: nothing.
-pub fn serves_on_error(
-    _meta: &Meta,
-    _asked: &Asked,
-    _status: Option<u16>,
-    _now_ms: u64,
-) -> Option<u32> {
-    None
-}
-
-/// Is the answer to be kept, and what does it mean? `Err`: why not.
-pub fn store(_exchanged: &Exchanged<'_>) -> Result<Keep, Why> {
-    Err(Why::Status)
-}
-
-/// A 304 to our conditional request: the stored head made new (RFC 9111 3.2, 4.3.4). `Err`: it is not about this object.
-pub fn freshen(_stored: Head<'_>, _meta: &Meta, _exchanged: &Exchanged<'_>) -> Result<Keep, Why> {
-    Err(Why::Status)
-}
-
-/// The answer to a conditional request, from what is stored.
-pub fn precondition(_request: Head<'_>, _meta: &Meta, _stored_head: &[u8]) -> Precondition {
-    Precondition::Holds
-}
-
-/// What of the body is wanted, of a representation of this length.
-pub fn ranges(_request: Head<'_>, _meta: &Meta, _stored_head: &[u8], _length: u64) -> Ranges {
-    Ranges::Whole
-}
-
-/// Does this answer to an unsafe method make what is stored for its target unusable (RFC 9111 4.4)?
-pub fn invalidates(_request: &RequestFacts, _status: u16) -> bool {
-    false
-}
-
-/// The fields of a conditional request about what is stored: name, value.
-pub fn validators(_meta: &Meta, _stored_head: &[u8], _each: &mut dyn FnMut(&str, &[u8])) {}
-
-/// Where the value of `ETag` stands in a stored head; empty if there is none.
-pub fn etag_in(_stored_head: &[u8]) -> Span {
-    Span::default()
 }

@@ -126,18 +126,45 @@ mod tests {
     #[test]
     fn lines() {
         let none = CacheStatus::default();
-        assert_eq!(written(CacheStatus { ttl_s: Some(376), ..none }), "Narthex; hit; ttl=376");
-        assert_eq!(written(CacheStatus { ttl_s: Some(-412), ..none }), "Narthex; hit; ttl=-412");
         assert_eq!(
-            written(CacheStatus { forward: Some(Forward::UriMiss), stored: true, collapsed: true, ..none }),
+            written(CacheStatus {
+                ttl_s: Some(376),
+                ..none
+            }),
+            "Narthex; hit; ttl=376"
+        );
+        assert_eq!(
+            written(CacheStatus {
+                ttl_s: Some(-412),
+                ..none
+            }),
+            "Narthex; hit; ttl=-412"
+        );
+        assert_eq!(
+            written(CacheStatus {
+                forward: Some(Forward::UriMiss),
+                stored: true,
+                collapsed: true,
+                ..none
+            }),
             "Narthex; fwd=uri-miss; stored; collapsed"
         );
         assert_eq!(
-            written(CacheStatus { forward: Some(Why::Stale.forward()), forward_status: Some(304), stored: true, ttl_s: Some(60), ..none }),
+            written(CacheStatus {
+                forward: Some(Why::Stale.forward()),
+                forward_status: Some(304),
+                stored: true,
+                ttl_s: Some(60),
+                ..none
+            }),
             "Narthex; fwd=stale; fwd-status=304; stored; ttl=60"
         );
         assert_eq!(
-            written(CacheStatus { forward: Some(Why::Bypass.forward()), detail: Some(Why::Bypass), ..none }),
+            written(CacheStatus {
+                forward: Some(Why::Bypass.forward()),
+                detail: Some(Why::Bypass),
+                ..none
+            }),
             "Narthex; fwd=bypass; detail=bypass"
         );
     }

@@ -19,7 +19,9 @@ pub const MAX_TAGS: usize = 128;
 pub const MAX_TAG: usize = 256;
 
 /// Their answers depend on what is in no key: conditions, ranges, the connection, the size of the request (CA-06).
-const NEVER: &[u16] = &[407, 408, 411, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431];
+const NEVER: &[u16] = &[
+    407, 408, 411, 412, 413, 416, 417, 421, 425, 426, 428, 429, 431,
+];
 /// In `safe` further ones are the client's doing, too.
 const NEVER_SAFE: &[u16] = &[400, 401, 403, 405, 406, 414, 415, 501];
 
@@ -93,7 +95,9 @@ fn part(response: Head<'_>, body: Option<u64>, profile: CacheProfile) -> Option<
         None => {}
         // Fewer bytes than announced, up to the end: they are believed to begin where it says and to end where the
         // representation does. Only where everything that can be read is (`rfc9111`).
-        Some(n @ 1..) if n < announced && length == Some(last + 1) && profile == CacheProfile::Rfc9111 => {
+        Some(n @ 1..)
+            if n < announced && length == Some(last + 1) && profile == CacheProfile::Rfc9111 =>
+        {
             return Some(Extent {
                 length: Some(first + n),
                 part: Some((first, first + n - 1)),
@@ -116,11 +120,7 @@ const NOT_STORED: FieldSet = HOP_BY_HOP.union(FieldSet::of(&[
 ]));
 
 /// Decides over `head`, which is the response or, after a 304, the stored head made new.
-pub(super) fn keep(
-    exchanged: &Exchanged<'_>,
-    head: Head<'_>,
-    extent: Extent,
-) -> Result<Keep, Why> {
+pub(super) fn keep(exchanged: &Exchanged<'_>, head: Head<'_>, extent: Extent) -> Result<Keep, Why> {
     let rule = exchanged.rule;
     let safe = rule.profile == CacheProfile::Safe;
     let status = head.index.status;
@@ -241,11 +241,22 @@ fn vary(head: Head<'_>) -> Result<Vec<Box<[u8]>>, Why> {
 /// clients that do not take it.
 fn varies_by_unknown_coding(vary: &[Box<[u8]>], head: Head<'_>) -> bool {
     vary.iter().any(|name| **name == *b"accept-encoding")
-        && head.all(FieldId::ContentEncoding).flat_map(tokens).any(|coding| {
-            ![&b"zstd"[..], b"br", b"gzip", b"x-gzip", b"deflate", b"identity", b""]
+        && head
+            .all(FieldId::ContentEncoding)
+            .flat_map(tokens)
+            .any(|coding| {
+                ![
+                    &b"zstd"[..],
+                    b"br",
+                    b"gzip",
+                    b"x-gzip",
+                    b"deflate",
+                    b"identity",
+                    b"",
+                ]
                 .iter()
                 .any(|known| coding.eq_ignore_ascii_case(known))
-        })
+            })
 }
 
 const SET_COOKIE_2: &[u8] = b"set-cookie2";
@@ -262,7 +273,12 @@ fn sets_cookie(head: Head<'_>, said: &Response) -> bool {
 }
 
 /// The head as it is stored, and where its entity tag is.
-fn written(head: Head<'_>, said: &Response, strip_cookies: bool, received_ms: u64) -> (Lines, Span) {
+fn written(
+    head: Head<'_>,
+    said: &Response,
+    strip_cookies: bool,
+    received_ms: u64,
+) -> (Lines, Span) {
     let status = head.index.status;
     let mut lines = Lines::response(
         status,

@@ -28,7 +28,11 @@ pub fn dictionary(input: &[u8]) -> Option<Vec<(&[u8], Value<'_>)>> {
     }
     loop {
         let key = at.key()?;
-        let value = if at.eat(b'=') { at.member()? } else { Value::True };
+        let value = if at.eat(b'=') {
+            at.member()?
+        } else {
+            Value::True
+        };
         at.parameters()?;
         let full = members.len() == MAX_MEMBERS;
         match members.iter_mut().find(|(k, _)| *k == key) {
@@ -70,7 +74,11 @@ impl<'a> Cursor<'a> {
     }
 
     fn take(&mut self, mut belongs: impl FnMut(u8) -> bool) -> &'a [u8] {
-        let end = self.0.iter().position(|b| !belongs(*b)).unwrap_or(self.0.len());
+        let end = self
+            .0
+            .iter()
+            .position(|b| !belongs(*b))
+            .unwrap_or(self.0.len());
         let (taken, rest) = self.0.split_at_checked(end).unwrap_or_default();
         self.0 = rest;
         taken
@@ -130,7 +138,9 @@ impl<'a> Cursor<'a> {
                 self.eat(b':').then_some(Value::Other)
             }
             b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
-                self.take(|b| narthex_message::validate::is_token_byte(b) || matches!(b, b':' | b'/'));
+                self.take(|b| {
+                    narthex_message::validate::is_token_byte(b) || matches!(b, b':' | b'/')
+                });
                 Some(Value::Other)
             }
             _ => None,
@@ -147,7 +157,9 @@ impl<'a> Cursor<'a> {
             let fraction = self.take(|b| b.is_ascii_digit());
             return (digits.len() <= 12 && matches!(fraction.len(), 1..=3)).then_some(Value::Other);
         }
-        let n = digits.iter().fold(0i64, |n, b| n * 10 + i64::from(b - b'0'));
+        let n = digits
+            .iter()
+            .fold(0i64, |n, b| n * 10 + i64::from(b - b'0'));
         Some(Value::Integer(if negative { -n } else { n }))
     }
 
@@ -199,7 +211,10 @@ mod tests {
         for (text, want) in [
             ("max-age=60", one("max-age", Value::Integer(60))),
             ("max-age=-60", one("max-age", Value::Integer(-60))),
-            ("max-age=60;a;b=1;c=\"x\";d=?0", one("max-age", Value::Integer(60))),
+            (
+                "max-age=60;a;b=1;c=\"x\";d=?0",
+                one("max-age", Value::Integer(60)),
+            ),
             ("max-age=1, max-age=2", one("max-age", Value::Integer(2))),
             ("max-age=60.0", one("max-age", Value::Other)),
             ("max-age=\"60\"", one("max-age", Value::String(b"60"))),
@@ -229,9 +244,29 @@ mod tests {
     #[test]
     fn no_dictionaries() {
         for bad in [
-            "max-age=60,", ",a", "Max-Age=60", "max-age =60", "max-age= 60", "max-age=", "max-age=1x", "a=1234567890123456",
-            "a=1.", "a=1.2345", "a=\"x", "a=\"\\x\"", "a=\"\u{e9}\"", "a=?2", "a=(1", "a=(1\"b\")", "a;", "a;B", "a b", "a=:x", "1=2",
-            "a=--1", "a, , b",
+            "max-age=60,",
+            ",a",
+            "Max-Age=60",
+            "max-age =60",
+            "max-age= 60",
+            "max-age=",
+            "max-age=1x",
+            "a=1234567890123456",
+            "a=1.",
+            "a=1.2345",
+            "a=\"x",
+            "a=\"\\x\"",
+            "a=\"\u{e9}\"",
+            "a=?2",
+            "a=(1",
+            "a=(1\"b\")",
+            "a;",
+            "a;B",
+            "a b",
+            "a=:x",
+            "1=2",
+            "a=--1",
+            "a, , b",
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }

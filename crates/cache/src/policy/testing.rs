@@ -28,7 +28,11 @@ pub fn request(method: &str, target: &str, fields: &[(&str, &str)]) -> Made {
     lines.index.target = Span::new(from, lines.bytes.len());
     lines.bytes.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in [("Host", "example.com")].iter().chain(fields) {
-        lines.push(FieldId::of(name.as_bytes()), name.as_bytes(), value.trim().as_bytes());
+        lines.push(
+            FieldId::of(name.as_bytes()),
+            name.as_bytes(),
+            value.trim().as_bytes(),
+        );
     }
     Made(lines)
 }
@@ -54,7 +58,11 @@ pub fn request_facts(head: Head<'_>) -> RequestFacts {
 pub fn response(status: u16, fields: &[(&str, &str)]) -> Made {
     let mut lines = Lines::response(status, b"Reason", 0);
     for (name, value) in fields {
-        lines.push(FieldId::of(name.as_bytes()), name.as_bytes(), value.trim().as_bytes());
+        lines.push(
+            FieldId::of(name.as_bytes()),
+            name.as_bytes(),
+            value.trim().as_bytes(),
+        );
     }
     Made(lines)
 }
@@ -63,8 +71,18 @@ pub fn response(status: u16, fields: &[(&str, &str)]) -> Made {
 pub fn indexed(stored: &[u8]) -> Made {
     let text = std::str::from_utf8(stored).unwrap();
     let mut rows = text.split("\r\n");
-    let status = rows.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-    let fields: Vec<_> = rows.filter(|r| !r.is_empty()).map(|r| r.split_once(": ").unwrap()).collect();
+    let status = rows
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let fields: Vec<_> = rows
+        .filter(|r| !r.is_empty())
+        .map(|r| r.split_once(": ").unwrap())
+        .collect();
     response(status, &fields)
 }
 
@@ -73,7 +91,10 @@ pub fn facts(head: Head<'_>) -> ResponseFacts {
 }
 
 pub fn rfc9111() -> CacheRule {
-    CacheRule { profile: CacheProfile::Rfc9111, ..CacheRule::default() }
+    CacheRule {
+        profile: CacheProfile::Rfc9111,
+        ..CacheRule::default()
+    }
 }
 
 pub fn meta() -> Meta {
@@ -104,7 +125,12 @@ pub fn date(seconds: i64) -> String {
 }
 
 /// Everything of one exchange, at [`NOW`].
-pub fn exchange(rule: &CacheRule, ask: &Made, answer: &Made, then: impl FnOnce(&Exchanged<'_>) -> Result<Keep, Why>) -> Result<Keep, Why> {
+pub fn exchange(
+    rule: &CacheRule,
+    ask: &Made,
+    answer: &Made,
+    then: impl FnOnce(&Exchanged<'_>) -> Result<Keep, Why>,
+) -> Result<Keep, Why> {
     let asked: Asked = asks(ask.head(), &request_facts(ask.head())).unwrap_or_default();
     then(&Exchanged {
         request: ask.head(),
@@ -118,7 +144,16 @@ pub fn exchange(rule: &CacheRule, ask: &Made, answer: &Made, then: impl FnOnce(&
 }
 
 /// `store` for a GET with these fields and an answer with those.
-pub fn kept(rule: &CacheRule, ask: &[(&str, &str)], status: u16, fields: &[(&str, &str)]) -> Result<Keep, Why> {
-    exchange(rule, &request("GET", "/", ask), &response(status, fields), store)
+pub fn kept(
+    rule: &CacheRule,
+    ask: &[(&str, &str)],
+    status: u16,
+    fields: &[(&str, &str)],
+) -> Result<Keep, Why> {
+    exchange(
+        rule,
+        &request("GET", "/", ask),
+        &response(status, fields),
+        store,
+    )
 }
-
