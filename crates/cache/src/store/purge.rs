@@ -23,6 +23,13 @@ pub enum Purge<'a> {
         /// First bytes of the path.
         path: &'a [u8],
     },
+    /// Everything of a host with this canonical path: whatever the query, and whatever else is in its key.
+    Path {
+        /// Canonical host.
+        host: &'a str,
+        /// The path.
+        path: &'a [u8],
+    },
     /// Everything with a tag.
     Tag(&'a [u8]),
     /// Everything.
@@ -89,6 +96,8 @@ struct Tables {
     tags: HashMap<u64, Record>,
     /// By a hash of host and prefix.
     prefixes: HashMap<u64, Prefix>,
+    /// By a hash of host and path: the host's.
+    paths: HashMap<u64, (u64, Record)>,
     /// Of a host: lengths of its prefixes, and how many there are of each.
     lengths: HashMap<u64, BTreeMap<usize, usize>>,
 }
@@ -145,6 +154,7 @@ impl Purges {
             Purge::Host(host) => tables.host(hash(host.as_bytes())).add(sequence, soft),
             Purge::Tag(tag) => tables.tag(hash(tag)).add(sequence, soft),
             Purge::Prefix { host, path } => tables.prefix(host, path).add(sequence, soft),
+            Purge::Path { host, path } => tables.path(host, path).add(sequence, soft),
         }
         self.live.store(sequence, Ordering::Release);
         sequence
@@ -181,6 +191,7 @@ impl Purges {
         tables.hosts.len()
             + tables.tags.len()
             + tables.prefixes.len()
+            + tables.paths.len()
             + usize::from(tables.everything.last() > 0)
     }
 }
@@ -241,6 +252,20 @@ impl Tables {
         &mut prefix.record
     }
 
+    /// The record of one path. Is there no place, the oldest becomes a purge of its host.
+    fn path(&mut self, host: &str, path: &[u8]) -> &mut Record {
+        let host = hash(host.as_bytes());
+        let key = path_key(host, path);
+        if self.paths.len() >= RECORDS_MAX
+            && !self.paths.contains_key(&key)
+            && let Some(oldest) = oldest(&self.paths, |(_, record)| record.last())
+            && let Some((host, record)) = self.paths.remove(&oldest)
+        {
+            self.host(host).join(record);
+        }
+        &mut self.paths.entry(key).or_insert((host, Record::default())).1
+    }
+
     fn remove_prefix(&mut self, key: u64) -> Option<Prefix> {
         let prefix = self.prefixes.remove(&key)?;
         if let Some(lengths) = self.lengths.get_mut(&prefix.host) {
@@ -263,11 +288,14 @@ impl Tables {
             let records = tags.iter().filter_map(|tag| self.tags.get(tag));
             cover = records.fold(cover, |cover, record| cover.max(record.cover(born)));
         }
-        if self.hosts.is_empty() && self.prefixes.is_empty() {
+        if self.hosts.is_empty() && self.prefixes.is_empty() && self.paths.is_empty() {
             return cover;
         }
         let host = hash(host);
         if let Some(record) = self.hosts.get(&host) {
+            cover = cover.max(record.cover(born));
+        }
+        if let Some((_, record)) = self.paths.get(&path_key(host, path)) {
             cover = cover.max(record.cover(born));
         }
         for &length in self.lengths.get(&host).into_iter().flat_map(BTreeMap::keys) {
@@ -288,6 +316,7 @@ impl Tables {
         }
         self.hosts.retain(|_, record| is_live(record));
         self.tags.retain(|_, record| is_live(record));
+        self.paths.retain(|_, (_, record)| is_live(record));
         let over: Vec<u64> = self
             .prefixes
             .iter()
@@ -303,9 +332,20 @@ impl Tables {
         let hosts = self.hosts.values().map(Record::last);
         let tags = self.tags.values().map(Record::last);
         let prefixes = self.prefixes.values().map(|prefix| prefix.record.last());
-        let last = hosts.chain(tags).chain(prefixes).max().unwrap_or(0);
+        let paths = self.paths.values().map(|(_, record)| record.last());
+        let last = hosts
+            .chain(tags)
+            .chain(prefixes)
+            .chain(paths)
+            .max()
+            .unwrap_or(0);
         last.max(self.everything.last())
     }
+}
+
+/// No prefix has the same.
+fn path_key(host: u64, path: &[u8]) -> u64 {
+    prefix_key(!host, path)
 }
 
 fn prefix_key(host: u64, path: &[u8]) -> u64 {
