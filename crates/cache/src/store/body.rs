@@ -38,6 +38,8 @@ struct Growing {
     pieces: VecDeque<Vec<u8>>,
     /// Length of a full piece.
     size: usize,
+    /// Length of the whole, if known: then its pieces are allocated at once, as they will be.
+    known: Option<u64>,
     /// Where the first piece begins: what was before it is gone.
     start: u64,
     length: u64,
@@ -47,6 +49,16 @@ struct Growing {
     /// Bytes in the account.
     charged: u64,
     waiters: Waiters,
+}
+
+/// What [`Body::append`] did.
+pub(super) struct Appended {
+    /// Bytes that it took.
+    pub count: usize,
+    /// Bytes that fit without another allocation.
+    pub spare: usize,
+    /// Who waits for them.
+    pub woken: Woken,
 }
 
 /// What a reader of a body that still comes gets.
@@ -72,6 +84,7 @@ impl Body {
             growing: Mutex::new(Some(Box::new(Growing {
                 pieces: VecDeque::new(),
                 size: size.max(1),
+                known: length,
                 start: 0,
                 length: 0,
                 is_cut: false,
@@ -151,38 +164,38 @@ impl Body {
         }
     }
 
-    /// Bytes that can be appended without another allocation.
-    pub(super) fn spare(&self) -> usize {
-        self.growing().as_ref().map_or(0, |growing| growing.spare())
+    /// Counts the allocation that is needed for `more` bytes. [`Body::append`] makes it.
+    pub(super) fn reserve(&self, more: usize) {
+        if let Some(growing) = self.growing().as_mut() {
+            let bytes = growing.next(more).1;
+            growing.charged += bytes;
+            self.site.add(bytes);
+        }
     }
 
-    /// The bytes by which an allocation for `more` bytes makes it heavier, which are counted from now on. Then [`Body::append`].
-    pub(super) fn reserve(&self, more: usize) -> u64 {
+    /// Appends what fits into the last piece. `is_full`: nothing does, and [`Body::reserve`] has counted the next allocation.
+    pub(super) fn append(&self, bytes: &[u8], is_full: bool) -> Appended {
         let mut guard = self.growing();
         let Some(growing) = guard.as_mut() else {
-            return 0;
+            return Appended {
+                count: bytes.len(), // into the void: it is whole already
+                spare: 0,
+                woken: Waiters::default().take(),
+            };
         };
-        let bytes = growing.next(more).1;
-        growing.charged += bytes;
-        self.site.add(bytes);
-        bytes
-    }
-
-    /// Appends what fits into the last piece, or into a new one of which [`Body::reserve`] has been asked. How many, and who waits.
-    pub(super) fn append(&self, bytes: &[u8], room: bool) -> (usize, Woken) {
-        let mut guard = self.growing();
-        let Some(growing) = guard.as_mut() else {
-            return (0, Waiters::default().take());
-        };
-        if room {
+        if is_full {
             growing.make_room(bytes.len());
         }
-        let part = &bytes[..bytes.len().min(growing.spare())];
+        let part = bytes.get(..growing.spare()).unwrap_or(bytes);
         if let Some(last) = growing.pieces.back_mut() {
             last.extend_from_slice(part);
         }
         growing.length += part.len() as u64;
-        (part.len(), growing.waiters.take())
+        Appended {
+            count: part.len(),
+            spare: growing.spare(),
+            woken: growing.waiters.take(),
+        }
     }
 
     /// Lets go of what is further behind the end than `window`.
@@ -327,31 +340,37 @@ impl Growing {
             .map_or(0, |last| last.capacity() - last.len())
     }
 
-    /// The capacity of the last piece after an allocation for `more` bytes, and how much heavier that is. No capacity: a new piece.
+    /// The capacity of the last piece, or of a new one, after an allocation for `more` bytes, and how much heavier that is.
     fn next(&self, more: usize) -> (usize, u64) {
-        let fresh = if self.size == PIECE {
-            more.next_power_of_two().clamp(FIRST, PIECE)
-        } else {
-            self.size
+        let fresh = match self.known {
+            Some(known) => {
+                let left = known.saturating_sub(self.length).min(self.size as u64);
+                (left as usize).max(more.min(self.size))
+            }
+            None => more.next_power_of_two().clamp(FIRST, self.size),
         };
         match self.pieces.back() {
             Some(last) if last.len() < self.size => {
                 let wanted = last.len().saturating_add(more).next_power_of_two();
-                let capacity =
-                    wanted.clamp(last.capacity() + 1, self.size.max(last.capacity() + 1));
-                (capacity, allocated(capacity) - allocated(last.capacity()))
+                let capacity = wanted.min(self.size);
+                (
+                    capacity,
+                    allocated(capacity).saturating_sub(allocated(last.capacity())),
+                )
             }
-            Some(_) => (0, allocated(PIECE)),
-            None => (fresh, allocated(fresh)),
+            Some(_) if self.known.is_none() => (self.size, allocated(self.size)),
+            _ => (fresh, allocated(fresh)),
         }
     }
 
     fn make_room(&mut self, more: usize) {
         let capacity = self.next(more).0;
+        let size = self.size;
         match self.pieces.back_mut() {
-            Some(last) if capacity > 0 => last.reserve_exact(capacity - last.len()),
-            Some(_) => self.pieces.push_back(Vec::with_capacity(PIECE)),
-            None => self.pieces.push_back(Vec::with_capacity(capacity)),
+            Some(last) if last.len() < size => {
+                last.reserve_exact(capacity.saturating_sub(last.len()))
+            }
+            _ => self.pieces.push_back(Vec::with_capacity(capacity)),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::body::Body;
 use super::object::{Key, Made, Object};
 use super::purge::{Cover, Purges};
+use super::shard::Shard;
 use super::waiters::Waiters;
 use super::{Room, Store};
 use crate::policy::{Keep, Why};
@@ -132,6 +133,11 @@ impl Fill {
         }
     }
 
+    /// Now, by the clock of the one that began it.
+    fn now_ms(&self, begun: Instant) -> u64 {
+        after(self.begun_ms, begun.elapsed())
+    }
+
     fn key(&self) -> Key<'_> {
         Key {
             bytes: &self.key.bytes,
@@ -141,6 +147,10 @@ impl Fill {
             site: self.key.site,
         }
     }
+}
+
+fn after(ms: u64, time: Duration) -> u64 {
+    ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The one that fetches for a key. Dropped, it has failed: those that wait try for themselves.
@@ -176,39 +186,28 @@ impl Lead {
         room: Room,
         length: Option<u64>,
     ) -> Result<Writer, Why> {
-        if length.is_some_and(|length| length > room.object_max) {
+        let store = Arc::clone(&self.store);
+        let object_max = store.object_max(&room);
+        if length.is_some_and(|length| length > object_max) {
             return Err(self.turn_away(Why::TooLarge));
         }
-        let store = Arc::clone(&self.store);
-        let key = self.fill.key();
-        let site = store.accounts.site(key.site);
-        site.set_quota(room.quota);
-        let names = store.shard(key.hash).share(std::mem::take(&mut keep.vary));
-        let variant = if names.is_some() { variant } else { &[] };
-        let object = Arc::new(Object::new(
-            Made {
-                key: key.bytes.into(),
-                host: key.host,
-                path: key.path,
-                names,
-                variant,
-                body: Arc::new(Body::new(Arc::clone(&site), length)),
-                born: self.fill.born,
-            },
-            keep,
-        ));
-        if !store.settle(&site) {
+        let object = self.make(&mut keep, variant, room, length);
+        if !store.settle(&object.body.site) {
             return Err(self.turn_away(Why::NoRoom));
         }
+        let key = self.fill.key();
+        let mut gone = Vec::new();
         let inserted = {
             let mut shard = store.shard(key.hash);
             let cover = (&store.purges, self.fill.cover());
-            let inserted = shard.insert(&key, &object, room.vary_max, room.quota.is_some(), cover);
+            let has_quota = room.quota.is_some();
+            let inserted = shard.insert(&key, &object, room.vary_max, has_quota, cover, &mut gone);
             if inserted.is_ok() {
-                shard.end_fill(key.hash, key.bytes, &self.fill);
+                shard.end_fill(&key, &self.fill);
             }
             inserted
         };
+        drop(gone);
         let old = match inserted {
             Ok(old) => old,
             Err(why) => return Err(self.turn_away(why)),
@@ -217,10 +216,11 @@ impl Lead {
         self.fill.end(Outcome::Object(Arc::clone(&object)));
         Ok(Writer {
             fill: Arc::clone(&self.fill),
+            begun: self.begun,
             store,
             object,
             old,
-            room,
+            object_max,
             length,
             written: 0,
             spare: 0,
@@ -228,8 +228,32 @@ impl Lead {
         })
     }
 
+    fn make(
+        &self,
+        keep: &mut Keep,
+        variant: &[u8],
+        room: Room,
+        length: Option<u64>,
+    ) -> Arc<Object> {
+        let key = self.fill.key();
+        let site = self.store.accounts.site(key.site);
+        site.set_quota(room.quota);
+        let names = std::mem::take(&mut keep.vary);
+        let names = self.store.shard(key.hash).share(names);
+        let made = Made {
+            key: key.bytes.into(),
+            host: key.host,
+            path: key.path,
+            variant: if names.is_some() { variant } else { &[] },
+            names,
+            body: Arc::new(Body::new(site, length)),
+            born: self.fill.born,
+        };
+        Arc::new(Object::new(made, keep))
+    }
+
     /// The stored object is good again: it gets a new head (304) and its readers go on.
-    pub fn refresh(mut self, old: &Arc<Object>, keep: Keep) -> Arc<Object> {
+    pub fn refresh(mut self, old: &Arc<Object>, mut keep: Keep) -> Arc<Object> {
         let key = self.fill.key();
         let new = Arc::new(Object::new(
             Made {
@@ -241,11 +265,11 @@ impl Lead {
                 body: Arc::clone(&old.body),
                 born: self.fill.born,
             },
-            keep,
+            &mut keep,
         ));
         let gone = {
             let mut shard = self.store.shard(key.hash);
-            shard.end_fill(key.hash, key.bytes, &self.fill);
+            shard.end_fill(&key, &self.fill);
             let cover = (&self.store.purges, self.fill.cover());
             shard.replace(key.hash, old, &new, cover)
         };
@@ -269,15 +293,12 @@ impl Lead {
 
     fn refused(&mut self, why: Why, time: Duration) {
         let key = self.fill.key();
-        let now_ms = self
-            .fill
-            .begun_ms
-            .saturating_add(self.begun.elapsed().as_millis() as u64);
-        let until_ms = now_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let now_ms = self.fill.now_ms(self.begun);
+        let until_ms = after(now_ms, time);
         let mut gone = Vec::new();
         self.store
             .shard(key.hash)
-            .mark((&self.fill, &key), until_ms, why, now_ms, &mut gone);
+            .refuse((&key, &self.fill), until_ms, why, now_ms, &mut gone);
         drop(gone);
         self.is_over = true;
         self.fill.end(Outcome::Refused(why));
@@ -288,9 +309,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         if !self.is_over {
             let key = self.fill.key();
-            self.store
-                .shard(key.hash)
-                .end_fill(key.hash, key.bytes, &self.fill);
+            self.store.shard(key.hash).end_fill(&key, &self.fill);
             self.fill.end(Outcome::Failed);
         }
     }
@@ -301,9 +320,10 @@ pub struct Writer {
     store: Arc<Store>,
     fill: Arc<Fill>,
     object: Arc<Object>,
+    begun: Instant,
     /// What it replaces once it is whole.
     old: Option<Arc<Object>>,
-    room: Room,
+    object_max: u64,
     length: Option<u64>,
     written: u64,
     /// Bytes that fit without another allocation.
@@ -322,55 +342,58 @@ enum State {
 }
 
 impl Writer {
-    /// Appends. `Err`: it is too large to be stored now; whoever reads it may still go on, or is cut.
+    /// Appends. `Err`, once: it will not be stored. Those that read it may still go on, at the pace at which it comes; if nobody does,
+    /// there is no use in going on.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Why> {
         if self.state == State::Over || bytes.is_empty() {
             return Ok(());
         }
-        let before = self.state;
         self.written = self.written.saturating_add(bytes.len() as u64);
         if self.length.is_some_and(|length| self.written > length) {
             self.cut();
             return Err(Why::Truncated);
         }
-        let mut why = Why::TooLarge;
-        if self.state == State::Stored && self.written > self.room.object_max {
-            self.leave(why);
+        let mut result = Ok(());
+        if self.state == State::Stored && self.written > self.object_max {
+            result = Err(self.leave(Why::TooLarge));
         }
         while !bytes.is_empty() {
             let is_full = self.spare == 0;
-            if is_full && !self.reserve(bytes.len()) {
-                why = Why::NoRoom;
-                if self.state == State::Passing {
-                    self.cut();
-                    break;
+            if is_full {
+                self.object.body.reserve(bytes.len());
+                if !self.store.settle(&self.object.body.site) {
+                    if self.state == State::Passing {
+                        self.cut();
+                        return Err(Why::NoRoom);
+                    }
+                    result = Err(self.leave(Why::NoRoom));
                 }
-                self.leave(why);
             }
-            let (count, woken) = self.object.body.append(bytes, is_full);
-            woken.wake();
-            bytes = bytes.get(count..).unwrap_or_default();
-            self.spare = self.object.body.spare();
+            let appended = self.object.body.append(bytes, is_full);
+            appended.woken.wake();
+            self.spare = appended.spare;
+            bytes = bytes.get(appended.count..).unwrap_or_default();
             if self.state == State::Passing {
                 self.object.body.trim(WINDOW);
             }
         }
-        if self.state == before {
-            Ok(())
-        } else {
-            Err(why)
-        }
-    }
-
-    /// Counts the next allocation and makes room for it. `false`: there is no room.
-    fn reserve(&self, more: usize) -> bool {
-        self.object.body.reserve(more);
-        self.store.settle(&self.object.body.site)
+        result
     }
 
     /// It leaves the index, and those that read it go on.
-    fn leave(&mut self, why: Why) {
+    fn leave(&mut self, why: Why) -> Why {
         self.state = State::Passing;
+        let now_ms = self.fill.now_ms(self.begun);
+        self.take_out(|shard, key, object| {
+            shard.counts.left += 1;
+            if why == Why::TooLarge {
+                shard.mark_like(key, object, after(now_ms, REFUSED), why, now_ms);
+            }
+        });
+        why
+    }
+
+    fn take_out(&mut self, also: impl FnOnce(&mut Shard, &Key<'_>, &Object)) {
         let key = self.fill.key();
         let mut gone = Vec::new();
         let mut shard = self.store.shard(key.hash);
@@ -381,8 +404,9 @@ impl Writer {
             &self.store.purges,
             &mut gone,
         );
+        also(&mut shard, &key, &self.object);
         drop(shard);
-        let _ = why;
+        drop(gone);
     }
 
     /// All of it has come.
@@ -418,17 +442,7 @@ impl Writer {
         let is_stored = self.state == State::Stored;
         self.state = State::Over;
         if is_stored {
-            let key = self.fill.key();
-            let mut gone = Vec::new();
-            let mut shard = self.store.shard(key.hash);
-            shard.restore(
-                &key,
-                &self.object,
-                self.old.take(),
-                &self.store.purges,
-                &mut gone,
-            );
-            drop(shard);
+            self.take_out(|shard, _, _| shard.counts.cuts += 1);
         }
         self.object.body.cut();
     }

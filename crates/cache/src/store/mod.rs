@@ -4,33 +4,42 @@
 //! whoever reads it holds it, in the index or not.
 
 mod account;
+mod block;
 mod body;
 mod fill;
+mod nodes;
 mod object;
+mod pending;
 mod purge;
 mod queue;
 mod shard;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod waiters;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use account::{Accounts, Site};
+use block::Blocks;
+pub use block::{BLOCKS_MAX, Block, Blocked, Full, Pattern};
 pub use body::{Body, Read};
 pub use fill::{Fill, Lead, Outcome, Writer};
 pub use object::{Key, Object, hash};
 use purge::Purges;
 pub use purge::{Purge, Purged};
 use shard::Shard;
-pub use shard::{Counts, Variant};
+pub use shard::Variant;
+pub use stats::{Counts, Stats};
 
 use crate::policy::Why;
 
 /// Parts of the index, each with a lock.
 const SHARDS: usize = 64;
+/// The share of the memory that one object may have: one in so many.
+const OBJECT_SHARE: u64 = 4;
 
 /// What is under a key, for a request.
 pub enum Found {
@@ -68,39 +77,18 @@ pub struct Store {
     shards: Box<[Mutex<Shard>]>,
     accounts: Accounts,
     purges: Purges,
+    blocks: Blocks,
     /// The shard that gives the next victim.
     victim: AtomicUsize,
     sweep: Mutex<Sweep>,
-    counts: [AtomicU64; 1],
 }
 
 /// Where the sweeper is.
 #[derive(Debug, Default)]
 struct Sweep {
     shard: usize,
-    /// Records up to this one may go at the end of the round.
-    until: u64,
-}
-
-/// What a store holds and what happened in it.
-#[derive(Debug, Clone, Default)]
-pub struct Stats {
-    /// Objects in the index.
-    pub objects: usize,
-    /// Bytes of all objects, also of those that left the index and are still read.
-    pub bytes: u64,
-    /// Bytes that there may be.
-    pub memory: u64,
-    /// Fetches under way whose head has not come.
-    pub fills: usize,
-    /// What happened, since the start.
-    pub counts: Counts,
-    /// Purges, since the start.
-    pub purges: u64,
-    /// Purges whose records are still kept.
-    pub purge_records: usize,
-    /// Bytes of each site, by its number.
-    pub sites: Vec<(u32, u64)>,
+    /// A round is under way; at its end records up to this one may go.
+    until: Option<u64>,
 }
 
 impl Store {
@@ -112,7 +100,7 @@ impl Store {
             purges: Purges::default(),
             victim: AtomicUsize::new(0),
             sweep: Mutex::default(),
-            counts: Default::default(),
+            blocks: Blocks::default(),
         })
     }
 
@@ -194,6 +182,14 @@ impl Store {
         while total.is_over() && self.evict(None) {}
     }
 
+    /// The largest object that is stored: one must not take the place of nearly all others.
+    fn object_max(&self, room: &Room) -> u64 {
+        let share = self.accounts.total().memory() / OBJECT_SHARE;
+        room.object_max
+            .min(share)
+            .min(room.quota.unwrap_or(u64::MAX))
+    }
+
     /// Lets objects go until the bounds hold. `false`: they do not, and what is left is filling or being read.
     fn settle(&self, site: &Site) -> bool {
         while site.is_over() {
@@ -220,7 +216,6 @@ impl Store {
 
     /// Purges. It has taken effect when this returns, for what is being fetched, too.
     pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        self.counts[0].fetch_add(1, Ordering::Relaxed);
         let Purge::Key(key) = purge else {
             return Purged {
                 sequence: self.purges.record(purge, soft),
@@ -245,31 +240,61 @@ impl Store {
         let mut sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let mut left = budget.max(1);
         while left > 0 {
-            if sweep.shard == 0 && sweep.until == 0 {
-                sweep.until = self.purges.live();
-                if sweep.until == 0 {
-                    return true;
-                }
-            }
-            let mut gone = Vec::new();
-            let (looked, is_end) = {
-                let mut shard = self.shard_at(sweep.shard);
-                let oldest = shard.oldest_fill();
-                sweep.until = sweep.until.min(oldest.unwrap_or(u64::MAX));
-                shard.sweep(left, &self.purges, &mut gone)
+            let until = match sweep.until {
+                Some(until) => until,
+                None if self.purges.live() == 0 => return true,
+                None => self.purges.live(),
             };
-            drop(gone);
-            left = left.saturating_sub(looked.max(1));
-            if is_end {
-                sweep.shard += 1;
-            }
+            let mut gone = Vec::new();
+            let swept = self
+                .shard_at(sweep.shard)
+                .sweep(left, &self.purges, &mut gone);
+            drop(gone); // without the lock
+            // what is being fetched may turn out to be covered
+            sweep.until = Some(until.min(swept.oldest_fill.unwrap_or(u64::MAX)));
+            left = left.saturating_sub(swept.looked.max(1));
+            sweep.shard += usize::from(swept.is_end);
             if sweep.shard == SHARDS {
-                self.purges.retire(sweep.until);
+                self.purges.retire(sweep.until.unwrap_or(0));
                 *sweep = Sweep::default();
                 return true;
             }
         }
         false
+    }
+
+    /// Answers an address with a status and a reason from now on, and purges what is stored of it.
+    pub fn block(&self, pattern: Pattern<'_>, blocked: Blocked, now_ms: u64) -> Result<(), Full> {
+        self.blocks.add(pattern, blocked, now_ms)?;
+        let path = pattern
+            .path
+            .split(|&byte| byte == b'?')
+            .next()
+            .unwrap_or_default();
+        let host = pattern.host;
+        self.purge(&Purge::Prefix { host, path }, false);
+        Ok(())
+    }
+
+    /// Takes that back. `false`: it was not so.
+    pub fn unblock(&self, pattern: Pattern<'_>) -> bool {
+        self.blocks.remove(pattern)
+    }
+
+    /// What an address is answered with, if it is blocked.
+    pub fn blocked(
+        &self,
+        host: &str,
+        path: &[u8],
+        query: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Option<Arc<Blocked>> {
+        self.blocks.find(host, path, query, now_ms)
+    }
+
+    /// Everything that is blocked.
+    pub fn blocks(&self) -> Vec<Block> {
+        self.blocks.list()
     }
 
     /// What it holds and what happened.
@@ -278,8 +303,9 @@ impl Store {
         let mut stats = Stats {
             bytes: total.bytes(),
             memory: total.memory(),
-            purges: self.counts[0].load(Ordering::Relaxed),
+            purges: self.purges.sequence(),
             purge_records: self.purges.records(),
+            blocks: self.blocks.count(),
             sites: self.accounts.sites(),
             ..Stats::default()
         };

@@ -94,7 +94,7 @@ pub(super) struct Made<'a> {
 }
 
 impl Object {
-    pub(super) fn new(made: Made<'_>, keep: Keep) -> Self {
+    pub(super) fn new(made: Made<'_>, keep: &mut Keep) -> Self {
         let place = Place::find(&made.key, made.host, made.path);
         let own = place
             .is_none()
@@ -116,7 +116,7 @@ impl Object {
         });
         let object = Self {
             key: made.key,
-            head: keep.head.into_boxed_slice(),
+            head: std::mem::take(&mut keep.head).into_boxed_slice(),
             body: made.body,
             born: made.born,
             meta: Packed::new(&keep.meta),
@@ -170,6 +170,14 @@ impl Object {
 
     fn own_place(&self) -> Option<&(Box<str>, Box<[u8]>)> {
         self.more.as_ref()?.rare.as_ref()?.place.as_ref()
+    }
+
+    /// It is stale, and no grace is left.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        let meta = self.meta();
+        let age_s = now_ms.saturating_sub(meta.received_ms) / 1_000 + u64::from(meta.initial_age_s);
+        let grace_s = meta.while_revalidate_s.max(meta.if_error_s);
+        age_s > u64::from(meta.lifetime_s) + u64::from(grace_s)
     }
 
     /// Number of the site it counts for.

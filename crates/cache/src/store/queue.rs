@@ -4,7 +4,7 @@
 //! asked for once passes by. What left the small queue is remembered for a while and comes into the main one directly when it is
 //! fetched again. A hit writes at most one byte, and none once it has been counted three times.
 
-use super::shard::{NIL, Nodes};
+use super::nodes::{NIL, Nodes};
 
 /// Share of a shard's bytes for what is new: one in so many.
 const SMALL_SHARE: u64 = 10;

@@ -1,222 +1,46 @@
 //! One of the parts that the index is made of, under its lock.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
 use super::Found;
 use super::fill::Fill;
+use super::nodes::{NIL, Node, Nodes};
 use super::object::{Key, Names, Object};
+use super::pending::Pending;
 use super::purge::{Cover, Purges};
 use super::queue::{List, Queue, USES_MAX};
+use super::stats::Counts;
 use crate::policy::Why;
 
-/// No node.
-pub const NIL: u32 = u32::MAX;
-/// Nodes that are allocated together.
-const CHUNK: usize = 64;
 /// Bytes that the index takes for an object: its node, its place in the table (4 bytes and one, at a load of a half to seven
 /// eighths), what remembers it after its eviction.
 pub const NODE_WEIGHT: u64 = size_of::<Node>() as u64 + 12;
 /// Sites with a quota that have a queue of their own in a shard; further ones share the common one.
 const QUEUES_MAX: usize = 1_024;
+/// Nodes that are looked at for objects of a site that stand in the common queue.
+const LOOK_MAX: u32 = 256;
 /// Sets of names in `Vary` that are kept to be shared.
 const NAMES_MAX: usize = 16;
-/// Answers that could not be stored, remembered in a shard.
-const MARKS_MAX: usize = 1_024;
-/// Bytes of their keys and variants.
-const MARK_BYTES_MAX: usize = 256 * 1024;
 
-/// An object in the index.
-pub struct Node {
-    /// None: the node is free.
-    pub object: Option<Arc<Object>>,
-    /// Of the key.
-    pub hash: u32,
-    /// In its list.
-    pub newer: u32,
-    /// In its list.
-    pub older: u32,
-    /// The next object of the same key, older than this one; of a free node, the next free one.
-    pub sibling: u32,
-    /// No purge up to this one covers it (the sequence's low half).
-    pub checked: u32,
-    /// Which of the shard's queues.
-    pub queue: u16,
-    /// Which of its lists.
-    pub list: List,
-    /// Uses since it came in, and whether it was purged softly.
-    pub uses: u8,
-}
-
-const USES: u8 = 0x0F;
-const SOFT: u8 = 0x80;
-
-impl Node {
-    /// Uses since it came into its list.
-    pub fn uses(&self) -> u8 {
-        self.uses & USES
-    }
-
-    /// So many uses.
-    pub fn set_uses(&mut self, uses: u8) {
-        self.uses = (self.uses & SOFT) | uses;
-    }
-
-    /// Somebody has its object besides the index.
-    pub fn is_read(&self) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|object| Arc::strong_count(object) > 1)
-    }
-
-    /// Bytes of its object.
-    pub fn weight(&self) -> u64 {
-        self.object.as_ref().map_or(0, |object| object.weight())
-    }
-
-    fn has_key(&self, key: &[u8]) -> bool {
-        self.object
-            .as_ref()
-            .is_some_and(|object| *object.key == *key)
-    }
-}
-
-/// Nodes, by number. They grow by a chunk, never by half of themselves.
-#[derive(Default)]
-pub struct Nodes {
-    chunks: Vec<Vec<Node>>,
-    free: Option<u32>,
-}
-
-impl Nodes {
-    /// The node of this number.
-    pub fn get(&self, node: u32) -> &Node {
-        &self.chunks[node as usize / CHUNK][node as usize % CHUNK]
-    }
-
-    /// The node of this number.
-    pub fn get_mut(&mut self, node: u32) -> &mut Node {
-        &mut self.chunks[node as usize / CHUNK][node as usize % CHUNK]
-    }
-
-    /// Numbers are below this.
-    pub fn end(&self) -> u32 {
-        let last = self.chunks.last().map_or(0, Vec::len);
-        (self.chunks.len().saturating_sub(1) * CHUNK + last) as u32
-    }
-
-    fn add(&mut self, node: Node) -> u32 {
-        if let Some(free) = self.free {
-            let place = self.get_mut(free);
-            let next = place.sibling;
-            *place = node;
-            self.free = (next != NIL).then_some(next);
-            return free;
-        }
-        if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let number = self.end();
-        if let Some(last) = self.chunks.last_mut() {
-            last.push(node);
-        }
-        number
-    }
-
-    fn free(&mut self, node: u32) {
-        let next = self.free.unwrap_or(NIL);
-        let place = self.get_mut(node);
-        place.object = None;
-        place.sibling = next;
-        place.list = List::None;
-        place.uses = 0;
-        self.free = Some(node);
-    }
-}
-
-/// What waits or is to pass, of a key that has no object for it.
-struct Pending {
-    hash: u64,
-    key: Box<[u8]>,
-    items: Vec<Item>,
-}
-
-struct Item {
-    names: Names,
-    variant: Box<[u8]>,
-    what: What,
-}
-
-enum What {
-    Fill(Arc<Fill>),
-    Mark { until_ms: u64, why: Why },
-}
-
-/// What happened in a shard.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
-    /// Objects found.
-    pub hits: u64,
-    /// Of them: still filling.
-    pub filling: u64,
-    /// Nothing found.
-    pub misses: u64,
-    /// A fetch found whose head had not come.
-    pub waits: u64,
-    /// Answers that could not be stored.
-    pub passes: u64,
-    /// Fetches begun.
-    pub leads: u64,
-    /// Those that went along with a fetch.
-    pub followers: u64,
-    /// Objects that went for lack of room.
-    pub evictions: u64,
-    /// Bytes of them.
-    pub evicted_bytes: u64,
-    /// Objects that a purge covered.
-    pub purged: u64,
-    /// Objects that did not come whole.
-    pub cuts: u64,
-    /// Objects that came whole.
-    pub stored: u64,
-}
-
-impl Counts {
-    /// Those of another shard, too.
-    pub fn add(&mut self, other: &Self) {
-        self.hits += other.hits;
-        self.filling += other.filling;
-        self.misses += other.misses;
-        self.waits += other.waits;
-        self.passes += other.passes;
-        self.leads += other.leads;
-        self.followers += other.followers;
-        self.evictions += other.evictions;
-        self.evicted_bytes += other.evicted_bytes;
-        self.purged += other.purged;
-        self.cuts += other.cuts;
-        self.stored += other.stored;
-    }
-}
-
-/// What a shard holds.
+/// What a shard holds. A cache line of its own: the next shard's lock is another core's.
+#[repr(align(128))]
 pub struct Shard {
-    table: HashTable<u32>,
+    /// Of a key, its newest object's node.
+    keys: HashTable<u32>,
     nodes: Nodes,
     objects: usize,
     /// The first: of objects whose site has no quota.
-    queues: Vec<(u32, Queue)>,
-    pending: HashTable<Pending>,
-    /// Until when, and of which key: in the order in which they were made.
-    marks: VecDeque<(u64, u64)>,
-    mark_bytes: usize,
+    queues: Vec<(Option<u32>, Queue)>,
+    pending: Pending,
     names: Vec<Arc<[Box<[u8]>]>>,
     scratch: Vec<u8>,
     random: u64,
     /// Where [`Shard::sweep`] goes on.
     swept: u32,
+    /// Where [`Shard::victim_of`] goes on.
+    looked: u32,
     /// What happened.
     pub counts: Counts,
 }
@@ -227,31 +51,38 @@ pub type Gone = Vec<Arc<Object>>;
 /// Puts together which variant a request wants, of these names.
 pub type Variant<'a> = &'a mut dyn FnMut(&[Box<[u8]>], &mut Vec<u8>);
 
-/// The value of a variant, put together once for each set of names.
-struct Wanted<'a, 'b> {
+/// The variant that a request wants, put together once for each set of names.
+pub struct Wanted<'a, 'b> {
     variant: Variant<'a>,
-    scratch: &'b mut Vec<u8>,
-    made_of: Option<*const Box<[u8]>>,
+    value: &'b mut Vec<u8>,
+    /// What `value` is made of.
+    names: Names,
 }
 
 impl Wanted<'_, '_> {
-    fn is(&mut self, names: Option<&Arc<[Box<[u8]>]>>, value: &[u8]) -> bool {
-        let Some(names) = names else {
-            return true;
-        };
-        self.make(names);
-        **self.scratch == *value
+    /// Whether it is this one.
+    pub fn is(&mut self, names: Option<&Arc<[Box<[u8]>]>>, value: &[u8]) -> bool {
+        names.is_none_or(|names| *self.value(Some(names)) == *value)
     }
 
-    fn make(&mut self, names: &Arc<[Box<[u8]>]>) {
-        if self.made_of != Some(names.as_ptr()) {
-            self.scratch.clear();
-            (self.variant)(names, self.scratch);
-            self.made_of = Some(names.as_ptr());
+    fn value(&mut self, names: Option<&Arc<[Box<[u8]>]>>) -> &[u8] {
+        let Some(names) = names else {
+            return &[];
+        };
+        if !self
+            .names
+            .as_ref()
+            .is_some_and(|made| Arc::ptr_eq(made, names))
+        {
+            self.value.clear();
+            (self.variant)(names, self.value);
+            self.names = Some(Arc::clone(names));
         }
+        self.value
     }
 }
 
+/// The table's hash, of the half that a node keeps.
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
@@ -259,17 +90,16 @@ fn spread(hash: u32) -> u64 {
 impl Default for Shard {
     fn default() -> Self {
         Self {
-            table: HashTable::new(),
+            keys: HashTable::new(),
             nodes: Nodes::default(),
             objects: 0,
-            queues: vec![(u32::MAX, Queue::default())],
-            pending: HashTable::new(),
-            marks: VecDeque::new(),
-            mark_bytes: 0,
+            queues: vec![(None, Queue::default())],
+            pending: Pending::default(),
             names: Vec::new(),
             scratch: Vec::new(),
             random: 0x2545_F491_4F6C_DD1D,
             swept: 0,
+            looked: 0,
             counts: Counts::default(),
         }
     }
@@ -281,23 +111,14 @@ impl Shard {
         self.objects
     }
 
-    /// The place in the sequence of purges of the oldest fetch whose head has not come.
-    pub fn oldest_fill(&self) -> Option<u64> {
-        let items = self.pending.iter().flat_map(|pending| &pending.items);
-        items
-            .filter_map(|item| match &item.what {
-                What::Fill(fill) => Some(fill.born()),
-                What::Mark { .. } => None,
-            })
-            .min()
-    }
-
     /// Fetches under way whose head has not come.
     pub fn fills(&self) -> usize {
-        let items = self.pending.iter().flat_map(|pending| &pending.items);
-        items
-            .filter(|item| matches!(item.what, What::Fill(_)))
-            .count()
+        self.pending.fills().count()
+    }
+
+    /// The place in the sequence of purges of the oldest fetch whose head has not come.
+    fn oldest_fill(&self) -> Option<u64> {
+        self.pending.fills().map(|fill| fill.born()).min()
     }
 
     /// What is there for a request.
@@ -309,88 +130,86 @@ impl Shard {
         purges: &Purges,
         gone: &mut Gone,
     ) -> Found {
-        let first = self.first(key);
-        if let Some((node, object)) = self.find_object(first, variant, purges, gone) {
-            self.counts.hits += 1;
-            let entry = self.nodes.get_mut(node);
-            let uses = entry.uses();
-            if uses < USES_MAX {
-                entry.set_uses(uses + 1);
-            }
-            if entry.list == List::None {
-                self.counts.filling += 1;
-            }
-            let soft = entry.uses & SOFT != 0;
-            return Found::Ready { object, soft };
-        }
-        match self.find_pending(key, variant, now_ms, purges) {
-            Some(found) => found,
-            None => {
-                self.counts.misses += 1;
-                Found::Missing {
-                    vary: first.is_some() && self.first(key).is_some(),
+        let first = self.first(key.hash, key.bytes);
+        let mut value = std::mem::take(&mut self.scratch);
+        let mut wanted = Wanted {
+            variant,
+            value: &mut value,
+            names: None,
+        };
+        let found = match self.find_object(first, &mut wanted, purges, gone) {
+            Some((node, object)) => self.hit(node, object),
+            None => match self.pending.find(key, &mut wanted, now_ms, purges) {
+                Some(found) => {
+                    let is_fill = matches!(found, Found::Filling(_));
+                    self.counts.followers += u64::from(is_fill);
+                    self.counts.passes += u64::from(!is_fill);
+                    found
                 }
-            }
+                None => {
+                    self.counts.misses += 1;
+                    // what was there may have been purged
+                    let vary = first.is_some() && self.first(key.hash, key.bytes).is_some();
+                    Found::Missing { vary }
+                }
+            },
+        };
+        self.scratch = value;
+        found
+    }
+
+    fn hit(&mut self, node: u32, object: Arc<Object>) -> Found {
+        self.counts.hits += 1;
+        let node = self.nodes.get_mut(node);
+        let uses = node.uses();
+        if uses < USES_MAX {
+            node.set_uses(uses + 1);
+        }
+        self.counts.filling += u64::from(node.list == List::None);
+        Found::Ready {
+            object,
+            soft: node.is_soft(),
         }
     }
 
-    /// Every object of a key.
+    /// Every object of a key, newest first.
     pub fn all(&self, key: &Key<'_>) -> Vec<Arc<Object>> {
-        let mut all = Vec::new();
-        let mut at = self.first(key).unwrap_or(NIL);
-        while at != NIL {
-            let node = self.nodes.get(at);
-            all.extend(node.object.clone());
-            at = node.sibling;
-        }
-        all
+        let chain = self.nodes.chain(self.first(key.hash, key.bytes));
+        chain
+            .filter_map(|node| self.nodes.get(node).object.clone())
+            .collect()
     }
 
-    fn first(&self, key: &Key<'_>) -> Option<u32> {
+    fn first(&self, hash: u64, key: &[u8]) -> Option<u32> {
         let nodes = &self.nodes;
-        self.table
-            .find(spread(key.hash as u32), |&node| {
-                nodes.get(node).has_key(key.bytes)
-            })
-            .copied()
+        let is = |node: &u32| nodes.get(*node).has_key(key);
+        self.keys.find(spread(hash as u32), is).copied()
     }
 
-    /// The newest object of a chain that fits.
+    /// The newest object of a chain that fits, and that no purge covers.
     fn find_object(
         &mut self,
         first: Option<u32>,
-        variant: Variant<'_>,
+        wanted: &mut Wanted<'_, '_>,
         purges: &Purges,
         gone: &mut Gone,
     ) -> Option<(u32, Arc<Object>)> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut wanted = Wanted {
-            variant,
-            scratch: &mut scratch,
-            made_of: None,
-        };
         let live = purges.live();
         let mut at = first.unwrap_or(NIL);
-        let mut found = None;
         while at != NIL {
             let node = self.nodes.get(at);
             let sibling = node.sibling;
             if let Some(object) = &node.object
                 && wanted.is(object.names(), object.variant())
             {
-                if node.checked == live as u32 {
-                    found = Some((at, Arc::clone(object)));
-                    break;
-                }
-                if self.check(at, live, purges, gone) {
-                    found = self.nodes.get(at).object.clone().map(|object| (at, object));
-                    break;
+                let object = Arc::clone(object);
+                if node.checked == live as u32 || self.check(at, live, purges, gone) {
+                    return Some((at, object));
                 }
             }
             at = sibling;
         }
-        self.scratch = scratch;
-        found
+        None
     }
 
     /// Compares a node with the purges. `false`: it is gone.
@@ -405,48 +224,15 @@ impl Shard {
                 gone.extend(self.unlink(at));
                 return false;
             }
-            Cover::Soft => node.uses |= SOFT,
+            Cover::Soft => node.set_soft(true),
             Cover::No => {}
         }
         node.checked = live as u32;
         true
     }
 
-    fn find_pending(
-        &mut self,
-        key: &Key<'_>,
-        variant: Variant<'_>,
-        now_ms: u64,
-        purges: &Purges,
-    ) -> Option<Found> {
-        let pending = self
-            .pending
-            .find(key.hash, |pending| *pending.key == *key.bytes)?;
-        let mut wanted = Wanted {
-            variant,
-            scratch: &mut self.scratch,
-            made_of: None,
-        };
-        for item in &pending.items {
-            if !wanted.is(item.names.as_ref(), &item.variant) {
-                continue;
-            }
-            match &item.what {
-                What::Fill(fill) if fill.may_be_followed(now_ms, purges) => {
-                    self.counts.waits += 1;
-                    return Some(Found::Filling(Arc::clone(fill)));
-                }
-                What::Mark { until_ms, why } if *until_ms > now_ms => {
-                    self.counts.passes += 1;
-                    return Some(Found::HitForMiss(*why));
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// Who fetches: the one that does, or `new` from now on. `seen`: the object that does not do; if another one is there, it does.
+    /// Who fetches: the one that does already, or `new` from now on. `seen`: the object that does not do; if another one is there
+    /// by now, it does.
     pub fn lead(
         &mut self,
         key: &Key<'_>,
@@ -457,104 +243,68 @@ impl Shard {
         new: impl FnOnce() -> Arc<Fill>,
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
-        let first = self.first(key);
+        let mut value = std::mem::take(&mut self.scratch);
+        let mut wanted = Wanted {
+            variant,
+            value: &mut value,
+            names: None,
+        };
+        let led = self.lead_or_follow(key, &mut wanted, now_ms, seen, purges, new, gone);
+        self.scratch = value;
+        match led {
+            Ok(_) => self.counts.leads += 1,
+            Err(_) => self.counts.followers += 1,
+        }
+        led
+    }
+
+    fn lead_or_follow(
+        &mut self,
+        key: &Key<'_>,
+        wanted: &mut Wanted<'_, '_>,
+        now_ms: u64,
+        seen: Option<Option<&Arc<Object>>>,
+        purges: &Purges,
+        new: impl FnOnce() -> Arc<Fill>,
+        gone: &mut Gone,
+    ) -> Result<Arc<Fill>, Arc<Fill>> {
+        let first = self.first(key.hash, key.bytes);
         if let Some(seen) = seen
-            && let Some((_, object)) = self.find_object(first, variant, purges, gone)
+            && let Some((node, object)) = self.find_object(first, wanted, purges, gone)
+            && !self.nodes.get(node).is_soft()
             && seen.is_none_or(|seen| !Arc::ptr_eq(seen, &object))
         {
             return Err(Fill::done_with(object));
         }
-        if let Some(Found::Filling(fill)) = self.find_pending(key, variant, now_ms, purges) {
-            self.counts.waits -= 1;
-            self.counts.followers += 1;
+        if let Some(fill) = self.pending.fill(key, wanted, now_ms, purges) {
             return Err(fill);
         }
         // the newest object tells which fields make a difference
-        let first = self
-            .first(key)
-            .and_then(|node| self.nodes.get(node).object.clone());
-        let names = first.and_then(|object| object.names().cloned());
-        self.scratch.clear();
-        if let Some(names) = &names {
-            variant(names, &mut self.scratch);
-        }
+        let newest = self.first(key.hash, key.bytes);
+        let newest = newest.and_then(|node| self.nodes.get(node).object.as_ref());
+        let names = newest.and_then(|object| object.names().cloned());
         let fill = new();
-        let item = Item {
-            names,
-            variant: self.scratch.as_slice().into(),
-            what: What::Fill(Arc::clone(&fill)),
-        };
-        self.counts.leads += 1;
-        self.add_pending(key.hash, key.bytes, item);
+        let value = wanted.value(names.as_ref());
+        self.pending.begin(key, names.clone(), value, &fill);
         Ok(fill)
     }
 
-    fn add_pending(&mut self, hash: u64, key: &[u8], item: Item) {
-        let entry =
-            self.pending
-                .entry(hash, |pending| *pending.key == *key, |pending| pending.hash);
-        entry
-            .or_insert_with(|| Pending {
-                hash,
-                key: key.into(),
-                items: Vec::new(),
-            })
-            .into_mut()
-            .items
-            .push(item);
+    /// A fetch is over, or its head has come.
+    pub fn end_fill(&mut self, key: &Key<'_>, fill: &Arc<Fill>) {
+        self.pending.end(key, fill);
     }
 
-    /// A fetch is over, or its head has come. Which variant it was for, if the index still knows it.
-    pub fn end_fill(
+    /// The answer of a fetch could not be stored: until then nobody waits. What is there goes, or it stays and there is no mark if
+    /// the answer says nothing about it.
+    pub fn refuse(
         &mut self,
-        hash: u64,
-        key: &[u8],
-        fill: &Arc<Fill>,
-    ) -> Option<(Names, Box<[u8]>)> {
-        let mut ended = None;
-        self.retain(hash, key, |item| {
-            let is = matches!(&item.what, What::Fill(other) if Arc::ptr_eq(other, fill));
-            if is {
-                ended = Some((item.names.take(), std::mem::take(&mut item.variant)));
-            }
-            !is
-        });
-        ended
-    }
-
-    fn retain(&mut self, hash: u64, key: &[u8], mut keep: impl FnMut(&mut Item) -> bool) {
-        let Ok(mut entry) = self
-            .pending
-            .find_entry(hash, |pending| *pending.key == *key)
-        else {
-            return;
-        };
-        let pending = entry.get_mut();
-        let length = pending.key.len();
-        let mark_bytes = &mut self.mark_bytes;
-        pending.items.retain_mut(|item| {
-            let stays = keep(item);
-            if !stays && let What::Mark { .. } = item.what {
-                *mark_bytes -= length + item.variant.len();
-            }
-            stays
-        });
-        if pending.items.is_empty() {
-            entry.remove();
-        }
-    }
-
-    /// The answer for a variant could not be stored: until then nobody waits. If an object is there that `stays`, nothing happens.
-    pub fn mark(
-        &mut self,
-        fill: (&Arc<Fill>, &Key<'_>),
+        (key, fill): (&Key<'_>, &Arc<Fill>),
         until_ms: u64,
         why: Why,
         now_ms: u64,
         gone: &mut Gone,
     ) {
-        let (fill, key) = fill;
-        let Some((names, variant)) = self.end_fill(key.hash, key.bytes, fill) else {
+        let Some((names, variant)) = self.pending.end(key, fill) else {
             return;
         };
         if let Some(node) = self.of_variant(key, names.as_ref(), &variant) {
@@ -563,39 +313,21 @@ impl Shard {
             }
             gone.extend(self.unlink(node));
         }
-        if until_ms <= now_ms {
-            return;
-        }
-        self.retain(key.hash, key.bytes, |item| {
-            matches!(item.what, What::Fill(_)) || item.names != names || item.variant != variant
-        });
-        self.mark_bytes += key.bytes.len() + variant.len();
-        self.marks.push_back((until_ms, key.hash));
-        let what = What::Mark { until_ms, why };
-        let item = Item {
-            names,
-            variant,
-            what,
-        };
-        self.add_pending(key.hash, key.bytes, item);
-        while let Some(&(until, hash)) = self.marks.front()
-            && (until <= now_ms || self.marks.len() > MARKS_MAX || self.mark_bytes > MARK_BYTES_MAX)
-        {
-            self.marks.pop_front();
-            self.unmark(until, hash);
-        }
+        self.pending
+            .mark(key, (names, variant), until_ms, why, now_ms);
     }
 
-    fn unmark(&mut self, until: u64, hash: u64) {
-        let found = self.pending.find(hash, |pending| pending.hash == hash);
-        let Some(key) = found.map(|pending| pending.key.clone()) else {
-            return;
-        };
-        self.retain(
-            hash,
-            &key,
-            |item| !matches!(item.what, What::Mark { until_ms, .. } if until_ms == until),
-        );
+    /// An object that left the index while it filled: until then nobody waits for its like.
+    pub fn mark_like(
+        &mut self,
+        key: &Key<'_>,
+        object: &Object,
+        until_ms: u64,
+        why: Why,
+        now_ms: u64,
+    ) {
+        let variant = (object.names().cloned(), object.variant().into());
+        self.pending.mark(key, variant, until_ms, why, now_ms);
     }
 
     /// The object of exactly this variant.
@@ -605,36 +337,16 @@ impl Shard {
         names: Option<&Arc<[Box<[u8]>]>>,
         variant: &[u8],
     ) -> Option<u32> {
-        self.chain(self.first(key)).find(|&at| {
-            self.nodes
-                .get(at)
-                .object
-                .as_ref()
-                .is_some_and(|object| object.names() == names && object.variant() == variant)
+        let mut chain = self.nodes.chain(self.first(key.hash, key.bytes));
+        chain.find(|&node| {
+            let object = self.nodes.get(node).object.as_ref();
+            object.is_some_and(|object| object.names() == names && object.variant() == variant)
         })
     }
 
     fn of_object(&self, hash: u64, object: &Arc<Object>) -> Option<u32> {
-        let nodes = &self.nodes;
-        let first = self
-            .table
-            .find(spread(hash as u32), |&node| {
-                nodes.get(node).has_key(&object.key)
-            })
-            .copied();
-        self.chain(first).find(|&at| {
-            let node = self.nodes.get(at);
-            node.object
-                .as_ref()
-                .is_some_and(|other| Arc::ptr_eq(other, object))
-        })
-    }
-
-    fn chain(&self, first: Option<u32>) -> impl Iterator<Item = u32> {
-        std::iter::successors(first, |&at| {
-            let sibling = self.nodes.get(at).sibling;
-            (sibling != NIL).then_some(sibling)
-        })
+        let mut chain = self.nodes.chain(self.first(hash, &object.key));
+        chain.find(|&node| self.nodes.get(node).is(object))
     }
 
     /// The same names as others have, in one place.
@@ -661,46 +373,34 @@ impl Shard {
         vary_max: usize,
         has_quota: bool,
         (purges, cover): (&Purges, Cover),
+        gone: &mut Gone,
     ) -> Result<Option<Arc<Object>>, Why> {
         let live = purges.live();
         let cover = cover.max(purges.cover_object(object));
         if cover == Cover::Hard {
             return Ok(None);
         }
-        let names = object.names();
-        let same = self.of_variant(key, names, object.variant());
-        if same.is_none() && self.chain(self.first(key)).count() >= vary_max.max(1) {
-            return Err(Why::Variants);
+        let same = self.of_variant(key, object.names(), object.variant());
+        if same.is_none() {
+            self.make_place(key, object, vary_max, gone)?;
         }
-        self.retain(key.hash, key.bytes, |item| {
-            let is_other = item.names.as_ref() != names || *item.variant != *object.variant();
-            matches!(item.what, What::Fill(_)) || (item.names.is_some() && is_other)
-        });
+        self.pending.unmark(key, object.names(), object.variant());
         let old = same.and_then(|node| self.unlink(node));
         let queue = self.queue(object.site(), has_quota);
-        let node = self.nodes.add(Node {
-            object: Some(Arc::clone(object)),
-            hash: key.hash as u32,
-            newer: NIL,
-            older: NIL,
-            sibling: NIL,
-            checked: live as u32,
-            queue,
-            list: List::None,
-            uses: if cover == Cover::Soft { SOFT } else { 0 },
-        });
+        let mut node = Node::new(Arc::clone(object), key.hash as u32, live as u32, queue);
+        node.set_soft(cover == Cover::Soft);
+        let node = self.nodes.add(node);
         self.objects += 1;
         let nodes = &mut self.nodes;
-        let found = self.table.find_mut(spread(key.hash as u32), |&other| {
-            nodes.get(other).has_key(key.bytes)
-        });
-        match found {
+        let hash = spread(key.hash as u32);
+        let first = self
+            .keys
+            .find_mut(hash, |&other| nodes.get(other).has_key(key.bytes));
+        match first {
             Some(first) => nodes.get_mut(node).sibling = std::mem::replace(first, node),
             None => {
-                self.table
-                    .insert_unique(spread(key.hash as u32), node, |&node| {
-                        spread(nodes.get(node).hash)
-                    });
+                let hasher = |node: &u32| spread(nodes.get(*node).hash);
+                self.keys.insert_unique(hash, node, hasher);
             }
         }
         if object.body.is_complete() {
@@ -711,18 +411,47 @@ impl Shard {
         Ok(old)
     }
 
+    /// One more variant has a place: there are not too many, or the oldest of those that are over goes.
+    fn make_place(
+        &mut self,
+        key: &Key<'_>,
+        new: &Object,
+        vary_max: usize,
+        gone: &mut Gone,
+    ) -> Result<(), Why> {
+        let chain: Vec<u32> = self.nodes.chain(self.first(key.hash, key.bytes)).collect();
+        if chain.len() < vary_max.max(1) {
+            return Ok(());
+        }
+        let now_ms = new.meta().received_ms;
+        let over = chain.into_iter().rev().find(|&node| {
+            let node = self.nodes.get(node);
+            let object = node.object.as_ref();
+            node.list != List::None && object.is_some_and(|object| object.is_over(now_ms))
+        });
+        let node = over.ok_or(Why::Variants)?;
+        gone.extend(self.unlink(node));
+        Ok(())
+    }
+
     fn queue(&mut self, site: u32, has_quota: bool) -> u16 {
         if !has_quota {
             return 0;
         }
-        if let Some(at) = self.queues.iter().position(|(other, _)| *other == site) {
+        if let Some(at) = self.queue_of(site) {
             return at as u16;
         }
         if self.queues.len() >= QUEUES_MAX {
             return 0;
         }
-        self.queues.push((site, Queue::default()));
+        self.queues.push((Some(site), Queue::default()));
         (self.queues.len() - 1) as u16
+    }
+
+    fn queue_of(&self, site: u32) -> Option<usize> {
+        self.queues
+            .iter()
+            .position(|(other, _)| *other == Some(site))
     }
 
     fn enqueue(&mut self, node: u32) {
@@ -742,7 +471,7 @@ impl Shard {
         }
     }
 
-    /// Takes an object out that did not come whole; the one in whose place it came is there again (CA-10), unless a purge has
+    /// Takes an object out that did not come whole. The one in whose place it came is there again (CA-10), unless a purge has
     /// covered either.
     pub fn restore(
         &mut self,
@@ -752,25 +481,24 @@ impl Shard {
         purges: &Purges,
         gone: &mut Gone,
     ) {
-        self.counts.cuts += 1;
         let Some(node) = self.of_object(key.hash, cut) else {
             gone.extend(old);
             return;
         };
         let entry = self.nodes.get(node);
-        let (is_soft, has_quota) = (entry.uses & SOFT != 0, entry.queue != 0);
+        let (is_soft, has_quota) = (entry.is_soft(), entry.queue != 0);
         gone.extend(self.unlink(node));
         let Some(old) = old else {
             return;
         };
         if old.born >= purges.retired() {
             let cover = if is_soft { Cover::Soft } else { Cover::No };
-            let _ = self.insert(key, &old, usize::MAX, has_quota, (purges, cover));
+            let _ = self.insert(key, &old, usize::MAX, has_quota, (purges, cover), gone);
         }
         gone.push(old);
     }
 
-    /// Puts `new` into the place of `old`, if that is still there. What is to be dropped.
+    /// Puts `new` into the place of `old`, if that is still there and whole. What is to be dropped.
     pub fn replace(
         &mut self,
         hash: u64,
@@ -785,13 +513,13 @@ impl Shard {
             return self.unlink(node);
         }
         let entry = self.nodes.get_mut(node);
+        if entry.list == List::None {
+            return None; // its writer will look for the old one
+        }
         let before = entry.weight();
         let old = entry.object.replace(Arc::clone(new));
         entry.checked = live as u32;
-        entry.uses &= USES;
-        if cover == Cover::Soft {
-            entry.uses |= SOFT;
-        }
+        entry.set_soft(cover == Cover::Soft);
         let (list, queue, now) = (entry.list, usize::from(entry.queue), entry.weight());
         if let Some((_, queue)) = self.queues.get_mut(queue) {
             queue.reweigh(list, before, now);
@@ -801,28 +529,28 @@ impl Shard {
 
     /// Takes a node out of everything.
     fn unlink(&mut self, node: u32) -> Option<Arc<Object>> {
-        let queue = usize::from(self.nodes.get(node).queue);
-        if let Some((_, queue)) = self.queues.get_mut(queue) {
+        let entry = self.nodes.get(node);
+        let object = entry.object.clone()?;
+        let (hash, sibling) = (spread(entry.hash), entry.sibling);
+        if let Some((_, queue)) = self.queues.get_mut(usize::from(entry.queue)) {
             queue.remove(&mut self.nodes, node);
         }
-        let object = self.nodes.get(node).object.clone()?;
-        let hash = spread(self.nodes.get(node).hash);
-        let sibling = self.nodes.get(node).sibling;
         let nodes = &mut self.nodes;
-        if let Ok(mut entry) = self
-            .table
-            .find_entry(hash, |&other| nodes.get(other).has_key(&object.key))
-        {
-            let mut at = *entry.get();
-            if at != node {
-                while nodes.get(at).sibling != node && nodes.get(at).sibling != NIL {
-                    at = nodes.get(at).sibling;
+        let first = self
+            .keys
+            .find_entry(hash, |&other| nodes.get(other).has_key(&object.key));
+        if let Ok(mut first) = first {
+            if *first.get() != node {
+                let mut chain = nodes.chain(Some(*first.get()));
+                let before = chain.find(|&other| nodes.get(other).sibling == node);
+                drop(chain);
+                if let Some(before) = before {
+                    nodes.get_mut(before).sibling = sibling;
                 }
-                nodes.get_mut(at).sibling = sibling;
             } else if sibling == NIL {
-                entry.remove();
+                first.remove();
             } else {
-                *entry.get_mut() = sibling;
+                *first.get_mut() = sibling;
             }
         }
         self.nodes.free(node);
@@ -833,17 +561,42 @@ impl Shard {
 
     /// Takes out the least useful object: of a site, or of all.
     pub fn evict(&mut self, site: Option<u32>) -> Option<Arc<Object>> {
-        let at = match site {
-            Some(site) => self.queues.iter().position(|(other, _)| *other == site)?,
-            None => self.any_queue()?,
+        let node = match site {
+            Some(site) => self.victim_of(site)?,
+            None => {
+                let queue = self.any_queue()?;
+                self.victim(queue)?
+            }
         };
-        let (_, queue) = self.queues.get_mut(at)?;
-        let node = queue.victim(&mut self.nodes)?;
         let weight = self.nodes.get(node).weight();
         let object = self.unlink(node)?;
         self.counts.evictions += 1;
         self.counts.evicted_bytes += weight;
         Some(object)
+    }
+
+    fn victim(&mut self, queue: usize) -> Option<u32> {
+        let (_, queue) = self.queues.get_mut(queue)?;
+        queue.victim(&mut self.nodes)
+    }
+
+    /// A site's own queue gives a victim. Objects that came before the site had a quota stand in the common one: some are looked at.
+    fn victim_of(&mut self, site: u32) -> Option<u32> {
+        if let Some(queue) = self.queue_of(site)
+            && let Some(node) = self.victim(queue)
+        {
+            return Some(node);
+        }
+        for _ in 0..LOOK_MAX.min(self.nodes.end()) {
+            self.looked = (self.looked + 1) % self.nodes.end();
+            let node = self.nodes.get(self.looked);
+            let is_of = |object: &Arc<Object>| object.site() == site;
+            if node.list != List::None && !node.is_read() && node.object.as_ref().is_some_and(is_of)
+            {
+                return Some(self.looked);
+            }
+        }
+        None
     }
 
     /// A queue, each as often as it has objects.
@@ -855,47 +608,58 @@ impl Shard {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let mut at = (self.random % count.max(1) as u64) as usize;
+        let mut left = (self.random % count.max(1) as u64) as usize;
         self.queues.iter().position(|(_, queue)| {
-            let is_in = at < queue.count();
-            at = at.wrapping_sub(if is_in { 0 } else { queue.count() });
+            let is_in = left < queue.count();
+            left = left.saturating_sub(queue.count());
             is_in
         })
     }
 
     /// A purge of one key. How many objects it covers.
     pub fn purge(&mut self, key: &Key<'_>, soft: bool, gone: &mut Gone) -> usize {
-        let nodes: Vec<u32> = self.chain(self.first(key)).collect();
+        let first = self.first(key.hash, key.bytes);
+        let nodes: Vec<u32> = self.nodes.chain(first).collect();
         for &node in &nodes {
             if soft {
-                self.nodes.get_mut(node).uses |= SOFT;
+                self.nodes.get_mut(node).set_soft(true);
             } else {
                 self.counts.purged += 1;
                 gone.extend(self.unlink(node));
             }
         }
-        self.retain(key.hash, key.bytes, |item| match &item.what {
-            What::Fill(fill) => {
-                fill.purge(soft);
-                true
-            }
-            What::Mark { .. } => false,
-        });
+        self.pending.purge(key, soft);
         nodes.len()
     }
 
-    /// Looks through at most `budget` nodes from where it stopped. How many it looked at, and whether it came to the end.
-    pub fn sweep(&mut self, budget: usize, purges: &Purges, gone: &mut Gone) -> (usize, bool) {
+    /// Looks through at most `budget` nodes from where it stopped.
+    pub fn sweep(&mut self, budget: usize, purges: &Purges, gone: &mut Gone) -> Swept {
         let live = purges.live();
         let end = self.nodes.end();
-        let stop = self.swept.saturating_add(budget as u32).min(end);
-        let looked = (stop - self.swept) as usize;
+        let budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        let stop = self.swept.saturating_add(budget).min(end);
+        let looked = stop.saturating_sub(self.swept) as usize;
         for node in self.swept..stop {
             if self.nodes.get(node).object.is_some() {
                 self.check(node, live, purges, gone);
             }
         }
-        self.swept = if stop == end { 0 } else { stop };
-        (looked, stop == end)
+        let is_end = stop == end;
+        self.swept = if is_end { 0 } else { stop };
+        Swept {
+            looked,
+            is_end,
+            oldest_fill: self.oldest_fill(),
+        }
     }
+}
+
+/// What a step of [`Shard::sweep`] did.
+pub struct Swept {
+    /// Nodes that it looked at.
+    pub looked: usize,
+    /// It came to the end, and begins again.
+    pub is_end: bool,
+    /// The place in the sequence of purges of the oldest fetch whose head has not come.
+    pub oldest_fill: Option<u64>,
 }

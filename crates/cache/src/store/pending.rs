@@ -1,0 +1,221 @@
+//! What a key has besides objects: fetches whose head has not come, and marks that the last answer could not be stored.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::Found;
+use super::fill::Fill;
+use super::object::{Key, Names};
+use super::purge::Purges;
+use super::shard::Wanted;
+use crate::policy::Why;
+
+/// Marks in a shard; beyond it the oldest goes.
+const MARKS_MAX: usize = 1_024;
+/// Bytes of their keys and variants.
+const MARK_BYTES_MAX: usize = 256 * 1024;
+
+/// Fetches and marks of a shard.
+#[derive(Default)]
+pub struct Pending {
+    keys: HashTable<Entry>,
+    /// Until when, and of which key: in the order in which they were made.
+    marks: VecDeque<(u64, u64)>,
+    mark_bytes: usize,
+}
+
+struct Entry {
+    hash: u64,
+    key: Box<[u8]>,
+    items: Vec<Item>,
+}
+
+struct Item {
+    names: Names,
+    variant: Box<[u8]>,
+    what: What,
+}
+
+enum What {
+    Fill(Arc<Fill>),
+    Mark { until_ms: u64, why: Why },
+}
+
+impl Pending {
+    /// A fetch that may be followed, or a mark that still holds.
+    pub fn find(
+        &self,
+        key: &Key<'_>,
+        wanted: &mut Wanted<'_, '_>,
+        now_ms: u64,
+        purges: &Purges,
+    ) -> Option<Found> {
+        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes)?;
+        entry.items.iter().find_map(|item| match &item.what {
+            _ if !wanted.is(item.names.as_ref(), &item.variant) => None,
+            What::Fill(fill) => fill
+                .may_be_followed(now_ms, purges)
+                .then(|| Found::Filling(Arc::clone(fill))),
+            What::Mark { until_ms, why } => (*until_ms > now_ms).then_some(Found::HitForMiss(*why)),
+        })
+    }
+
+    /// A fetch that may be followed.
+    pub fn fill(
+        &self,
+        key: &Key<'_>,
+        wanted: &mut Wanted<'_, '_>,
+        now_ms: u64,
+        purges: &Purges,
+    ) -> Option<Arc<Fill>> {
+        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes)?;
+        let fits = entry.items.iter().find_map(|item| match &item.what {
+            What::Fill(fill)
+                if wanted.is(item.names.as_ref(), &item.variant)
+                    && fill.may_be_followed(now_ms, purges) =>
+            {
+                Some(fill)
+            }
+            _ => None,
+        });
+        fits.cloned()
+    }
+
+    /// A fetch begins.
+    pub fn begin(&mut self, key: &Key<'_>, names: Names, variant: &[u8], fill: &Arc<Fill>) {
+        let item = Item {
+            names,
+            variant: variant.into(),
+            what: What::Fill(Arc::clone(fill)),
+        };
+        self.add(key, item);
+    }
+
+    fn add(&mut self, key: &Key<'_>, item: Item) {
+        let entry = self.keys.entry(
+            key.hash,
+            |entry| *entry.key == *key.bytes,
+            |entry| entry.hash,
+        );
+        let entry = entry.or_insert_with(|| Entry {
+            hash: key.hash,
+            key: key.bytes.into(),
+            items: Vec::new(),
+        });
+        entry.into_mut().items.push(item);
+    }
+
+    /// A fetch is over, or its head has come. Which variant it was for.
+    pub fn end(&mut self, key: &Key<'_>, fill: &Arc<Fill>) -> Option<(Names, Box<[u8]>)> {
+        let mut ended = None;
+        self.retain(key, |item| {
+            let is = matches!(&item.what, What::Fill(other) if Arc::ptr_eq(other, fill));
+            if is {
+                ended = Some((item.names.take(), std::mem::take(&mut item.variant)));
+            }
+            !is
+        });
+        ended
+    }
+
+    /// The answer for a variant could not be stored: until then nobody waits.
+    pub fn mark(
+        &mut self,
+        key: &Key<'_>,
+        (names, variant): (Names, Box<[u8]>),
+        until_ms: u64,
+        why: Why,
+        now_ms: u64,
+    ) {
+        self.unmark(key, names.as_ref(), &variant);
+        if until_ms <= now_ms {
+            return;
+        }
+        self.mark_bytes += key.bytes.len() + variant.len();
+        self.marks.push_back((until_ms, key.hash));
+        let what = What::Mark { until_ms, why };
+        self.add(
+            key,
+            Item {
+                names,
+                variant,
+                what,
+            },
+        );
+        while let Some(&(until, hash)) = self.marks.front()
+            && (until <= now_ms || self.marks.len() > MARKS_MAX || self.mark_bytes > MARK_BYTES_MAX)
+        {
+            self.marks.pop_front();
+            self.expire(until, hash);
+        }
+    }
+
+    /// A mark's time is over, or its place is needed.
+    fn expire(&mut self, until: u64, hash: u64) {
+        let found = self.keys.find(hash, |entry| entry.hash == hash);
+        let Some(bytes) = found.map(|entry| entry.key.clone()) else {
+            return;
+        };
+        let key = Key {
+            bytes: &bytes,
+            hash,
+            host: "",
+            path: &[],
+            site: 0,
+        };
+        self.retain(
+            &key,
+            |item| !matches!(item.what, What::Mark { until_ms, .. } if until_ms == until),
+        );
+    }
+
+    /// An answer of this variant is there: its marks are gone, and those that were made before it was known what makes a difference.
+    pub fn unmark(&mut self, key: &Key<'_>, names: Option<&Arc<[Box<[u8]>]>>, variant: &[u8]) {
+        self.retain(key, |item| {
+            let is_same = item.names.as_ref() == names && *item.variant == *variant;
+            matches!(item.what, What::Fill(_)) || (item.names.is_some() && !is_same)
+        });
+    }
+
+    /// A purge of a key: marks go, fetches are covered.
+    pub fn purge(&mut self, key: &Key<'_>, soft: bool) {
+        self.retain(key, |item| match &item.what {
+            What::Fill(fill) => {
+                fill.purge(soft);
+                true
+            }
+            What::Mark { .. } => false,
+        });
+    }
+
+    fn retain(&mut self, key: &Key<'_>, mut keep: impl FnMut(&mut Item) -> bool) {
+        let found = self
+            .keys
+            .find_entry(key.hash, |entry| *entry.key == *key.bytes);
+        let Ok(mut entry) = found else {
+            return;
+        };
+        let mark_bytes = &mut self.mark_bytes;
+        entry.get_mut().items.retain_mut(|item| {
+            let stays = keep(item);
+            if !stays && let What::Mark { .. } = item.what {
+                *mark_bytes -= key.bytes.len() + item.variant.len();
+            }
+            stays
+        });
+        if entry.get().items.is_empty() {
+            entry.remove();
+        }
+    }
+
+    /// Fetches whose head has not come.
+    pub fn fills(&self) -> impl Iterator<Item = &Arc<Fill>> {
+        let items = self.keys.iter().flat_map(|entry| &entry.items);
+        items.filter_map(|item| match &item.what {
+            What::Fill(fill) => Some(fill),
+            What::Mark { .. } => None,
+        })
+    }
+}
