@@ -419,7 +419,12 @@ fn stale_if_the_origin_fails() {
         answer("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
     );
     let r = ask(&rig, "/sie", "");
-    assert_eq!((r.status, r.text().as_str()), (200, "old"));
+    assert_eq!(
+        (r.status, r.text().as_str()),
+        (200, "old"),
+        "{}",
+        status(&r)
+    );
     rig.origin.on("/sie", [Step::ReadBody, Step::Reset]);
     let r = ask(&rig, "/sie", "");
     assert_eq!((r.status, r.text().as_str()), (200, "old"));

@@ -163,6 +163,12 @@ impl<D: Downstream> Relay<'_, D> {
             // Too large to be kept, and nobody reads it.
             self.fill = None;
         }
+        // Whoever hears the last byte may ask again: it is there then.
+        if matches!(self.sink, Sink::Done)
+            && let Some(fill) = self.fill.take()
+        {
+            fill.finish();
+        }
     }
 
     /// Body bytes in the client's framing.
