@@ -335,9 +335,8 @@ impl Growing {
     }
 
     fn spare(&self) -> usize {
-        self.pieces
-            .back()
-            .map_or(0, |last| last.capacity() - last.len())
+        let last = self.pieces.back();
+        last.map_or(0, |last| last.capacity().min(self.size) - last.len())
     }
 
     /// The capacity of the last piece, or of a new one, after an allocation for `more` bytes, and how much heavier that is.

@@ -23,7 +23,8 @@ pub struct Fill {
     key: Own,
     born: u64,
     begun_ms: u64,
-    age_ms: u64,
+    /// At what age it has no new followers. None: it never has any.
+    age: Option<Duration>,
     /// 0, or 1 and a [`Cover`] by a purge of the key.
     purged: AtomicU8,
     outcome: OnceLock<Outcome>,
@@ -51,7 +52,7 @@ pub enum Outcome {
 }
 
 impl Fill {
-    pub(super) fn new(key: &Key<'_>, born: u64, begun_ms: u64, age: Duration) -> Arc<Self> {
+    pub(super) fn new(key: &Key<'_>, born: u64, begun_ms: u64, age: Option<Duration>) -> Arc<Self> {
         Arc::new(Self {
             key: Own {
                 bytes: key.bytes.into(),
@@ -62,7 +63,7 @@ impl Fill {
             },
             born,
             begun_ms,
-            age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            age,
             purged: AtomicU8::new(0),
             outcome: OnceLock::new(),
             waiters: Mutex::default(),
@@ -78,7 +79,7 @@ impl Fill {
             path: &[],
             site: 0,
         };
-        let fill = Self::new(&key, 0, 0, Duration::ZERO);
+        let fill = Self::new(&key, 0, 0, None);
         let _ = fill.outcome.set(Outcome::Object(object));
         fill
     }
@@ -107,14 +108,19 @@ impl Fill {
         woken.wake();
     }
 
+    /// Nobody follows it, ever.
+    pub(super) fn is_alone(&self) -> bool {
+        self.age.is_none()
+    }
+
     pub(super) fn born(&self) -> u64 {
         self.born
     }
 
     /// New requests may wait for it: it is not too old, and no purge came after it began.
     pub(super) fn may_be_followed(&self, now_ms: u64, purges: &Purges) -> bool {
-        let is_old = now_ms.saturating_sub(self.begun_ms) > self.age_ms;
-        !is_old
+        self.age
+            .is_some_and(|age| now_ms <= after(self.begun_ms, age))
             && self.cover() == Cover::No
             && purges.cover(self.born, self.key.host.as_bytes(), &self.key.path, &[]) == Cover::No
     }
@@ -125,7 +131,7 @@ impl Fill {
         self.purged.fetch_max(cover as u8, Ordering::Relaxed);
     }
 
-    fn cover(&self) -> Cover {
+    pub(super) fn cover(&self) -> Cover {
         match self.purged.load(Ordering::Relaxed) {
             0 => Cover::No,
             1 => Cover::Soft,
@@ -138,7 +144,7 @@ impl Fill {
         after(self.begun_ms, begun.elapsed())
     }
 
-    fn key(&self) -> Key<'_> {
+    pub(super) fn key(&self) -> Key<'_> {
         Key {
             bytes: &self.key.bytes,
             hash: self.key.hash,
@@ -173,8 +179,8 @@ impl Lead {
 
     /// Somebody waits for it.
     pub fn is_followed(&self) -> bool {
-        // the index has it, too
-        Arc::strong_count(&self.fill) > 2
+        let own = if self.fill.is_alone() { 1 } else { 2 }; // the index has it, too
+        Arc::strong_count(&self.fill) > own
     }
 
     /// The head has come and is to be stored: whoever waits gets the object, which fills.
@@ -199,17 +205,18 @@ impl Lead {
         let mut gone = Vec::new();
         let inserted = {
             let mut shard = store.shard(key.hash);
-            let cover = (&store.purges, self.fill.cover());
+            let cover = (&store.purges, shard.cover(&self.fill));
             let has_quota = room.quota.is_some();
             let inserted = shard.insert(&key, &object, room.vary_max, has_quota, cover, &mut gone);
             if inserted.is_ok() {
-                shard.end_fill(&key, &self.fill);
+                shard.end_fill(&self.fill);
             }
             inserted
         };
         drop(gone);
         let old = match inserted {
-            Ok(old) => old,
+            // one that fills may be cut itself: it does not come back
+            Ok(old) => old.filter(|old| old.body.is_complete()),
             Err(why) => return Err(self.turn_away(why)),
         };
         self.is_over = true;
@@ -269,8 +276,8 @@ impl Lead {
         ));
         let gone = {
             let mut shard = self.store.shard(key.hash);
-            shard.end_fill(&key, &self.fill);
-            let cover = (&self.store.purges, self.fill.cover());
+            let cover = (&self.store.purges, shard.cover(&self.fill));
+            shard.end_fill(&self.fill);
             shard.replace(key.hash, old, &new, cover)
         };
         drop(gone);
@@ -298,7 +305,7 @@ impl Lead {
         let mut gone = Vec::new();
         self.store
             .shard(key.hash)
-            .refuse((&key, &self.fill), until_ms, why, now_ms, &mut gone);
+            .refuse(&self.fill, until_ms, why, now_ms, &mut gone);
         drop(gone);
         self.is_over = true;
         self.fill.end(Outcome::Refused(why));
@@ -309,7 +316,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         if !self.is_over {
             let key = self.fill.key();
-            self.store.shard(key.hash).end_fill(&key, &self.fill);
+            self.store.shard(key.hash).end_fill(&self.fill);
             self.fill.end(Outcome::Failed);
         }
     }

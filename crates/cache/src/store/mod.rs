@@ -131,7 +131,11 @@ impl Store {
 
     /// Fetches beside others, whom it does not keep waiting; what comes is stored all the same.
     pub fn alone(self: &Arc<Self>, key: &Key<'_>, now_ms: u64) -> Lead {
-        let fill = Fill::new(key, self.purges.sequence(), now_ms, Duration::ZERO);
+        let mut shard = self.shard(key.hash);
+        // the sequence is read under the lock: the sweeper sees the fetch, or it is younger than what the sweeper retires
+        let fill = Fill::new(key, self.purges.sequence(), now_ms, None);
+        shard.begin_alone(&fill);
+        drop(shard);
         Lead::new(Arc::clone(self), fill)
     }
 
@@ -167,7 +171,14 @@ impl Store {
         seen: Option<Option<&Arc<Object>>>,
     ) -> Result<Lead, Arc<Fill>> {
         let mut gone = Vec::new();
-        let new = || Fill::new(key, self.purges.sequence(), now_ms, age);
+        let new = |is_followed: bool| {
+            Fill::new(
+                key,
+                self.purges.sequence(),
+                now_ms,
+                is_followed.then_some(age),
+            )
+        };
         let led =
             self.shard(key.hash)
                 .lead(key, variant, now_ms, seen, &self.purges, new, &mut gone);
@@ -224,7 +235,7 @@ impl Store {
         };
         let sequence = self.purges.count();
         let mut gone = Vec::new();
-        let objects = self.shard(key.hash).purge(key, soft, &mut gone);
+        let objects = self.shard(key.hash).purge(key, soft, sequence, &mut gone);
         Purged { sequence, objects }
     }
 
@@ -233,7 +244,8 @@ impl Store {
         self.purges.sequence()
     }
 
-    /// Drops what purges cover: looks at `budget` objects. `true`: a round has ended, and its records are gone.
+    /// Drops what purges cover: looks at `budget` objects. `true`: a round has ended, and the records are gone that were there when it
+    /// began.
     ///
     /// Nothing waits for it; it frees memory, and it keeps the tables short.
     pub fn sweep(&self, budget: usize) -> bool {

@@ -1,6 +1,6 @@
 //! What a key has besides objects: fetches whose head has not come, and marks that the last answer could not be stored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::Found;
 use super::fill::Fill;
 use super::object::{Key, Names};
-use super::purge::Purges;
+use super::purge::{Cover, Purges, Record};
 use super::shard::Wanted;
 use crate::policy::Why;
 
@@ -17,9 +17,16 @@ const MARKS_MAX: usize = 1_024;
 /// Bytes of their keys and variants.
 const MARK_BYTES_MAX: usize = 256 * 1024;
 
+/// Fetches of a key that may be followed; further ones are for themselves.
+const FILLS_MAX: usize = 64;
+
 /// Fetches and marks of a shard.
 #[derive(Default)]
 pub struct Pending {
+    /// By the hash of their key: how many fetches there are that nobody follows, and the last purges of it meanwhile.
+    alone: HashMap<u64, (usize, Record)>,
+    /// When those began in the sequence of purges, and how many did.
+    alone_born: BTreeMap<u64, usize>,
     keys: HashTable<Entry>,
     /// Until when, and of which key: in the order in which they were made.
     marks: VecDeque<(u64, u64)>,
@@ -81,6 +88,51 @@ impl Pending {
             _ => None,
         });
         fits.cloned()
+    }
+
+    /// One more fetch of the key may be followed.
+    pub fn has_place(&self, key: &Key<'_>) -> bool {
+        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes);
+        entry.is_none_or(|entry| entry.items.len() < FILLS_MAX)
+    }
+
+    /// A fetch begins that nobody follows.
+    pub fn begin_alone(&mut self, hash: u64, born: u64) {
+        self.alone.entry(hash).or_default().0 += 1;
+        *self.alone_born.entry(born).or_default() += 1;
+    }
+
+    /// It is over, or its head has come.
+    pub fn end_alone(&mut self, hash: u64, born: u64) {
+        if let Some((count, _)) = self.alone.get_mut(&hash) {
+            *count -= 1;
+            if *count == 0 {
+                self.alone.remove(&hash);
+            }
+        }
+        if let Some(count) = self.alone_born.get_mut(&born) {
+            *count -= 1;
+            if *count == 0 {
+                self.alone_born.remove(&born);
+            }
+        }
+    }
+
+    /// A purge of its key covers it.
+    pub fn cover_alone(&self, hash: u64, born: u64) -> Cover {
+        let alone = self.alone.get(&hash);
+        alone.map_or(Cover::No, |(_, record)| record.cover(born))
+    }
+
+    /// The place in the sequence of purges of the oldest fetch whose head has not come.
+    pub fn oldest(&self) -> Option<u64> {
+        let alone = self.alone_born.first_key_value().map(|(born, _)| *born);
+        self.fills().map(|fill| fill.born()).chain(alone).min()
+    }
+
+    /// Fetches whose head has not come.
+    pub fn count(&self) -> usize {
+        self.fills().count() + self.alone_born.values().sum::<usize>()
     }
 
     /// A fetch begins.
@@ -180,7 +232,10 @@ impl Pending {
     }
 
     /// A purge of a key: marks go, fetches are covered.
-    pub fn purge(&mut self, key: &Key<'_>, soft: bool) {
+    pub fn purge(&mut self, key: &Key<'_>, soft: bool, sequence: u64) {
+        if let Some((_, record)) = self.alone.get_mut(&key.hash) {
+            record.add(sequence, soft);
+        }
         self.retain(key, |item| match &item.what {
             What::Fill(fill) => {
                 fill.purge(soft);
@@ -210,8 +265,7 @@ impl Pending {
         }
     }
 
-    /// Fetches whose head has not come.
-    pub fn fills(&self) -> impl Iterator<Item = &Arc<Fill>> {
+    fn fills(&self) -> impl Iterator<Item = &Arc<Fill>> {
         let items = self.keys.iter().flat_map(|entry| &entry.items);
         items.filter_map(|item| match &item.what {
             What::Fill(fill) => Some(fill),

@@ -58,13 +58,13 @@ pub enum Cover {
 
 /// The last purges of something: their places in the sequence, 0 for none.
 #[derive(Debug, Clone, Copy, Default)]
-struct Record {
+pub(super) struct Record {
     hard: u64,
     soft: u64,
 }
 
 impl Record {
-    fn add(&mut self, sequence: u64, soft: bool) {
+    pub(super) fn add(&mut self, sequence: u64, soft: bool) {
         let place = if soft { &mut self.soft } else { &mut self.hard };
         *place = sequence.max(*place);
     }
@@ -78,7 +78,7 @@ impl Record {
         self.hard.max(self.soft)
     }
 
-    fn cover(&self, born: u64) -> Cover {
+    pub(super) fn cover(&self, born: u64) -> Cover {
         if self.hard > born {
             Cover::Hard
         } else if self.soft > born {

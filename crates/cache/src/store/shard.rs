@@ -113,12 +113,7 @@ impl Shard {
 
     /// Fetches under way whose head has not come.
     pub fn fills(&self) -> usize {
-        self.pending.fills().count()
-    }
-
-    /// The place in the sequence of purges of the oldest fetch whose head has not come.
-    fn oldest_fill(&self) -> Option<u64> {
-        self.pending.fills().map(|fill| fill.born()).min()
+        self.pending.count()
     }
 
     /// What is there for a request.
@@ -231,7 +226,7 @@ impl Shard {
         true
     }
 
-    /// Who fetches: the one that does already, or `new` from now on. `seen`: the object that does not do; if another one is there
+    /// Who fetches: the one that does already, or `new` from now on, with followers or without. `seen`: the object that does not do; if another one is there
     /// by now, it does.
     pub fn lead(
         &mut self,
@@ -240,7 +235,7 @@ impl Shard {
         now_ms: u64,
         seen: Option<Option<&Arc<Object>>>,
         purges: &Purges,
-        new: impl FnOnce() -> Arc<Fill>,
+        new: impl FnOnce(bool) -> Arc<Fill>,
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
         let mut value = std::mem::take(&mut self.scratch);
@@ -265,7 +260,7 @@ impl Shard {
         now_ms: u64,
         seen: Option<Option<&Arc<Object>>>,
         purges: &Purges,
-        new: impl FnOnce() -> Arc<Fill>,
+        new: impl FnOnce(bool) -> Arc<Fill>,
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
         let first = self.first(key.hash, key.bytes);
@@ -279,31 +274,60 @@ impl Shard {
         if let Some(fill) = self.pending.fill(key, wanted, now_ms, purges) {
             return Err(fill);
         }
+        if !self.pending.has_place(key) {
+            let fill = new(false);
+            self.pending.begin_alone(key.hash, fill.born());
+            return Ok(fill);
+        }
         // the newest object tells which fields make a difference
         let newest = self.first(key.hash, key.bytes);
         let newest = newest.and_then(|node| self.nodes.get(node).object.as_ref());
         let names = newest.and_then(|object| object.names().cloned());
-        let fill = new();
+        let fill = new(true);
         let value = wanted.value(names.as_ref());
         self.pending.begin(key, names.clone(), value, &fill);
         Ok(fill)
     }
 
+    /// A fetch that nobody follows.
+    pub fn begin_alone(&mut self, fill: &Fill) {
+        self.counts.leads += 1;
+        self.pending.begin_alone(fill.key().hash, fill.born());
+    }
+
     /// A fetch is over, or its head has come.
-    pub fn end_fill(&mut self, key: &Key<'_>, fill: &Arc<Fill>) {
-        self.pending.end(key, fill);
+    pub fn end_fill(&mut self, fill: &Arc<Fill>) {
+        let key = fill.key();
+        if fill.is_alone() {
+            self.pending.end_alone(key.hash, fill.born());
+        } else {
+            self.pending.end(&key, fill);
+        }
+    }
+
+    /// Whether a purge of its key covers a fetch that has not ended.
+    pub fn cover(&self, fill: &Fill) -> Cover {
+        if fill.is_alone() {
+            self.pending.cover_alone(fill.key().hash, fill.born())
+        } else {
+            fill.cover()
+        }
     }
 
     /// The answer of a fetch could not be stored: until then nobody waits. What is there goes, or it stays and there is no mark if
     /// the answer says nothing about it.
     pub fn refuse(
         &mut self,
-        (key, fill): (&Key<'_>, &Arc<Fill>),
+        fill: &Arc<Fill>,
         until_ms: u64,
         why: Why,
         now_ms: u64,
         gone: &mut Gone,
     ) {
+        if fill.is_alone() {
+            return self.end_fill(fill); // it knows nothing of variants
+        }
+        let key = &fill.key();
         let Some((names, variant)) = self.pending.end(key, fill) else {
             return;
         };
@@ -617,7 +641,7 @@ impl Shard {
     }
 
     /// A purge of one key. How many objects it covers.
-    pub fn purge(&mut self, key: &Key<'_>, soft: bool, gone: &mut Gone) -> usize {
+    pub fn purge(&mut self, key: &Key<'_>, soft: bool, sequence: u64, gone: &mut Gone) -> usize {
         let first = self.first(key.hash, key.bytes);
         let nodes: Vec<u32> = self.nodes.chain(first).collect();
         for &node in &nodes {
@@ -628,7 +652,7 @@ impl Shard {
                 gone.extend(self.unlink(node));
             }
         }
-        self.pending.purge(key, soft);
+        self.pending.purge(key, soft, sequence);
         nodes.len()
     }
 
@@ -649,7 +673,7 @@ impl Shard {
         Swept {
             looked,
             is_end,
-            oldest_fill: self.oldest_fill(),
+            oldest_fill: self.pending.oldest(),
         }
     }
 }

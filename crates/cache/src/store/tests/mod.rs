@@ -1,5 +1,13 @@
 //! What the store promises, one thing per test.
 
+mod block;
+mod body;
+mod evict;
+mod fetch;
+mod model;
+mod purge;
+mod stress;
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -89,60 +97,47 @@ fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-#[test]
-fn what_was_put_is_found_and_nothing_else() {
-    let store = Store::new(MIB);
-    put(&store, "a/x", b"body of x");
-    put(&store, "a/y", b"");
-    let object = ready(&store, "a/x").unwrap();
-    assert_eq!(object.body.piece(5), Some(&b"of x"[..]));
-    assert_eq!(object.body.piece(9), Some(&b""[..]));
-    assert_eq!((object.host(), object.path()), (&b"a"[..], &b"/x"[..]));
-    assert_eq!(object.meta(), keep().meta);
-    assert_eq!(ready(&store, "a/y").unwrap().body.len(), 0);
-    assert!(ready(&store, "a/z").is_none());
-    let wrong = Key {
-        bytes: b"a/z",
-        ..key("a/x")
-    };
-    assert!(matches!(
-        store.find(&wrong, &mut none, 0),
-        Found::Missing { vary: false }
-    ));
+/// Puts an object of a variant: `names` make a difference, the request has `of` in each.
+fn put_variant(
+    store: &Arc<Store>,
+    at: &str,
+    names: &[&str],
+    of: &str,
+    body: &[u8],
+) -> Result<(), Why> {
+    let mut want = value(of);
+    let lead = store.lead(&key(at), &mut want, 0, AGE).ok().unwrap();
+    let keep = vary(names);
+    let mut variant = Vec::new();
+    want(&keep.vary, &mut variant);
+    let mut writer = lead.publish(keep, &variant, ROOM, Some(body.len() as u64))?;
+    writer.push(body)?;
+    writer.finish();
+    Ok(())
 }
 
-#[test]
-fn one_fetches_and_the_others_follow_while_it_fills() {
-    let store = Store::new(MIB);
-    let lead = lead(&store, "a/x");
-    let Found::Filling(fill) = store.find(&key("a/x"), &mut none, 0) else {
-        panic!("nobody fetches")
-    };
-    assert!(fill.poll(&mut context()).is_pending());
-    assert!(lead.is_followed());
-    let mut writer = lead.publish(keep(), b"", ROOM, None).unwrap();
-    let Poll::Ready(Outcome::Object(object)) = fill.poll(&mut context()) else {
-        panic!("no object")
-    };
-    drop(fill);
-    let mut buffer = [0; 16];
-    assert!(
-        object
-            .body
-            .poll_read(0, &mut buffer, &mut context())
-            .is_pending()
-    );
-    writer.push(b"first").unwrap();
-    assert_eq!(
-        object.body.poll_read(0, &mut buffer, &mut context()),
-        Poll::Ready(Read::Bytes(5))
-    );
-    assert!(writer.is_followed());
-    assert_eq!(object.body.piece(0), None);
-    writer.finish();
-    assert_eq!(
-        object.body.poll_read(5, &mut buffer, &mut context()),
-        Poll::Ready(Read::End)
-    );
-    assert_eq!(object.body.piece(0), Some(&b"first"[..]));
+fn find<'a>(store: &Store, at: &'a str, of: &str) -> Found {
+    store.find(&key(at), &mut value(of), 0)
+}
+
+fn body(found: Found) -> Option<Vec<u8>> {
+    match found {
+        Found::Ready { object, .. } => object.body.piece(0).map(<[u8]>::to_vec),
+        _ => None,
+    }
+}
+
+/// What a follower of a fetch has got.
+fn outcome(fill: &Fill) -> Outcome {
+    match fill.poll(&mut context()) {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Nothing is counted when nothing is there.
+fn assert_empty(store: &Store) {
+    let stats = store.stats();
+    assert_eq!((stats.objects, stats.bytes, stats.fills), (0, 0, 0));
+    assert!(stats.sites.iter().all(|&(_, bytes)| bytes == 0));
 }
