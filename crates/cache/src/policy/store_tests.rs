@@ -354,6 +354,13 @@ fn times_of_the_rule() {
     assert_eq!(life(&rule, 200, &[MINUTE]), Ok(60));
     assert_eq!(life(&rule, 302, &[]), Err(Why::Status));
     assert_eq!(life(&rule, 404, &[]), Err(Why::Status));
+    // An error is no answer that the operator's time is for.
+    let all = CacheRule {
+        ttl: s(10),
+        ..rfc9111()
+    };
+    assert_eq!(life(&all, 404, &[]), Err(Why::NoLifetime));
+    assert_eq!(life(&all, 200, &[]), Ok(10));
     // The operator's time begins when it comes.
     assert_eq!(life(&rule, 200, &[("Age", "1000")]), Ok(1010));
     let rule = CacheRule {
