@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask fuzz` runs them under libFuzzer; `tests/replay.rs` runs them on stable over `fuzz/corpus`.
 
+mod cache;
 mod chunked;
 mod config;
 mod differential;
@@ -11,6 +12,7 @@ mod head;
 mod proxy_header;
 mod url;
 
+pub use cache::{cache_key, cache_policy};
 pub use chunked::chunked;
 pub use config::config;
 pub use differential::differential;
@@ -35,6 +37,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hpack", hpack),
     ("h2_server", h2_server),
     ("h2_client", h2_client),
+    ("cache_policy", cache_policy),
+    ("cache_key", cache_key),
 ];
 
 /// The product's defaults for a request.

@@ -115,3 +115,13 @@ fn h2_server() {
 fn h2_client() {
     replay("h2_client");
 }
+
+#[test]
+fn cache_policy() {
+    replay("cache_policy");
+}
+
+#[test]
+fn cache_key() {
+    replay("cache_key");
+}

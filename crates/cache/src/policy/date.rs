@@ -38,7 +38,7 @@ fn fixdate(v: &[u8]) -> Option<u64> {
     else {
         return None;
     };
-    weekday(&[*a, *b, *c])?;
+    weekday([*a, *b, *c])?;
     let (time, zone) = time.split_at_checked(8)?;
     zone.eq_ignore_ascii_case(b" GMT").then_some(())?;
     let year = two(*y1, *y2)? * 100 + two(*y3, *y4)?;
@@ -88,7 +88,7 @@ fn asctime(v: &[u8]) -> Option<u64> {
     let [a, b, c, b' ', m1, m2, m3, b' ', d1, d2, b' ', time @ ..] = v else {
         return None;
     };
-    weekday(&[*a, *b, *c])?;
+    weekday([*a, *b, *c])?;
     let (time, year) = time.split_at_checked(8)?;
     let [b' ', y1, y2, y3, y4] = year else {
         return None;
@@ -108,9 +108,9 @@ const DAYS: [&[u8]; 7] = [
     b"Saturday",
 ];
 
-fn weekday(name: &[u8; 3]) -> Option<()> {
+fn weekday(name: [u8; 3]) -> Option<()> {
     DAYS.iter()
-        .any(|day| day.get(..3).is_some_and(|d| d.eq_ignore_ascii_case(name)))
+        .any(|day| day.get(..3).is_some_and(|d| d.eq_ignore_ascii_case(&name)))
         .then_some(())
 }
 

@@ -145,3 +145,174 @@ fn merged(stored: Head<'_>, meta: &Meta, exchanged: &Exchanged<'_>) -> Result<Ke
     };
     keep(exchanged, lines.head(), extent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{date as at, exchange, indexed, kept, request, response, rfc9111};
+
+    const STORED: &[(&str, &str)] = &[
+        ("Cache-Control", "max-age=60"),
+        ("ETag", "\"a\""),
+        ("Content-Type", "text/plain"),
+        ("Content-Encoding", "br"),
+        ("X-A", "1"),
+        ("X-A", "2"),
+        ("X-B", "3"),
+        ("Content-Length", "5"),
+        ("Content-MD5", "x"),
+        ("Age", "7"),
+    ];
+
+    fn by(stored: &[(&str, &str)], new: &[(&str, &str)]) -> Result<Keep, Why> {
+        let keep = kept(&rfc9111(), &[], 200, stored).unwrap();
+        let stored = indexed(&keep.head);
+        exchange(
+            &rfc9111(),
+            &request("GET", "/", &[]),
+            &response(304, new),
+            |x| freshen(stored.head(), &keep.meta, x),
+        )
+    }
+
+    #[test]
+    fn which_lines_are_made_new() {
+        let keep = by(
+            STORED,
+            &[
+                ("Cache-Control", "max-age=90"),
+                ("X-A", "4"),
+                ("Content-Type", "text/html"),
+                ("Content-Encoding", "gzip"),
+                ("Content-Length", "9"),
+                ("Content-MD5", "y"),
+                ("Content-Range", "z"),
+                ("ETag", "\"a\""),
+                ("Connection", "X-C"),
+                ("X-C", "5"),
+                ("X-D", "6"),
+                ("Keep-Alive", "x"),
+            ],
+        )
+        .unwrap();
+        let now = at(0);
+        assert_eq!(
+            String::from_utf8(keep.head.clone()).unwrap(),
+            format!(
+                "HTTP/1.1 200 Reason\r\nETag: \"a\"\r\nContent-Encoding: br\r\nX-B: 3\r\nContent-MD5: x\r\nCache-Control: max-age=90\r\nX-A: 4\r\nContent-Type: text/html\r\nX-D: 6\r\nDate: {now}\r\n\r\n"
+            )
+        );
+        assert_eq!(
+            (
+                keep.meta.lifetime_s,
+                keep.meta.length,
+                keep.meta.status,
+                keep.meta.initial_age_s
+            ),
+            (90, Some(5), 200, 0)
+        );
+        assert_eq!(keep.meta.etag.of(&keep.head), b"\"a\"");
+    }
+
+    #[test]
+    fn what_is_kept_if_nothing_is_said() {
+        // CA-12: a 304 makes no empty object, and an old `Date` no old answer.
+        let old = at(-10_000);
+        let keep = by(
+            &[
+                ("Cache-Control", "max-age=60"),
+                ("Date", &old),
+                ("Last-Modified", &old),
+                ("Vary", "X"),
+            ],
+            &[],
+        )
+        .unwrap();
+        assert_eq!((keep.meta.lifetime_s, keep.meta.initial_age_s), (60, 0));
+        assert_eq!(keep.vary.len(), 1);
+    }
+
+    #[test]
+    fn whose_it_is() {
+        let (old, other) = (at(-10_000), at(-5_000));
+        let dated = [("Cache-Control", "max-age=60"), ("Last-Modified", &*old)];
+        assert!(by(&dated, &[("Last-Modified", &old)]).is_ok());
+        assert_eq!(
+            by(&dated, &[("Last-Modified", &other)]).unwrap_err(),
+            Why::Validator
+        );
+        assert_eq!(
+            by(&dated, &[("ETag", "\"x\"")]).unwrap_err(),
+            Why::Validator
+        );
+        assert!(by(&dated, &[("ETag", "W/\"x\"")]).is_ok());
+        // It was asked about our tag, and said that it is current.
+        assert_eq!(
+            by(STORED, &[("ETag", "\"b\"")]).map(|k| k.meta.etag.of(&k.head) == b"\"a\""),
+            Ok(true)
+        );
+        assert_eq!(
+            by(STORED, &[("Cache-Control", "no-store")]).unwrap_err(),
+            Why::NoStore
+        );
+        assert_eq!(
+            by(STORED, &[("Cache-Control", "private")]).unwrap_err(),
+            Why::Private
+        );
+    }
+
+    fn head(stored: &[(&str, &str)], status: u16, new: &[(&str, &str)]) -> ByHead {
+        let keep = kept(&rfc9111(), &[], 200, stored).unwrap();
+        let stored = indexed(&keep.head);
+        let mut result = ByHead::Nothing;
+        let _ = exchange(
+            &rfc9111(),
+            &request("HEAD", "/", &[]),
+            &response(status, new),
+            |x| {
+                result = freshen_by_head(stored.head(), &keep.meta, x);
+                Err(Why::Method)
+            },
+        );
+        result
+    }
+
+    #[test]
+    fn heads() {
+        let same = [
+            ("Cache-Control", "max-age=90"),
+            ("ETag", "\"a\""),
+            ("Content-Encoding", "br"),
+            ("Content-Length", "5"),
+        ];
+        assert!(
+            matches!(head(STORED, 200, &same), ByHead::Update(k) if k.meta.lifetime_s == 90 && k.meta.length == Some(5))
+        );
+        assert!(matches!(
+            head(STORED, 200, &[("Content-Encoding", "br")]),
+            ByHead::Update(_)
+        ));
+        for other in [
+            &[("Content-Encoding", "br"), ("ETag", "\"b\"")][..],
+            &[("Content-Encoding", "br"), ("Content-Length", "6")],
+            &[("Content-Encoding", "gzip")],
+            &[
+                ("Content-Encoding", "br"),
+                ("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ],
+            &[("Content-Encoding", "br"), ("Cache-Control", "no-store")],
+        ] {
+            assert!(
+                matches!(head(STORED, 200, other), ByHead::Invalidate),
+                "{other:?}"
+            );
+        }
+        assert!(matches!(head(STORED, 410, &[]), ByHead::Invalidate));
+        for status in [204, 301, 403, 500, 503] {
+            assert!(
+                matches!(head(STORED, status, &[]), ByHead::Nothing),
+                "{status}"
+            );
+        }
+    }
+}

@@ -146,3 +146,120 @@ fn without_dots(path: &[u8], out: &mut Vec<u8>) {
         out.push(b'/');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{request, request_facts, response};
+    use proptest::prelude::*;
+
+    #[test]
+    fn methods_and_statuses() {
+        for (method, status, want) in [
+            ("POST", 200, true),
+            ("PUT", 201, true),
+            ("DELETE", 204, true),
+            ("PATCH", 302, true),
+            ("M-SEARCH", 200, true),
+            ("POST", 400, false),
+            ("POST", 500, false),
+            ("GET", 200, false),
+            ("HEAD", 200, false),
+            ("OPTIONS", 200, false),
+            ("get", 200, true),
+        ] {
+            let made = request(method, "/", &[]);
+            assert_eq!(
+                invalidates(&request_facts(made.head()), status),
+                want,
+                "{method} {status}"
+            );
+        }
+    }
+
+    const HERE: Target<'_> = Target {
+        https: true,
+        host: "a.example",
+        port: 443,
+        path: b"/b/c/d",
+    };
+
+    fn resolved(reference: &str) -> Option<String> {
+        let mut out = b"left over".to_vec();
+        resolve(&HERE, reference.as_bytes(), &mut out).then(|| String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn references() {
+        for (reference, want) in [
+            ("/x", Some("/x")),
+            ("/x?y=1#z", Some("/x?y=1")),
+            ("x", Some("/b/c/x")),
+            ("./x", Some("/b/c/x")),
+            ("../x", Some("/b/x")),
+            ("../../../x/..", Some("/")),
+            ("x/./y/../z", Some("/b/c/x/z")),
+            ("..", Some("/b/")),
+            (".", Some("/b/c/")),
+            ("?q", Some("/b/c/d?q")),
+            ("", Some("/b/c/d")),
+            ("#z", Some("/b/c/d")),
+            ("x?a/../b", Some("/b/c/x?a/../b")),
+            ("x:y/z", None),
+            ("./x:y", Some("/b/c/x:y")),
+            ("https://a.example/x", Some("/x")),
+            ("HTTPS://A.EXAMPLE:443/x", Some("/x")),
+            ("https://a.example", Some("/")),
+            ("https://a.example?q", Some("/?q")),
+            ("//a.example/x", Some("/x")),
+            ("http://a.example/x", None),
+            ("https://a.example:8443/x", None),
+            ("https://b.example/x", None),
+            ("https://a.example.b/x", None),
+            ("https://u@a.example/x", None),
+            ("//b.example/x", None),
+            ("https:x", None),
+            ("javascript:alert(1)", None),
+            ("//", None),
+        ] {
+            assert_eq!(resolved(reference).as_deref(), want, "{reference}");
+        }
+        assert_eq!(resolved(&"x".repeat(MAX_REFERENCE + 1)), None);
+    }
+
+    #[test]
+    fn both_fields() {
+        let mut got = Vec::new();
+        let made = response(201, &[("Location", "/x"), ("Content-Location", "y")]);
+        locations(&HERE, made.head(), |id, place| {
+            got.push((id, String::from_utf8(place.to_vec()).unwrap()))
+        });
+        assert_eq!(
+            got,
+            [
+                (FieldId::Location, "/x".to_owned()),
+                (FieldId::ContentLocation, "/b/c/y".to_owned())
+            ]
+        );
+        let made = response(
+            201,
+            &[
+                ("Location", "/x"),
+                ("Location", "/y"),
+                ("Content-Location", "http://a.example/"),
+            ],
+        );
+        locations(&HERE, made.head(), |id, _| panic!("{id:?}"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_leaves_the_origin(reference in "[a:/?#.@]{0,12}") {
+            if let Some(place) = resolved(&reference) {
+                prop_assert!(place.starts_with('/'));
+                let path = place.split('?').next().unwrap();
+                prop_assert!(path.split('/').all(|s| s != "." && s != ".."));
+            }
+        }
+    }
+}

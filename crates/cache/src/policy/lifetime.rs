@@ -19,7 +19,7 @@ pub struct Times {
     /// Corrected initial age (RFC 9111 4.2.3).
     pub initial_age_s: u32,
     /// When it was received, in seconds.
-    pub received_s: u64,
+    pub received: u64,
 }
 
 impl Times {
@@ -36,7 +36,7 @@ impl Times {
         Self {
             date_s,
             initial_age_s: apparent.max(corrected).min(u64::from(FOREVER_S)) as u32,
-            received_s,
+            received: received_s,
         }
     }
 }
@@ -75,7 +75,7 @@ pub fn explicit(head: Head<'_>, said: &Response, targeted: bool, times: &Times) 
         }
         // Of several the earliest; one that is no date has passed (RFC 9111 5.3).
         head.all(FieldId::Expires)
-            .map(|v| date::parse(v, times.received_s).unwrap_or(0))
+            .map(|v| date::parse(v, times.received).unwrap_or(0))
             .min()
             .map(|at| at.saturating_sub(times.date_s).min(u64::from(FOREVER_S)) as u32)
     })
@@ -151,7 +151,7 @@ pub fn of(
     }
     match head
         .get(FieldId::LastModified)
-        .and_then(|v| date::parse(v, times.received_s))
+        .and_then(|v| date::parse(v, times.received))
     {
         Some(changed) => {
             let tenth = times.date_s.saturating_sub(changed) / 10;

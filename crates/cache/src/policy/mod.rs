@@ -123,7 +123,7 @@ pub enum Choice {
 }
 
 /// An answer that is to be kept.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Keep {
     /// What it means.
     pub meta: Meta,

@@ -97,3 +97,142 @@ pub fn conditional(meta: &Meta, stored_head: &[u8], out: &mut Vec<u8>) -> bool {
     }
     !tag.is_empty() || changed.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{self, NOW, date as at, kept, meta, request, rfc9111};
+    use narthex_message::Span;
+
+    fn judged(tag: &str, changed: Option<i64>, fields: &[(&str, &str)]) -> Precondition {
+        let head = format!("ETag: {tag}");
+        let m = Meta {
+            etag: Span::new(6, head.len()),
+            last_modified_s: changed.map(|s| (NOW / 1000).saturating_add_signed(s)),
+            ..meta()
+        };
+        precondition(request("GET", "/", fields).head(), &m, head.as_bytes())
+    }
+
+    #[test]
+    fn if_none_match() {
+        for (tag, lines, same) in [
+            ("\"a\"", &["\"a\""][..], true),
+            ("\"a\"", &["W/\"a\""], true),
+            ("W/\"a\"", &["\"a\""], true),
+            ("W/\"a\"", &["W/\"a\""], true),
+            ("\"a\"", &["\"b\""], false),
+            ("\"a\"", &["\"b\", \"a\""], true),
+            ("\"a\"", &["\"b\"", "\"a\""], true),
+            ("\"a\"", &[",, \"b\",\"a\" ,"], true),
+            ("\"a\"", &["*"], true),
+            ("", &["*"], true),
+            ("\"a\"", &["*, \"b\""], false),
+            ("\"a\"", &["a"], false),
+            ("a", &["a"], true),
+            ("a", &["\"a\""], false),
+            ("w/\"a\"", &["w/\"a\""], true),
+            ("w/\"a\"", &["\"a\""], false),
+            ("\"a,b\"", &["\"x\", \"a,b\""], true),
+            ("\"b\"", &["\"a,\"b\"\""], false),
+            ("", &["\"\""], false),
+            ("\"a\"", &[""], false),
+            ("\"a\u{fc}\"", &["\"a\u{fc}\""], true),
+        ] {
+            let fields: Vec<_> = lines.iter().map(|l| ("If-None-Match", *l)).collect();
+            let want = if same {
+                Precondition::NotModified
+            } else {
+                Precondition::Holds
+            };
+            assert_eq!(judged(tag, None, &fields), want, "{tag} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn if_modified_since() {
+        let (before, same, after) = (at(-60), at(-50), at(-10));
+        let since = |changed, text: &str| judged("", changed, &[("If-Modified-Since", text)]);
+        assert_eq!(since(Some(-50), &before), Precondition::Holds);
+        assert_eq!(since(Some(-50), &same), Precondition::NotModified);
+        assert_eq!(since(Some(-50), &after), Precondition::NotModified);
+        assert_eq!(since(Some(-50), "yesterday"), Precondition::Holds);
+        // Without a date of its own: as old as its `Date`.
+        assert_eq!(since(None, &after), Precondition::Holds);
+        assert_eq!(since(None, &at(0)), Precondition::NotModified);
+        // The tags come first, whatever the date says.
+        let both = |tag: &str| {
+            judged(
+                "\"a\"",
+                Some(-50),
+                &[("If-None-Match", tag), ("If-Modified-Since", &after)],
+            )
+        };
+        assert_eq!(both("\"b\""), Precondition::Holds);
+        assert_eq!(both("\"a\""), Precondition::NotModified);
+        assert_eq!(
+            judged(
+                "",
+                Some(-50),
+                &[("If-Modified-Since", &after), ("If-Modified-Since", &after)]
+            ),
+            Precondition::Holds
+        );
+    }
+
+    #[test]
+    fn only_of_successes() {
+        let made = request("GET", "/", &[("If-None-Match", "*")]);
+        for (status, want) in [
+            (200, Precondition::NotModified),
+            (206, Precondition::NotModified),
+            (404, Precondition::Holds),
+            (301, Precondition::Holds),
+        ] {
+            assert_eq!(
+                precondition(made.head(), &Meta { status, ..meta() }, b""),
+                want,
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_we_ask_with() {
+        let lines = |fields: &[(&str, &str)]| {
+            let mut all = vec![("Cache-Control", "max-age=60")];
+            all.extend_from_slice(fields);
+            let keep = kept(&rfc9111(), &[], 200, &all).unwrap();
+            let mut out = Vec::new();
+            let any = conditional(&keep.meta, &keep.head, &mut out);
+            assert_eq!(any, !out.is_empty());
+            String::from_utf8(out).unwrap()
+        };
+        let old = "Sunday, 06-Nov-94 08:49:37 GMT";
+        assert_eq!(lines(&[]), "");
+        assert_eq!(lines(&[("ETag", "W/\"a\"")]), "If-None-Match: W/\"a\"\r\n");
+        assert_eq!(
+            lines(&[("Last-Modified", old)]),
+            format!("If-Modified-Since: {old}\r\n")
+        );
+        assert_eq!(
+            lines(&[("Last-Modified", "x"), ("ETag", "\"a\"")]),
+            "If-None-Match: \"a\"\r\n"
+        );
+        assert_eq!(
+            lines(&[("ETag", "\"a\""), ("Last-Modified", old)]),
+            format!("If-None-Match: \"a\"\r\nIf-Modified-Since: {old}\r\n")
+        );
+        assert_eq!(
+            lines(&[("X-Last-Modified", old), ("Last-Modified-X", old)]),
+            ""
+        );
+        assert_eq!(
+            testing::indexed(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n")
+                .head()
+                .named(b"a")
+                .next(),
+            Some(&b"b"[..])
+        );
+    }
+}

@@ -251,3 +251,334 @@ pub fn completing(meta: &Meta, stored_head: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(b"\r\n");
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::{date as at, meta, request};
+    use narthex_message::Span;
+    use proptest::prelude::*;
+
+    fn of(range: &str, length: u64) -> Ranges {
+        ranges(
+            request("GET", "/", &[("Range", range)]).head(),
+            &meta(),
+            b"",
+            length,
+        )
+    }
+
+    #[test]
+    fn one() {
+        for (range, want) in [
+            ("bytes=0-0", Ranges::One(0, 0)),
+            ("bytes=0-", Ranges::One(0, 99)),
+            ("BYTES=5-7", Ranges::One(5, 7)),
+            ("bytes=5-1000", Ranges::One(5, 99)),
+            ("bytes=-5", Ranges::One(95, 99)),
+            ("bytes=-500", Ranges::One(0, 99)),
+            ("bytes= 5-7 , ", Ranges::One(5, 7)),
+            ("bytes=99-", Ranges::One(99, 99)),
+            ("bytes=100-", Ranges::Unsatisfiable),
+            ("bytes=-0", Ranges::Unsatisfiable),
+            ("bytes=100-,-0", Ranges::Unsatisfiable),
+            ("bytes=100-,0-1", Ranges::One(0, 1)),
+            ("bytes=0-99999999999999999999999", Ranges::One(0, 99)),
+            ("bytes=99999999999999999999999-", Ranges::Unsatisfiable),
+            ("bytes=-99999999999999999999999", Ranges::One(0, 99)),
+            ("bytes=0-5,5-9,10-20", Ranges::One(0, 20)),
+        ] {
+            assert_eq!(of(range, 100), want, "{range}");
+        }
+    }
+
+    /// CA-09: what is no range means nothing, and what is too much means everything.
+    #[test]
+    fn ca_09_whole() {
+        for range in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "bytes=-",
+            "bytes=9-1",
+            "bytes=0-1,9-1",
+            "bytes=a-b",
+            "bytes=1",
+            "bytes=1-2-3",
+            "bytes=--5",
+            "bytes=-9223372036854775808-",
+            "bytes=+1-2",
+            "bytes=0x1-2",
+            "lines=0-1",
+            "bytes 0-1",
+            "bytes =0-1",
+            "bytes=1 - 2",
+            "bytes=0-1;2-3",
+        ] {
+            assert_eq!(of(range, 100), Ranges::Whole, "{range}");
+        }
+        let many = |n: u64| {
+            (0..n)
+                .map(|k| format!("{}-{}", k * 2, k * 2))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        assert!(
+            matches!(of(&format!("bytes={}", many(16)), 100), Ranges::Many(m) if m.len() == 16)
+        );
+        assert_eq!(of(&format!("bytes={}", many(17)), 100), Ranges::Whole);
+        assert_eq!(
+            of(&format!("bytes={},0-", many(17)), 100),
+            Ranges::One(0, 99)
+        );
+        assert_eq!(
+            of(&format!("bytes={}", vec!["0-"; 1000].join(",")), 100),
+            Ranges::One(0, 99)
+        );
+        assert_eq!(
+            of(&format!("bytes={}", vec!["0-"; 5000].join(",")), 100),
+            Ranges::Whole
+        );
+        // HEAD has no ranges, nor has what is no 200; two lines contradict each other.
+        let two = request(
+            "GET",
+            "/",
+            &[("Range", "bytes=0-1"), ("Range", "bytes=0-1")],
+        );
+        assert_eq!(ranges(two.head(), &meta(), b"", 100), Ranges::Whole);
+        let head = request("HEAD", "/", &[("Range", "bytes=0-1")]);
+        assert_eq!(ranges(head.head(), &meta(), b"", 100), Ranges::Whole);
+        let get = request("GET", "/", &[("Range", "bytes=0-1")]);
+        assert_eq!(
+            ranges(
+                get.head(),
+                &Meta {
+                    status: 404,
+                    ..meta()
+                },
+                b"",
+                100
+            ),
+            Ranges::Whole
+        );
+        // Of nothing.
+        assert_eq!(of("bytes=0-", 0), Ranges::Unsatisfiable);
+        assert_eq!(of("bytes=-5", 0), Ranges::Whole);
+    }
+
+    #[test]
+    fn many() {
+        assert_eq!(
+            of("bytes=50-59,0-9", 100),
+            Ranges::Many(vec![(50, 59), (0, 9)])
+        );
+        assert_eq!(
+            of("bytes=50-59,0-9,10-12,-1", 100),
+            Ranges::Many(vec![(50, 59), (0, 12), (99, 99)])
+        );
+    }
+
+    #[test]
+    fn if_range_holds_or_not() {
+        let (old, fresh) = (at(-1000), at(-10));
+        let tag = b"\"a\"";
+        let ask = |value: &str, head: &[u8], changed: Option<i64>| {
+            let m = Meta {
+                etag: Span::new(0, head.len()),
+                last_modified_s: changed.map(|s| (meta().date_s).saturating_add_signed(s)),
+                ..meta()
+            };
+            ranges(
+                request("GET", "/", &[("Range", "bytes=0-1"), ("If-Range", value)]).head(),
+                &m,
+                head,
+                100,
+            ) == Ranges::One(0, 1)
+        };
+        assert!(ask("\"a\"", tag, None));
+        assert!(!ask("\"b\"", tag, None));
+        assert!(!ask("W/\"a\"", tag, None));
+        assert!(!ask("W/\"a\"", b"W/\"a\"", None));
+        assert!(!ask("a", b"a", None));
+        assert!(!ask("", b"", None));
+        assert!(ask(&old, b"", Some(-1000)));
+        assert!(!ask(&at(-999), b"", Some(-1000)));
+        // Changed within the minute of its `Date`: it may have changed again.
+        assert!(!ask(&fresh, b"", Some(-10)));
+        assert!(!ask("x", b"", None));
+    }
+
+    #[test]
+    fn of_a_part() {
+        let part = |range: Option<&str>, part, length| {
+            let fields: Vec<_> = range.iter().map(|r| ("Range", *r)).collect();
+            part_ranges(
+                request("GET", "/", &fields).head(),
+                &Meta {
+                    status: 206,
+                    part: Some(part),
+                    length,
+                    ..meta()
+                },
+                b"",
+            )
+        };
+        assert_eq!(
+            part(Some("bytes=4-9"), (4, 9), Some(20)),
+            Some(Ranges::One(4, 9))
+        );
+        assert_eq!(
+            part(Some("bytes=5-6,8-8"), (4, 9), Some(20)),
+            Some(Ranges::Many(vec![(5, 6), (8, 8)]))
+        );
+        assert_eq!(part(Some("bytes=3-6"), (4, 9), Some(20)), None);
+        assert_eq!(part(Some("bytes=5-10"), (4, 9), Some(20)), None);
+        assert_eq!(
+            part(Some("bytes=5-10"), (4, 9), Some(10)),
+            Some(Ranges::One(5, 9))
+        );
+        assert_eq!(
+            part(Some("bytes=5-"), (4, 9), Some(10)),
+            Some(Ranges::One(5, 9))
+        );
+        assert_eq!(
+            part(Some("bytes=-6"), (4, 9), Some(10)),
+            Some(Ranges::One(4, 9))
+        );
+        assert_eq!(part(Some("bytes=-7"), (4, 9), Some(10)), None);
+        assert_eq!(
+            part(Some("bytes=10-"), (4, 9), Some(10)),
+            Some(Ranges::Unsatisfiable)
+        );
+        assert_eq!(
+            part(Some("bytes=5-6"), (4, 9), None),
+            Some(Ranges::One(5, 6))
+        );
+        assert_eq!(part(Some("bytes=5-"), (4, 9), None), None);
+        assert_eq!(part(Some("bytes=-1"), (4, 9), None), None);
+        assert_eq!(part(Some("junk"), (0, 9), Some(10)), None);
+        assert_eq!(part(None, (0, 9), Some(10)), None);
+    }
+
+    #[test]
+    fn put_together() {
+        let m = |part, length| Meta {
+            status: 206,
+            etag: Span::new(0, 3),
+            part: Some(part),
+            length,
+            ..meta()
+        };
+        let head: &[u8] = b"\"a\"";
+        assert_eq!(
+            combine((&m((0, 4), Some(10)), head), (&m((5, 9), Some(10)), head)),
+            Some((0, 9))
+        );
+        assert_eq!(
+            combine((&m((3, 9), Some(10)), head), (&m((0, 4), Some(10)), head)),
+            Some((0, 9))
+        );
+        assert_eq!(
+            combine((&m((0, 4), Some(10)), head), (&m((6, 9), Some(10)), head)),
+            None
+        );
+        assert_eq!(
+            combine((&m((0, 4), Some(10)), head), (&m((5, 9), Some(11)), head)),
+            None
+        );
+        assert_eq!(
+            combine(
+                (&m((0, 4), Some(10)), head),
+                (&m((5, 9), Some(10)), b"\"b\"")
+            ),
+            None
+        );
+        assert_eq!(
+            combine(
+                (&m((0, 4), Some(10)), b"   "),
+                (&m((5, 9), Some(10)), b"   ")
+            ),
+            None
+        );
+        assert_eq!(
+            combine(
+                (
+                    &Meta {
+                        part: None,
+                        ..m((0, 4), None)
+                    },
+                    head
+                ),
+                (&m((5, 9), None), head)
+            ),
+            None
+        );
+        let lines = |m: &Meta, head: &[u8]| {
+            let mut out = Vec::new();
+            completing(m, head, &mut out).then(|| String::from_utf8(out).unwrap())
+        };
+        assert_eq!(
+            lines(&m((0, 4), Some(10)), head).as_deref(),
+            Some("Range: bytes=5-\r\nIf-Range: \"a\"\r\n")
+        );
+        assert_eq!(
+            lines(&m((5, 9), Some(10)), head).as_deref(),
+            Some("Range: bytes=0-4\r\nIf-Range: \"a\"\r\n")
+        );
+        assert_eq!(lines(&m((2, 4), Some(10)), head), None);
+        assert_eq!(lines(&m((0, 4), None), head), None);
+        assert_eq!(lines(&m((0, 4), Some(10)), b"W/\""), None);
+    }
+
+    #[test]
+    fn content_ranges_are_read_as_written() {
+        for (first, last, length) in [
+            (0, 0, Some(1)),
+            (4, 9, None),
+            (0, i64::MAX as u64 - 1, Some(i64::MAX as u64)),
+        ] {
+            let mut out = Vec::new();
+            write_content_range(&mut out, first, last, length);
+            assert_eq!(content_range(&out), Some((first, last, length)));
+        }
+    }
+
+    proptest! {
+        /// Against a set of bytes.
+        #[test]
+        fn the_right_bytes(specs in proptest::collection::vec((0u8..3, 0u64..40, 0u64..40), 1..8), length in 0u64..40) {
+            let mut text = Vec::new();
+            let (mut wanted, mut broken, mut empty_suffix) = (std::collections::BTreeSet::new(), false, false);
+            for (kind, a, b) in specs {
+                text.push(match kind { 0 => format!("{a}-{b}"), 1 => format!("{a}-"), _ => format!("-{a}") });
+                match kind {
+                    0 => { broken |= a > b; wanted.extend((a..=b).filter(|n| *n < length)); }
+                    1 => wanted.extend(a..length),
+                    _ => { empty_suffix |= length == 0 && a > 0; wanted.extend(length.saturating_sub(a)..length); }
+                }
+            }
+            let got = of(&format!("bytes={}", text.join(", ")), length);
+            if broken || empty_suffix {
+                prop_assert_eq!(got, Ranges::Whole);
+            } else {
+                let bytes: Vec<u64> = match got {
+                    Ranges::Whole => { prop_assert!(false, "whole"); vec![] }
+                    Ranges::Unsatisfiable => vec![],
+                    Ranges::One(a, b) => (a..=b).collect(),
+                    Ranges::Many(many) => { prop_assert!(many.len() > 1); many.into_iter().flat_map(|(a, b)| a..=b).collect() }
+                };
+                // Each byte once, none that was not asked for.
+                let set: std::collections::BTreeSet<_> = bytes.iter().copied().collect();
+                prop_assert_eq!(set.len(), bytes.len());
+                prop_assert_eq!(set, wanted);
+            }
+        }
+
+        #[test]
+        fn never_panics(text in "(bytes=)?[0-9, a=-]{0,30}", length in any::<u64>()) {
+            let _ = of(&text, length);
+            let _ = content_range(text.as_bytes());
+        }
+    }
+}

@@ -361,3 +361,7 @@ pub fn store_post(exchanged: &Exchanged<'_>, same: bool) -> Result<Keep, Why> {
         _ => Err(Why::NoLifetime),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
