@@ -248,7 +248,7 @@ impl Lead {
         let names = std::mem::take(&mut keep.vary);
         let names = self.store.shard(key.hash).share(names);
         let made = Made {
-            key: key.bytes.into(),
+            key: key.bytes,
             host: key.host,
             path: key.path,
             variant: if names.is_some() { variant } else { &[] },
@@ -264,7 +264,7 @@ impl Lead {
         let key = self.fill.key();
         let new = Arc::new(Object::new(
             Made {
-                key: old.key.clone(),
+                key: old.key(),
                 host: key.host,
                 path: key.path,
                 names: old.names().cloned(),

@@ -88,7 +88,7 @@ impl Node {
     pub fn has_key(&self, key: &[u8]) -> bool {
         self.object
             .as_ref()
-            .is_some_and(|object| *object.key == *key)
+            .is_some_and(|object| *object.key() == *key)
     }
 
     /// Bytes of its object.

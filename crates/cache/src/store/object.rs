@@ -47,24 +47,14 @@ pub fn hash(bytes: &[u8]) -> u64 {
 
 /// A stored answer.
 pub struct Object {
-    /// Its key.
-    pub key: Box<[u8]>,
-    /// Head, as HTTP/1.
-    pub head: Box<[u8]>,
+    /// Head, as HTTP/1, then the key: one allocation.
+    text: Box<[u8]>,
     /// Body, perhaps still coming.
     pub body: Arc<Body>,
     /// The place in the sequence of purges when its fetch began.
     pub born: u64,
-    meta: Packed,
-    place: Place,
+    small: Small,
     more: Option<Box<More>>,
-}
-
-/// Where host and path stand in a key.
-#[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    host: (u16, u16),
-    path: (u16, u16),
 }
 
 /// What few objects have.
@@ -84,7 +74,7 @@ struct Rare {
 
 /// What an object is filled from.
 pub(super) struct Made<'a> {
-    pub key: Box<[u8]>,
+    pub key: &'a [u8],
     pub host: &'a str,
     pub path: &'a [u8],
     pub names: Names,
@@ -95,7 +85,7 @@ pub(super) struct Made<'a> {
 
 impl Object {
     pub(super) fn new(made: Made<'_>, keep: &mut Keep) -> Self {
-        let place = Place::find(&made.key, made.host, made.path);
+        let place = Place::find(made.key, made.host, made.path);
         let own = place
             .is_none()
             .then(|| (made.host.into(), made.path.into()));
@@ -114,23 +104,40 @@ impl Object {
                 rare,
             })
         });
+        let mut text = std::mem::take(&mut keep.head);
+        let head = text.len() as u32; // a message's head is far below 4 GiB
+        text.reserve_exact(made.key.len());
+        text.extend_from_slice(made.key);
         let object = Self {
-            key: made.key,
-            head: std::mem::take(&mut keep.head).into_boxed_slice(),
+            text: text.into_boxed_slice(),
             body: made.body,
             born: made.born,
-            meta: Packed::new(&keep.meta),
-            place: place.unwrap_or_default(),
+            small: Small::new(&keep.meta, head, place.unwrap_or_default()),
             more,
         };
         object.body.site.add(object.own_weight());
         object
     }
 
+    /// Head, as HTTP/1.
+    pub fn head(&self) -> &[u8] {
+        self.parts().0
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &[u8] {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let head = self.small.head as usize;
+        self.text.split_at_checked(head).unwrap_or_default()
+    }
+
     /// What it means.
     pub fn meta(&self) -> Meta {
         let part = self.more.as_ref().and_then(|more| more.rare.as_ref()?.part);
-        self.meta.unpack(part)
+        self.small.meta(part)
     }
 
     /// Values of the fields in `Vary`, as [`crate::key`] puts them together.
@@ -151,7 +158,7 @@ impl Object {
     pub fn host(&self) -> &[u8] {
         match self.own_place() {
             Some((host, _)) => host.as_bytes(),
-            None => within(&self.key, self.place.host),
+            None => within(self.key(), self.small.host()),
         }
     }
 
@@ -159,7 +166,7 @@ impl Object {
     pub fn path(&self) -> &[u8] {
         match self.own_place() {
             Some((_, path)) => path,
-            None => within(&self.key, self.place.path),
+            None => within(self.key(), self.small.path()),
         }
     }
 
@@ -211,8 +218,7 @@ impl Object {
         allocated(FIXED)
             + allocated(BODY)
             + super::shard::NODE_WEIGHT
-            + allocated(self.key.len())
-            + allocated(self.head.len())
+            + allocated(self.text.len())
             + more
     }
 }
@@ -223,51 +229,71 @@ impl Drop for Object {
     }
 }
 
+/// Where host and path stand in a key: first byte and length.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    host: (u8, u8),
+    path: (u16, u16),
+}
+
 impl Place {
     fn find(key: &[u8], host: &str, path: &[u8]) -> Option<Self> {
         let host = find(key, host.as_bytes(), 0)?;
-        let after = usize::from(host.0) + usize::from(host.1);
-        let path = find(key, path, after).or_else(|| find(key, path, 0))?;
-        Some(Self { host, path })
+        let path = find(key, path, host.0 + host.1).or_else(|| find(key, path, 0))?;
+        Some(Self {
+            host: (host.0.try_into().ok()?, host.1.try_into().ok()?),
+            path: (path.0.try_into().ok()?, path.1.try_into().ok()?),
+        })
     }
 }
 
 /// Where `part` stands in `bytes`, not before `from`: first byte and length.
-fn find(bytes: &[u8], part: &[u8], from: usize) -> Option<(u16, u16)> {
+fn find(bytes: &[u8], part: &[u8], from: usize) -> Option<(usize, usize)> {
     let rest = bytes.get(from..)?;
     let at = match part.len() {
         0 => 0,
         length => rest.windows(length).position(|window| window == part)?,
     };
-    Some((
-        u16::try_from(from + at).ok()?,
-        u16::try_from(part.len()).ok()?,
-    ))
+    Some((from + at, part.len()))
 }
 
-fn within(bytes: &[u8], (start, length): (u16, u16)) -> &[u8] {
-    let start = usize::from(start);
-    bytes
-        .get(start..start + usize::from(length))
-        .unwrap_or_default()
+fn within(bytes: &[u8], (start, length): (usize, usize)) -> &[u8] {
+    bytes.get(start..start + length).unwrap_or_default()
 }
 
-/// [`Meta`] without what is in few, and without room between its fields: there is one in each object.
+/// [`Meta`] and [`Place`] without what is in few objects and without gaps: there is one in each object.
+///
+/// Times and lengths have 48 bits, dates 40 (year 36,812); what does not fit is as large as can be, which is of no difference to
+/// anybody.
 #[derive(Debug, Clone, Copy)]
-struct Packed {
-    received_ms: u64,
-    date_s: u64,
-    /// `u64::MAX`: none.
-    last_modified_s: u64,
-    /// `u64::MAX`: none.
-    length: u64,
+struct Small {
+    /// Length of the head.
+    head: u32,
     etag: Span,
     initial_age_s: u32,
     lifetime_s: u32,
     while_revalidate_s: u32,
     if_error_s: u32,
+    received_ms: u32,
+    length: u32,
+    date_s: u32,
+    last_modified_s: u32,
+    received_ms_high: u16,
+    length_high: u16,
+    path: (u16, u16),
     status: u16,
+    date_s_high: u8,
+    last_modified_s_high: u8,
+    host: (u8, u8),
     flags: u8,
+}
+
+/// What stands for "none" in 48 and in 40 bits.
+const NONE_48: u64 = (1 << 48) - 1;
+const NONE_40: u64 = (1 << 40) - 1;
+
+fn join(low: u32, high: u64) -> u64 {
+    u64::from(low) | (high << 32)
 }
 
 const MUST_REVALIDATE: u8 = 1;
@@ -276,20 +302,35 @@ const IMMUTABLE: u8 = 4;
 const NO_TRANSFORM: u8 = 8;
 const HEURISTIC: u8 = 16;
 
-impl Packed {
-    fn new(meta: &Meta) -> Self {
+impl Small {
+    fn new(meta: &Meta, head: u32, place: Place) -> Self {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let received_ms = meta.received_ms.min(NONE_48);
+        let length = meta
+            .length
+            .map_or(NONE_48, |length| length.min(NONE_48 - 1));
+        let date_s = meta.date_s.min(NONE_40);
+        let last_modified_s = meta
+            .last_modified_s
+            .map_or(NONE_40, |date| date.min(NONE_40 - 1));
         Self {
-            received_ms: meta.received_ms,
-            date_s: meta.date_s,
-            last_modified_s: meta.last_modified_s.unwrap_or(u64::MAX),
-            length: meta.length.unwrap_or(u64::MAX),
+            head,
             etag: meta.etag,
             initial_age_s: meta.initial_age_s,
             lifetime_s: meta.lifetime_s,
             while_revalidate_s: meta.while_revalidate_s,
             if_error_s: meta.if_error_s,
+            received_ms: received_ms as u32,
+            length: length as u32,
+            date_s: date_s as u32,
+            last_modified_s: last_modified_s as u32,
+            received_ms_high: (received_ms >> 32) as u16,
+            length_high: (length >> 32) as u16,
+            path: place.path,
             status: meta.status,
+            date_s_high: (date_s >> 32) as u8,
+            last_modified_s_high: (last_modified_s >> 32) as u8,
+            host: place.host,
             flags: flag(meta.must_revalidate, MUST_REVALIDATE)
                 | flag(meta.no_cache, NO_CACHE)
                 | flag(meta.immutable, IMMUTABLE)
@@ -298,12 +339,21 @@ impl Packed {
         }
     }
 
-    fn unpack(&self, part: Option<(u64, u64)>) -> Meta {
-        let some = |value: u64| (value != u64::MAX).then_some(value);
+    fn host(&self) -> (usize, usize) {
+        (usize::from(self.host.0), usize::from(self.host.1))
+    }
+
+    fn path(&self) -> (usize, usize) {
+        (usize::from(self.path.0), usize::from(self.path.1))
+    }
+
+    fn meta(&self, part: Option<(u64, u64)>) -> Meta {
         let is = |flag: u8| self.flags & flag != 0;
+        let length = join(self.length, self.length_high.into());
+        let last_modified_s = join(self.last_modified_s, self.last_modified_s_high.into());
         Meta {
             status: self.status,
-            received_ms: self.received_ms,
+            received_ms: join(self.received_ms, self.received_ms_high.into()),
             initial_age_s: self.initial_age_s,
             lifetime_s: self.lifetime_s,
             while_revalidate_s: self.while_revalidate_s,
@@ -314,10 +364,53 @@ impl Packed {
             no_transform: is(NO_TRANSFORM),
             heuristic: is(HEURISTIC),
             etag: self.etag,
-            last_modified_s: some(self.last_modified_s),
-            date_s: self.date_s,
-            length: some(self.length),
+            last_modified_s: (last_modified_s != NONE_40).then_some(last_modified_s),
+            date_s: join(self.date_s, self.date_s_high.into()),
+            length: (length != NONE_48).then_some(length),
             part,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_means_and_where_its_address_stands_survive() {
+        let meta = |value: u64, some: Option<u64>| Meta {
+            status: 206,
+            received_ms: value,
+            initial_age_s: u32::MAX,
+            lifetime_s: 1,
+            while_revalidate_s: 2,
+            if_error_s: 3,
+            must_revalidate: true,
+            no_cache: false,
+            immutable: true,
+            no_transform: false,
+            heuristic: true,
+            etag: Span { start: 7, end: 9 },
+            last_modified_s: some,
+            date_s: value.min(NONE_40),
+            length: some,
+            part: Some((4, u64::MAX)),
+        };
+        for (value, some) in [
+            (0, None),
+            (1 << 39, Some(0)),
+            (1_795_900_000_000, Some(1 << 33)),
+        ] {
+            let meta = meta(value, some);
+            let place =
+                Place::find(b"https\0a.example\0443\0/x/y?z", "a.example", b"/x/y").unwrap();
+            let small = Small::new(&meta, 5, place);
+            assert_eq!(small.meta(meta.part), meta);
+            assert_eq!((small.host(), small.path()), ((6, 9), (20, 4)));
+        }
+        // a class of the allocator
+        assert!(size_of::<Object>() + 2 * size_of::<usize>() <= 128);
+        assert!(Place::find(b"another key", "a.example", b"/x").is_none());
+        assert!(Place::find(&[b'/'; 70_000], "/", &[b'/'; 69_000]).is_none());
     }
 }

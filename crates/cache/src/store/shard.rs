@@ -369,7 +369,7 @@ impl Shard {
     }
 
     fn of_object(&self, hash: u64, object: &Arc<Object>) -> Option<u32> {
-        let mut chain = self.nodes.chain(self.first(hash, &object.key));
+        let mut chain = self.nodes.chain(self.first(hash, object.key()));
         chain.find(|&node| self.nodes.get(node).is(object))
     }
 
@@ -562,7 +562,7 @@ impl Shard {
         let nodes = &mut self.nodes;
         let first = self
             .keys
-            .find_entry(hash, |&other| nodes.get(other).has_key(&object.key));
+            .find_entry(hash, |&other| nodes.get(other).has_key(object.key()));
         if let Ok(mut first) = first {
             if *first.get() != node {
                 let mut chain = nodes.chain(Some(*first.get()));

@@ -83,7 +83,7 @@ impl Exchange<'_> {
         }
         if let Some((object, _)) = &caching.stale {
             let mut lines = Vec::new();
-            if policy::conditional(&object.meta(), &object.head, &mut lines) {
+            if policy::conditional(&object.meta(), object.head(), &mut lines) {
                 set_lines(&lines, &mut edits);
             }
         }
@@ -128,9 +128,9 @@ impl Exchange<'_> {
             if facts.status == 304 {
                 let mut index = Index::default();
                 if let Some(plan) = self.plan() {
-                    let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
+                    let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
                 }
-                let stored = Head::new(&object.head, &index);
+                let stored = Head::new(object.head(), &index);
                 match policy::freshen(stored, &object.meta(), &exchanged) {
                     Ok(keep) => {
                         let object = lead.refresh(object, keep);

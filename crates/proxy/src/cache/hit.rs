@@ -105,14 +105,14 @@ impl Exchange<'_> {
         }
         let meta = &object.meta();
         if asked.conditional {
-            match policy::precondition(self.head(), meta, &object.head) {
+            match policy::precondition(self.head(), meta, object.head()) {
                 Precondition::Holds => {}
                 Precondition::NotModified => return Form::NotModified,
                 Precondition::Failed => return Form::Failed,
             }
         }
         if meta.part.is_some() {
-            return match policy::part_ranges(self.head(), meta, &object.head) {
+            return match policy::part_ranges(self.head(), meta, object.head()) {
                 Some(Ranges::One(from, to)) => Form::Part(from, to),
                 Some(Ranges::Many(parts)) => Form::Parts(parts),
                 _ => Form::Unsatisfiable,
@@ -126,7 +126,7 @@ impl Exchange<'_> {
         if !asked.range {
             return Form::Whole;
         }
-        match policy::ranges(self.head(), meta, &object.head, length) {
+        match policy::ranges(self.head(), meta, object.head(), length) {
             Ranges::Whole => Form::Whole,
             Ranges::One(from, to) => Form::Part(from, to),
             Ranges::Many(parts) => Form::Parts(parts),
@@ -175,11 +175,13 @@ impl Exchange<'_> {
         let fast = matches!(form, Form::Whole) && self.writes_plainly(status);
         if fast {
             // The stored head without its last line, as it is.
+            let head = object.head();
             out.extend_from_slice(
-                object
-                    .head
-                    .get(..object.head.len().saturating_sub(2))
-                    .unwrap_or_default(),
+                head.strip_suffix(
+                    b"
+",
+                )
+                .unwrap_or(head),
             );
         } else {
             self.write_stored_fields(object, form, status, out);
@@ -240,9 +242,9 @@ impl Exchange<'_> {
         let limits = self.plan().map(|p| p.bounds.response_limits);
         if let Some(limits) = limits {
             // It was valid when it was stored.
-            let _ = scan::response(&object.head, &mut index, &limits);
+            let _ = scan::response(object.head(), &mut index, &limits);
         }
-        let head = Head::new(&object.head, &index);
+        let head = Head::new(object.head(), &index);
         let mut edits = std::mem::take(&mut self.work.response_edits);
         edits.clear();
         if let Some(plan) = self.route_plan().filter(|p| p.chain.has_response()) {
@@ -445,9 +447,9 @@ impl Exchange<'_> {
     fn stored_type(&self, object: &Object) -> Vec<u8> {
         let mut index = Index::default();
         if let Some(plan) = self.plan() {
-            let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
+            let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
         }
-        Head::new(&object.head, &index)
+        Head::new(object.head(), &index)
             .get(FieldId::ContentType)
             .map(<[u8]>::to_vec)
             .unwrap_or_default()

@@ -207,7 +207,7 @@ impl Exchange<'_> {
 
     /// Has a stored part what is asked for?
     fn has_part(&self, object: &Object, asked: &policy::Asked) -> bool {
-        asked.range && policy::part_ranges(self.head(), &object.meta(), &object.head).is_some()
+        asked.range && policy::part_ranges(self.head(), &object.meta(), object.head()).is_some()
     }
 
     /// An answer to this request as it is may not be what is to be stored.

@@ -21,7 +21,7 @@ fn body_of(number: u64, version: u64) -> Vec<u8> {
 /// Reads what has come of an object and compares it with what it must be.
 fn check(object: &Object, number: u64) {
     let name = format!("host/{number}");
-    assert_eq!(*object.key, *name.as_bytes(), "another key's object");
+    assert_eq!(*object.key(), *name.as_bytes(), "another key's object");
     let mut read = vec![0; 2_100];
     let mut at = 0;
     while let Poll::Ready(Read::Bytes(count)) =
