@@ -41,7 +41,7 @@ impl Drop for Place {
 impl Exchange<'_> {
     /// Asks the origin about a stale object that the client is served meanwhile, if nobody else does.
     pub(super) fn revalidate_behind(&mut self, upstream: usize, object: &Arc<Object>, soft: bool) {
-        if let Ok(lead) = self.lead() {
+        if let Ok(lead) = self.lead(Some(object)) {
             let stale = Some((Arc::clone(object), soft));
             self.fetch_behind(upstream, lead, stale, Why::Stale);
         }

@@ -142,7 +142,7 @@ impl Exchange<'_> {
                 if search.asked.head || self.keeps_parts(&search.asked) {
                     return Step::Alone;
                 }
-                match self.lead() {
+                match self.lead(None) {
                     Ok(lead) => Step::Lead(lead, None),
                     Err(fill) => Step::Follow(fill),
                 }
@@ -197,7 +197,7 @@ impl Exchange<'_> {
                 if search.waited || !object.body.is_complete() {
                     return Step::Alone;
                 }
-                match self.lead() {
+                match self.lead(Some(&object)) {
                     Ok(lead) => Step::Lead(lead, Some((object, soft))),
                     Err(fill) => Step::Follow(fill),
                 }
@@ -221,10 +221,11 @@ impl Exchange<'_> {
         asked.range && !asked.conditional && profile == Some(CacheProfile::Rfc9111)
     }
 
-    pub(super) fn lead(&mut self) -> Result<Lead, Arc<Fill>> {
+    /// Becomes the one that fetches, unless somebody has put something else there than what was `seen`.
+    pub(super) fn lead(&self, seen: Option<&Arc<Object>>) -> Result<Lead, Arc<Fill>> {
         let age = self.cache_rule().map_or(Duration::ZERO, |r| r.lock_age);
         let now = rt::wall_ms();
-        self.with_key(|store, key, variant| store.lead(key, variant, now, age))
+        self.with_key(|store, key, variant| store.lead_after(key, variant, now, age, seen))
     }
 
     /// Waits for another's fetch: for its head.
