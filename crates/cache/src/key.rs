@@ -109,13 +109,20 @@ fn put_field(
         FieldId::AcceptEncoding => out.push(normal::encodings(lines)),
         // Every line counts as it is: their order may be known to the origin, their number too.
         FieldId::Cookie => put_all(lines, out),
-        _ => {
+        FieldId::Other if name.eq_ignore_ascii_case(b"accept-language") => {
             let mut value = Vec::new();
-            if name.eq_ignore_ascii_case(b"accept-language") {
-                normal::languages(lines, profile, &mut value);
-            } else {
-                normal::list(lines, profile, &mut value);
+            normal::languages(lines, profile, &mut value);
+            put(out, &value);
+        }
+        _ => {
+            let first = lines.next().unwrap_or_default();
+            // Mostly one line with nothing to bring into a form: as it is, without a copy.
+            if lines.peek().is_none() && (profile == CacheProfile::Safe || !first.contains(&b',')) {
+                put(out, first);
+                return;
             }
+            let mut value = Vec::new();
+            normal::list(std::iter::once(first).chain(lines), profile, &mut value);
             put(out, &value);
         }
     }

@@ -47,10 +47,7 @@ fn exchange(request: Head<'_>, response: Head<'_>, rule: &CacheRule) {
     let Ok(facts) = validate::request(request) else {
         return;
     };
-    let asked = match policy::asks(request, &facts) {
-        Ok(asked) => asked,
-        Err(_) => Asked::default(),
-    };
+    let asked: Asked = policy::asks(request, &facts).unwrap_or_default();
     let Ok(answer) = validate::response(response, facts.method) else {
         return;
     };

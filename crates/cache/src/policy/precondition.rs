@@ -25,7 +25,7 @@ pub(super) fn strongly_equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// The answer to a conditional request, from what is stored: never [`Precondition::Failed`]. `If-Match` and
-/// `If-Unmodified-Since` are the origin's to judge (RFC 9111 4.3.2), [`super::asks`] passes them.
+/// `If-Unmodified-Since` are the origin's to judge (RFC 9111 4.3.2), [`super::asks()`] passes them.
 pub fn precondition(request: Head<'_>, meta: &Meta, stored_head: &[u8]) -> Precondition {
     let present = request.index.present;
     // Without the condition it would be another answer than a success: the condition does not count (RFC 9110 13.2.1).
