@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::body::Body;
 use super::object::{Key, Made, Object};
 use super::purge::{Cover, Purges};
-use super::shard::Shard;
+use super::shard::{Old, Shard};
 use super::waiters::Waiters;
 use super::{Room, Store};
 use crate::policy::{Keep, Why};
@@ -216,7 +216,7 @@ impl Lead {
         drop(gone);
         let old = match inserted {
             // one that fills may be cut itself: it does not come back
-            Ok(old) => old.filter(|old| old.body.is_complete()),
+            Ok(old) => old.filter(|old| old.object.body.is_complete()),
             Err(why) => return Err(self.turn_away(why)),
         };
         self.is_over = true;
@@ -329,7 +329,7 @@ pub struct Writer {
     object: Arc<Object>,
     begun: Instant,
     /// What it replaces once it is whole.
-    old: Option<Arc<Object>>,
+    old: Option<Old>,
     object_max: u64,
     length: Option<u64>,
     written: u64,

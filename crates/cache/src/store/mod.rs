@@ -30,8 +30,8 @@ pub use fill::{Fill, Lead, Outcome, Writer};
 pub use object::{Key, Object, hash};
 use purge::Purges;
 pub use purge::{Purge, Purged};
-use shard::Shard;
 pub use shard::Variant;
+use shard::{Ask, Seen, Shard};
 pub use stats::{Counts, Stats};
 
 use crate::policy::Why;
@@ -114,12 +114,20 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ask<'a>(&'a self, key: &'a Key<'a>, now_ms: u64) -> Ask<'a> {
+        Ask {
+            key,
+            now_ms,
+            purges: &self.purges,
+        }
+    }
+
     /// What is there for a request. `variant` is called under a lock: it must not come back to the store.
     pub fn find(&self, key: &Key<'_>, variant: Variant<'_>, now_ms: u64) -> Found {
         let mut gone = Vec::new();
         let found = self
             .shard(key.hash)
-            .find(key, variant, now_ms, &self.purges, &mut gone);
+            .find(&self.ask(key, now_ms), variant, &mut gone);
         drop(gone); // without the lock
         found
     }
@@ -147,7 +155,7 @@ impl Store {
         now_ms: u64,
         age: Duration,
     ) -> Result<Lead, Arc<Fill>> {
-        self.begin(key, variant, now_ms, age, None)
+        self.begin(key, variant, now_ms, age, Seen::Whatever)
     }
 
     /// As [`Store::lead`], unless there is another object by now than the one that was `seen`: then it is the outcome.
@@ -159,7 +167,8 @@ impl Store {
         age: Duration,
         seen: Option<&Arc<Object>>,
     ) -> Result<Lead, Arc<Fill>> {
-        self.begin(key, variant, now_ms, age, Some(seen))
+        let seen = seen.map_or(Seen::Nothing, Seen::Object);
+        self.begin(key, variant, now_ms, age, seen)
     }
 
     fn begin(
@@ -168,7 +177,7 @@ impl Store {
         variant: Variant<'_>,
         now_ms: u64,
         age: Duration,
-        seen: Option<Option<&Arc<Object>>>,
+        seen: Seen<'_>,
     ) -> Result<Lead, Arc<Fill>> {
         let mut gone = Vec::new();
         let new = |is_followed: bool| {
@@ -179,9 +188,9 @@ impl Store {
                 is_followed.then_some(age),
             )
         };
-        let led =
-            self.shard(key.hash)
-                .lead(key, variant, now_ms, seen, &self.purges, new, &mut gone);
+        let led = self
+            .shard(key.hash)
+            .lead(&self.ask(key, now_ms), variant, seen, new, &mut gone);
         drop(gone);
         led.map(|fill| Lead::new(Arc::clone(self), fill))
     }

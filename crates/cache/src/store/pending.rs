@@ -8,8 +8,8 @@ use hashbrown::HashTable;
 use super::Found;
 use super::fill::Fill;
 use super::object::{Key, Names};
-use super::purge::{Cover, Purges, Record};
-use super::shard::Wanted;
+use super::purge::{Cover, Record};
+use super::shard::{Ask, Wanted};
 use crate::policy::Why;
 
 /// Marks in a shard; beyond it the oldest goes.
@@ -51,37 +51,31 @@ enum What {
 }
 
 impl Pending {
+    fn entry(&self, key: &Key<'_>) -> Option<&Entry> {
+        self.keys.find(key.hash, |entry| *entry.key == *key.bytes)
+    }
+
     /// A fetch that may be followed, or a mark that still holds.
-    pub fn find(
-        &self,
-        key: &Key<'_>,
-        wanted: &mut Wanted<'_, '_>,
-        now_ms: u64,
-        purges: &Purges,
-    ) -> Option<Found> {
-        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes)?;
+    pub fn find(&self, ask: &Ask<'_>, wanted: &mut Wanted<'_, '_>) -> Option<Found> {
+        let entry = self.entry(ask.key)?;
         entry.items.iter().find_map(|item| match &item.what {
             _ if !wanted.is(item.names.as_ref(), &item.variant) => None,
             What::Fill(fill) => fill
-                .may_be_followed(now_ms, purges)
+                .may_be_followed(ask.now_ms, ask.purges)
                 .then(|| Found::Filling(Arc::clone(fill))),
-            What::Mark { until_ms, why } => (*until_ms > now_ms).then_some(Found::HitForMiss(*why)),
+            What::Mark { until_ms, why } => {
+                (*until_ms > ask.now_ms).then_some(Found::HitForMiss(*why))
+            }
         })
     }
 
     /// A fetch that may be followed.
-    pub fn fill(
-        &self,
-        key: &Key<'_>,
-        wanted: &mut Wanted<'_, '_>,
-        now_ms: u64,
-        purges: &Purges,
-    ) -> Option<Arc<Fill>> {
-        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes)?;
+    pub fn fill(&self, ask: &Ask<'_>, wanted: &mut Wanted<'_, '_>) -> Option<Arc<Fill>> {
+        let entry = self.entry(ask.key)?;
         let fits = entry.items.iter().find_map(|item| match &item.what {
             What::Fill(fill)
                 if wanted.is(item.names.as_ref(), &item.variant)
-                    && fill.may_be_followed(now_ms, purges) =>
+                    && fill.may_be_followed(ask.now_ms, ask.purges) =>
             {
                 Some(fill)
             }
@@ -92,7 +86,7 @@ impl Pending {
 
     /// One more fetch of the key may be followed.
     pub fn has_place(&self, key: &Key<'_>) -> bool {
-        let entry = self.keys.find(key.hash, |entry| *entry.key == *key.bytes);
+        let entry = self.entry(key);
         entry.is_none_or(|entry| entry.items.len() < FILLS_MAX)
     }
 

@@ -45,6 +45,35 @@ pub struct Shard {
     pub counts: Counts,
 }
 
+/// What a request asks, and against what it is compared.
+pub struct Ask<'a> {
+    /// Of what.
+    pub key: &'a Key<'a>,
+    /// When (Unix ms).
+    pub now_ms: u64,
+    /// The purges there have been.
+    pub purges: &'a Purges,
+}
+
+/// What the one that wants to fetch has found before.
+#[derive(Clone, Copy)]
+pub enum Seen<'a> {
+    /// It fetches whatever is there.
+    Whatever,
+    /// Nothing: it does not fetch if something is there by now.
+    Nothing,
+    /// This, which does not do: it does not fetch if something else is there by now.
+    Object(&'a Arc<Object>),
+}
+
+/// What another object has taken the place of, as long as that is not whole.
+pub struct Old {
+    /// It.
+    pub object: Arc<Object>,
+    /// It was purged softly.
+    pub is_soft: bool,
+}
+
 /// Objects that have left the index, to be dropped when no lock is held.
 pub type Gone = Vec<Arc<Object>>;
 
@@ -117,14 +146,8 @@ impl Shard {
     }
 
     /// What is there for a request.
-    pub fn find(
-        &mut self,
-        key: &Key<'_>,
-        variant: Variant<'_>,
-        now_ms: u64,
-        purges: &Purges,
-        gone: &mut Gone,
-    ) -> Found {
+    pub fn find(&mut self, ask: &Ask<'_>, variant: Variant<'_>, gone: &mut Gone) -> Found {
+        let key = ask.key;
         let first = self.first(key.hash, key.bytes);
         let mut value = std::mem::take(&mut self.scratch);
         let mut wanted = Wanted {
@@ -132,9 +155,9 @@ impl Shard {
             value: &mut value,
             names: None,
         };
-        let found = match self.find_object(first, &mut wanted, purges, gone) {
+        let found = match self.find_object(first, &mut wanted, ask.purges, gone) {
             Some((node, object)) => self.hit(node, object),
-            None => match self.pending.find(key, &mut wanted, now_ms, purges) {
+            None => match self.pending.find(ask, &mut wanted) {
                 Some(found) => {
                     let is_fill = matches!(found, Found::Filling(_));
                     self.counts.followers += u64::from(is_fill);
@@ -230,11 +253,9 @@ impl Shard {
     /// by now, it does.
     pub fn lead(
         &mut self,
-        key: &Key<'_>,
+        ask: &Ask<'_>,
         variant: Variant<'_>,
-        now_ms: u64,
-        seen: Option<Option<&Arc<Object>>>,
-        purges: &Purges,
+        seen: Seen<'_>,
         new: impl FnOnce(bool) -> Arc<Fill>,
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
@@ -244,7 +265,7 @@ impl Shard {
             value: &mut value,
             names: None,
         };
-        let led = self.lead_or_follow(key, &mut wanted, now_ms, seen, purges, new, gone);
+        let led = self.lead_or_follow(ask, &mut wanted, seen, new, gone);
         self.scratch = value;
         match led {
             Ok(_) => self.counts.leads += 1,
@@ -255,23 +276,22 @@ impl Shard {
 
     fn lead_or_follow(
         &mut self,
-        key: &Key<'_>,
+        ask: &Ask<'_>,
         wanted: &mut Wanted<'_, '_>,
-        now_ms: u64,
-        seen: Option<Option<&Arc<Object>>>,
-        purges: &Purges,
+        seen: Seen<'_>,
         new: impl FnOnce(bool) -> Arc<Fill>,
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
+        let key = ask.key;
         let first = self.first(key.hash, key.bytes);
-        if let Some(seen) = seen
-            && let Some((node, object)) = self.find_object(first, wanted, purges, gone)
+        if !matches!(seen, Seen::Whatever)
+            && let Some((node, object)) = self.find_object(first, wanted, ask.purges, gone)
             && !self.nodes.get(node).is_soft()
-            && seen.is_none_or(|seen| !Arc::ptr_eq(seen, &object))
+            && !matches!(seen, Seen::Object(seen) if Arc::ptr_eq(seen, &object))
         {
             return Err(Fill::done_with(object));
         }
-        if let Some(fill) = self.pending.fill(key, wanted, now_ms, purges) {
+        if let Some(fill) = self.pending.fill(ask, wanted) {
             return Err(fill);
         }
         if !self.pending.has_place(key) {
@@ -398,7 +418,7 @@ impl Shard {
         has_quota: bool,
         (purges, cover): (&Purges, Cover),
         gone: &mut Gone,
-    ) -> Result<Option<Arc<Object>>, Why> {
+    ) -> Result<Option<Old>, Why> {
         let live = purges.live();
         let cover = cover.max(purges.cover_object(object));
         if cover == Cover::Hard {
@@ -409,7 +429,11 @@ impl Shard {
             self.make_place(key, object, vary_max, gone)?;
         }
         self.pending.unmark(key, object.names(), object.variant());
-        let old = same.and_then(|node| self.unlink(node));
+        let old = same.and_then(|node| {
+            let is_soft = self.nodes.get(node).is_soft();
+            let object = self.unlink(node)?;
+            Some(Old { object, is_soft })
+        });
         let queue = self.queue(object.site(), has_quota);
         let mut node = Node::new(Arc::clone(object), key.hash as u32, live as u32, queue);
         node.set_soft(cover == Cover::Soft);
@@ -501,12 +525,12 @@ impl Shard {
         &mut self,
         key: &Key<'_>,
         cut: &Arc<Object>,
-        old: Option<Arc<Object>>,
+        old: Option<Old>,
         purges: &Purges,
         gone: &mut Gone,
     ) {
         let Some(node) = self.of_object(key.hash, cut) else {
-            gone.extend(old);
+            gone.extend(old.map(|old| old.object));
             return;
         };
         let entry = self.nodes.get(node);
@@ -515,11 +539,13 @@ impl Shard {
         let Some(old) = old else {
             return;
         };
-        if old.born >= purges.retired() {
+        if old.object.born >= purges.retired() {
+            let is_soft = is_soft || old.is_soft;
             let cover = if is_soft { Cover::Soft } else { Cover::No };
-            let _ = self.insert(key, &old, usize::MAX, has_quota, (purges, cover), gone);
+            let cover = (purges, cover);
+            let _ = self.insert(key, &old.object, usize::MAX, has_quota, cover, gone);
         }
-        gone.push(old);
+        gone.push(old.object);
     }
 
     /// Puts `new` into the place of `old`, if that is still there and whole. What is to be dropped.

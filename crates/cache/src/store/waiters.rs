@@ -52,7 +52,6 @@ impl Waiters {
     }
 
     /// All of them, to be woken when no lock is held.
-    #[must_use]
     pub fn take(&mut self) -> Woken {
         self.look_at = LOOK_FIRST;
         Woken(std::mem::take(&mut self.list))

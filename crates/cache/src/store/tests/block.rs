@@ -64,7 +64,7 @@ fn takedowns_are_bounded_and_those_that_are_over_make_place() {
         let pattern = Pattern {
             host: "a",
             path: path.as_bytes(),
-            is_prefix: n % 2 == 0,
+            is_prefix: n.is_multiple_of(2),
         };
         store.block(pattern, blocked(451, until_ms), now_ms)
     };

@@ -116,7 +116,7 @@ fn put_variant(
     Ok(())
 }
 
-fn find<'a>(store: &Store, at: &'a str, of: &str) -> Found {
+fn find(store: &Store, at: &str, of: &str) -> Found {
     store.find(&key(at), &mut value(of), 0)
 }
 

@@ -250,3 +250,18 @@ fn a_record_is_kept_while_a_fetch_is_older() {
     while !store.sweep(100) {}
     assert_eq!(store.stats().purge_records, 0);
 }
+
+#[test]
+fn what_was_purged_softly_is_so_when_it_comes_back() {
+    for purge in [Purge::Key(key("a/x")), Purge::Host("a")] {
+        let store = Store::new(MIB);
+        put(&store, "a/x", b"old");
+        store.purge(&purge, true);
+        let writer = lead(&store, "a/x").publish(keep(), b"", ROOM, None);
+        drop(writer.unwrap());
+        assert!(matches!(
+            find(&store, "a/x", ""),
+            Found::Ready { soft: true, .. }
+        ));
+    }
+}
