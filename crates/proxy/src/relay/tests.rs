@@ -31,6 +31,7 @@ impl Downstream for Plain {
     ) -> Begun {
         Begun {
             sent: 0,
+            fill: None,
             framing: facts.body,
             replaced: false,
         }
