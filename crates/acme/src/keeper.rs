@@ -20,8 +20,8 @@ use crate::store::{Place, Storage, Store};
 
 /// Attempts at once.
 const ATTEMPTS_MAX: usize = 4;
-/// One attempt altogether, DNS included.
-const ATTEMPT_MAX: Duration = Duration::from_mins(15);
+/// One attempt altogether: [`issue::ATTEMPT_MAX`], and what comes before and after it.
+const JOB_MAX: Duration = Duration::from_mins(15);
 /// How often a process that does not own the store looks whether it may, and what the owner has put there.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// Longest sleep: clocks are set, machines suspended.
@@ -108,7 +108,8 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
         owner: false,
         told_waiting: false,
     };
-    keeper.adopt().await;
+    let settings_now = Arc::clone(&keeper.settings);
+    keeper.adopt(&settings_now).await;
     loop {
         keeper.turn().await;
         let pause = keeper.pause();
@@ -117,8 +118,8 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
                 if changed.is_err() {
                     return;
                 }
-                keeper.settings = settings.borrow_and_update().clone();
-                keeper.adopt().await;
+                let before = std::mem::replace(&mut keeper.settings, settings.borrow_and_update().clone());
+                keeper.adopt(&before).await;
             }
             Some(done) = keeper.jobs.join_next() => {
                 match done {
@@ -191,24 +192,37 @@ impl Name {
     }
 
     /// When the next attempt is due.
-    fn due(&self, name: &str) -> u64 {
+    fn due(&self, name: &str, now: u64) -> u64 {
+        let pause = self.memory.pause_until(now);
         let Some((stored, ready)) = &self.current else {
-            return self.memory.not_before;
+            return pause;
         };
         let internal = stored.directory == internal::DIRECTORY;
-        let wanted = if internal == (self.source == Source::Internal) {
+        // One of ours that begins only later was made while our clock was ahead: nobody believes it now.
+        let early = internal && ready.from > now;
+        let wanted = if internal == (self.source == Source::Internal) && !early {
             let chance = renew::chance(name, ready.from);
             renew::due(ready.from, ready.until, stored.window, chance)
         } else {
             0
         };
-        wanted.max(self.memory.not_before)
+        wanted.max(pause)
+    }
+
+    /// When there is something to do: an attempt, or a question for the authority's window.
+    fn next(&self, name: &str, now: u64) -> u64 {
+        let due = self.due(name, now);
+        match &self.current {
+            Some(_) => due.min(self.window_at),
+            // Without a certificate nobody is asked for its window.
+            None => due,
+        }
     }
 }
 
 impl Keeper {
     /// Follows new settings: names that are gone go, names that are new are read from the store.
-    async fn adopt(&mut self) {
+    async fn adopt(&mut self, before: &Settings) {
         let settings = Arc::clone(&self.settings);
         let wanted: BTreeMap<&str, &Source> = settings
             .wanted
@@ -225,14 +239,24 @@ impl Keeper {
         });
         self.parts.board.keep(|name| wanted.contains_key(name));
         let soon = now().saturating_add(settings.first_pause.as_secs());
+        let how = |s: &Settings| (s.authorities.clone(), s.dns.clone(), s.dns_settle);
+        let otherwise = how(before) != how(&settings);
         for (name, source) in wanted {
             let entry = self
                 .names
                 .entry(name.to_owned())
                 .or_insert_with(|| Name::new(source.clone()));
+            let another = entry.source != *source;
+            if another && entry.memory.failures == 0 {
+                // What was obtained from somebody else is no reason to wait.
+                entry.memory.not_before = 0;
+            }
             entry.source = source.clone();
-            // Who changes the settings may have removed the cause; a reload in a loop is still no way around the pause.
-            entry.memory.not_before = entry.memory.not_before.min(soon);
+            // Who changes how a name is certified may have removed the cause; a reload in a loop is still no way around the pause,
+            // and names that come and go are no reason for the others.
+            if another || otherwise {
+                entry.memory.not_before = entry.memory.not_before.min(soon);
+            }
         }
         self.load().await;
     }
@@ -317,7 +341,7 @@ impl Keeper {
         let ready: Vec<String> = self
             .names
             .iter()
-            .filter(|(name, n)| n.loaded && !n.busy && n.due(name) <= now)
+            .filter(|(name, n)| n.loaded && !n.busy && n.due(name, now) <= now)
             .map(|(name, _)| name.clone())
             .collect();
         for name in ready {
@@ -405,12 +429,11 @@ impl Keeper {
             return WATCH_PAUSE;
         }
         let idle = self.names.iter().filter(|(_, n)| !n.busy);
-        let first = idle
-            .map(|(name, n)| n.due(name).min(n.window_at.max(1)))
-            .min();
+        let now = now();
+        let first = idle.map(|(name, n)| n.next(name, now)).min();
         let pause = match first {
             _ if self.jobs.len() >= ATTEMPTS_MAX => SLEEP_MAX,
-            Some(first) => Duration::from_secs(first.saturating_sub(now())),
+            Some(first) => Duration::from_secs(first.saturating_sub(now)),
             None => SLEEP_MAX,
         };
         // A second holds seconds that are cut off.
@@ -418,6 +441,7 @@ impl Keeper {
     }
 
     fn publish(&self) {
+        let now = now();
         for (name, entry) in &self.names {
             let authority = match &entry.source {
                 Source::Internal => internal::DIRECTORY.to_owned(),
@@ -431,7 +455,7 @@ impl Keeper {
                 authority,
                 issuer: ready.map(|r| r.issuer.clone()),
                 expires: ready.map(|r| r.until),
-                next: entry.due(name),
+                next: entry.due(name, now),
                 failures: entry.memory.failures,
                 last_error: entry.memory.reason.clone(),
             });
@@ -514,6 +538,10 @@ async fn ask_window(
     }
 }
 
+fn has_ended() -> Failure {
+    Failure::refused("the certificate that came has ended already; is the clock of this machine right?")
+}
+
 /// One attempt, with everything it needs: it outlives changes of the settings.
 struct Job {
     name: String,
@@ -529,19 +557,25 @@ struct Job {
 
 impl Job {
     async fn run(self) -> Done {
-        let obtained = match tokio::time::timeout(ATTEMPT_MAX, self.obtain()).await {
+        let obtained = match tokio::time::timeout(JOB_MAX, self.obtain()).await {
             Ok(obtained) => obtained,
             Err(_) => Err(Failure::local(format!(
                 "the attempt was not done within {} minutes",
-                ATTEMPT_MAX.as_secs() / 60
+                JOB_MAX.as_secs() / 60
             ))),
         };
+        let obtained = match obtained {
+            Ok(stored) => self.judge(stored).await,
+            Err(failure) => Err(failure),
+        };
         match obtained {
-            Ok(stored) => {
+            Ok((stored, until)) => {
                 let kept = self.keep(&stored).await;
+                let ended = until <= now();
                 // One that cannot be stored still serves; the order is there to fetch it from again.
                 let memory = match kept {
-                    Ok(()) => Memory::default(),
+                    Ok(()) if ended => self.failed(&has_ended()).await,
+                    Ok(()) => Memory::content(now(), until, self.settings.first_pause),
                     Err(failure) => self.failed(&failure).await,
                 };
                 tracing::info!(
@@ -604,6 +638,20 @@ impl Job {
         };
         let authority = with_contact(authority, &self.source);
         issue::attempt(&workshop, &authority, &self.name, kind, self.old.as_ref()).await
+    }
+
+    /// Is what came fit to take the place of what there is? Gives it with its end. One that has ended already is served only where
+    /// nothing better is: perhaps it is our clock that is wrong.
+    async fn judge(&self, stored: Stored) -> Result<(Stored, u64), Failure> {
+        let ready = stored
+            .ready(&self.name)
+            .map_err(|unfit| Failure::local(format!("what was made is of no use: {unfit}")))?;
+        let now = now();
+        if ready.until <= now && self.until.is_some_and(|until| until > now) {
+            issue::done(&self.store, &self.name).await?;
+            return Err(has_ended());
+        }
+        Ok((stored, ready.until))
     }
 
     async fn keep(&self, stored: &Stored) -> Result<(), Failure> {

@@ -310,7 +310,13 @@ fn wish(config: &Config) -> Wish {
 
 fn name_of(host: &HostPattern) -> Option<String> {
     match host {
-        HostPattern::Exact(name) => Some(name.clone()),
+        // An address of IPv6 has brackets in `Host` alone.
+        HostPattern::Exact(name) => Some(
+            name.strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .unwrap_or(name)
+                .to_owned(),
+        ),
         HostPattern::Wildcard(zone) => Some(format!("*.{zone}")),
         HostPattern::Any => None,
     }
