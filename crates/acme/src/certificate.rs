@@ -79,7 +79,9 @@ impl Stored {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Unfit::Chain(error.to_string()))?;
         if chain.len() > CHAIN_MAX {
-            return Err(Unfit::Chain(format!("it has more than {CHAIN_MAX} certificates")));
+            return Err(Unfit::Chain(format!(
+                "it has more than {CHAIN_MAX} certificates"
+            )));
         }
         let leaf = chain
             .first()

@@ -539,7 +539,9 @@ async fn ask_window(
 }
 
 fn has_ended() -> Failure {
-    Failure::refused("the certificate that came has ended already; is the clock of this machine right?")
+    Failure::refused(
+        "the certificate that came has ended already; is the clock of this machine right?",
+    )
 }
 
 /// One attempt, with everything it needs: it outlives changes of the settings.

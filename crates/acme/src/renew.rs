@@ -209,7 +209,11 @@ mod tests {
         for _ in 0..20 {
             longest = longest.after(Cause::Refused, "no", now, 1, MINUTE, 1.0);
         }
-        assert_eq!(longest.pause_until(now), longest.not_before, "no real one is cut");
+        assert_eq!(
+            longest.pause_until(now),
+            longest.not_before,
+            "no real one is cut"
+        );
     }
 
     #[test]

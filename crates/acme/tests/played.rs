@@ -70,9 +70,8 @@ fn certify(request: &str, seconds: i64) -> String {
     let info = &request.certification_request_info.subject_pki;
     let key = Requested(info.subject_public_key.data.to_vec());
     let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
-    let at = |seconds: u64| {
-        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds)
-    };
+    let at =
+        |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds);
     let end = now().checked_add_signed(seconds).unwrap();
     // What it is called by when its renewal is spoken of has this in it.
     params.use_authority_key_identifier_extension = true;
@@ -154,7 +153,9 @@ impl Played {
             String::new()
         } else {
             // A chain is text.
-            answer.as_str().map_or_else(|| answer.to_string(), str::to_owned)
+            answer
+                .as_str()
+                .map_or_else(|| answer.to_string(), str::to_owned)
         };
         let _ = write!(
             stream,
@@ -377,5 +378,8 @@ fn a_proof_for_a_name_that_was_not_ordered_is_not_given() {
         assert!(plane.tokens.lock().unwrap().is_empty(), "it is answered");
         keeper.board.list().pop()?.last_error
     });
-    assert!(why.contains("victim.example, which we did not ask for"), "{why}");
+    assert!(
+        why.contains("victim.example, which we did not ask for"),
+        "{why}"
+    );
 }

@@ -360,7 +360,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         // The shell waits for a program of its own, which alone would outlive it.
-        let script = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", pid.display());
+        let script = format!(
+            "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            pid.display()
+        );
         let writer = shell(&script);
         let put = writer.put("r", "v");
         let started = async {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::hello::{Asked, Hello, Progress};
-use super::server::{ClientIdentity, PolicyId, Profile, ServerTls};
+use super::hello::{Asked, Hello, Progress, alert};
+use super::server::{Bundle, ClientIdentity, PolicyId, Profile, ServerTls};
 use super::session::Conn;
 use super::stream::{HandshakeEnd, TlsStream, discard};
 use super::turn::{self, Place};
@@ -153,8 +153,14 @@ pub async fn accept(
     let Some(place) = Place::take(tls.pending) else {
         return Err(HandshakeError::Busy);
     };
-    let done = timeout_at(deadline_ms, shake(socket, already_read, tls)).await;
-    drop(place);
+    let mut shaking = std::pin::pin!(shake(socket, already_read, tls));
+    let work = std::future::poll_fn(|context| {
+        if place.is_lost() {
+            return std::task::Poll::Ready(Err(HandshakeError::Busy));
+        }
+        shaking.as_mut().poll(context)
+    });
+    let done = timeout_at(deadline_ms, work).await;
     done.map_err(|_| HandshakeError::Deadline)?
 }
 
@@ -179,15 +185,41 @@ async fn shake(
         return Err(answer(socket, &hello, config, asked).await);
     }
     let name = asked.name;
-    let Some(ready) = tls.ready_for(name.as_deref()) else {
+    // Addresses are not asked for by name: who names nobody asks for the one that he has connected to, if that is a site.
+    let by_address = match &name {
+        Some(_) => None,
+        None => own_address(&socket, tls),
+    };
+    let wanted = by_address
+        .as_ref()
+        .map(|(address, _)| address)
+        .or(name.as_ref());
+    let ready = match &by_address {
+        Some((address, _)) if tls.knows(address) => tls.ready_for(Some(address)),
+        _ => tls.ready_for(name.as_deref()),
+    };
+    let Some(ready) = ready else {
         refuse(&socket, UNRECOGNIZED_NAME);
         return Err(HandshakeError::UnknownName(name));
     };
-    if tls.certificates.find(name.as_deref()).is_none() {
+    let shown = match wanted {
+        // A site is not shown with the certificate of another one.
+        Some(wanted) if tls.knows(wanted) => tls.certificates.serves(wanted),
+        _ => tls.certificates.find(name.as_deref()).is_some(),
+    };
+    if !shown {
         refuse(&socket, UNRECOGNIZED_NAME);
         return Err(HandshakeError::NoCertificate(name));
     }
-    let stream = start(socket, &hello, Arc::clone(&ready.config))?;
+    let config = match by_address {
+        None => Arc::clone(&ready.config),
+        Some((_, bundle)) => {
+            let mut config = ServerConfig::clone(&ready.config);
+            config.cert_resolver = bundle;
+            Arc::new(config)
+        }
+    };
+    let stream = start(socket, &hello, config)?;
     drop(hello);
     drive(&stream).await?;
     let client = stream.with_common(|common| {
@@ -200,6 +232,11 @@ async fn shake(
             return Err(HandshakeError::ClientCertificate(rustls::Error::General(
                 "its names cannot be read".into(),
             )));
+        }
+        Some(Some(identity)) if identity.not_after < now_s() => {
+            // Only a session can outlive the certificate that it was begun with, resumed again and again.
+            let expired = rustls::CertificateError::Expired;
+            return Err(HandshakeError::ClientCertificate(expired.into()));
         }
         Some(identity) => identity,
         None => None,
@@ -299,10 +336,21 @@ fn sort(stream: &TlsStream, error: rustls::Error) -> HandshakeError {
 }
 
 /// An alert before there is a connection; the end follows.
-fn refuse(socket: &Socket, alert: u8) {
+fn refuse(socket: &Socket, what: u8) {
     // Who does not take seven bytes does not get them.
-    let _ = socket.try_send(&[21, 3, 3, 0, 2, 2, alert]);
+    let _ = socket.try_send(&alert(what));
     socket.shutdown_write();
+}
+
+fn now_s() -> i64 {
+    i64::try_from(wall_ms() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// The address that the client has connected to and what is shown for it, if it has certificates of its own.
+fn own_address(socket: &Socket, tls: &ServerTls) -> Option<(String, Arc<Bundle>)> {
+    let address = socket.local_ip()?.to_canonical().to_string();
+    let bundle = tls.certificates.own(&address)?;
+    Some((address, bundle))
 }
 
 /// What is shown to a certificate authority, if this is one that we wait for.

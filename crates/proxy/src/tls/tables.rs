@@ -178,7 +178,13 @@ fn bundles(
 /// A host as `net::tls` names it; `None` for every host.
 fn name_of(host: &HostPattern) -> Option<String> {
     match host {
-        HostPattern::Exact(name) => Some(name.clone()),
+        // An address of IPv6 has brackets in `Host` alone.
+        HostPattern::Exact(name) => Some(
+            name.strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .unwrap_or(name)
+                .to_owned(),
+        ),
         HostPattern::Wildcard(zone) => Some(format!("*.{zone}")),
         HostPattern::Any => None,
     }

@@ -207,6 +207,28 @@ impl Certificates {
             .cloned()
     }
 
+    /// Does it have something for this name: its own, its wildcard's, or a default that is for it?
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        let table = self.table.load();
+        if table.names.find_one_label(name).is_some() {
+            return true;
+        }
+        let wildcard = name.split_once('.').map(|(_, zone)| zone);
+        let is_for = |own: &String| {
+            own == name || (wildcard.is_some() && own.strip_prefix("*.") == wildcard)
+        };
+        table
+            .default
+            .iter()
+            .flat_map(|bundle| &bundle.certificates)
+            .any(|certificate| certificate.names.iter().any(is_for))
+    }
+
+    /// What exactly this name has, no wildcard and no default.
+    pub(crate) fn own(&self, name: &str) -> Option<Arc<Bundle>> {
+        self.table.load().names.find_exact(name).cloned()
+    }
+
     /// Names in the table.
     pub fn len(&self) -> usize {
         self.table.load().names.len()
@@ -237,6 +259,12 @@ impl Certificates {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name).then(a.not_after.cmp(&b.not_after)));
         all
+    }
+}
+
+impl ResolvesServerCert for Bundle {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.signature_schemes())
     }
 }
 

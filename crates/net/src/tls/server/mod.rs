@@ -119,6 +119,11 @@ impl ServerTls {
         self.ready_for(name).map(|ready| ready.id)
     }
 
+    /// Does a site have this name, or a wildcard for it?
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.policies.find(name).is_some()
+    }
+
     pub(super) fn ready_for(&self, name: Option<&str>) -> Option<&Arc<Ready>> {
         let Some(name) = name else {
             return self.default.as_ref();
