@@ -141,6 +141,8 @@ struct Name {
     current: Option<(Stored, Ready)>,
     memory: Memory,
     busy: bool,
+    /// What serves could not be stored: the next end of this process would lose it.
+    unstored: bool,
     /// When the authority is asked for its window again.
     window_at: u64,
 }
@@ -167,6 +169,8 @@ struct Making {
 struct Done {
     name: String,
     stored: Option<Stored>,
+    /// It serves, and is nowhere but in memory.
+    unstored: bool,
     memory: Memory,
     window_at: u64,
 }
@@ -187,6 +191,7 @@ impl Name {
             current: None,
             memory: Memory::default(),
             busy: false,
+            unstored: false,
             window_at: 0,
         }
     }
@@ -200,7 +205,7 @@ impl Name {
         let internal = stored.directory == internal::DIRECTORY;
         // One of ours that begins only later was made while our clock was ahead: nobody believes it now.
         let early = internal && ready.from > now;
-        let wanted = if internal == (self.source == Source::Internal) && !early {
+        let wanted = if internal == (self.source == Source::Internal) && !early && !self.unstored {
             let chance = renew::chance(name, ready.from);
             renew::due(ready.from, ready.until, stored.window, chance)
         } else {
@@ -366,6 +371,7 @@ impl Keeper {
             settings: Arc::clone(&self.settings),
             source: entry.source.clone(),
             old: entry.current.as_ref().map(|(stored, _)| stored.clone()),
+            unstored: entry.unstored,
             until: entry.current.as_ref().map(|(_, ready)| ready.until),
             memory: entry.memory.clone(),
         };
@@ -392,8 +398,10 @@ impl Keeper {
             let (store, stored) = (self.store.clone(), stored.clone());
             let making = Arc::clone(&self.making.account);
             let (name, memory) = (name.clone(), entry.memory.clone());
+            let unstored = entry.unstored;
             self.jobs.spawn(async move {
-                ask_window(&store, &making, &authority, name, stored, memory, now).await
+                let done = ask_window(&store, &making, &authority, name, stored, memory, now).await;
+                Done { unstored, ..done }
             });
         }
     }
@@ -403,6 +411,7 @@ impl Keeper {
             return;
         };
         entry.busy = false;
+        entry.unstored = done.unstored;
         entry.memory = done.memory;
         entry.window_at = done.window_at;
         if let Some(stored) = done.stored
@@ -533,6 +542,7 @@ async fn ask_window(
     Done {
         name,
         stored: Some(stored),
+        unstored: false,
         memory,
         window_at,
     }
@@ -553,6 +563,8 @@ struct Job {
     settings: Arc<Settings>,
     source: Source,
     old: Option<Stored>,
+    /// That one is to be stored, no other one to be obtained.
+    unstored: bool,
     until: Option<u64>,
     memory: Memory,
 }
@@ -574,7 +586,8 @@ impl Job {
             Ok((stored, until)) => {
                 let kept = self.keep(&stored).await;
                 let ended = until <= now();
-                // One that cannot be stored still serves; the order is there to fetch it from again.
+                // One that cannot be stored still serves, and is what is stored as soon as that can be done.
+                let unstored = kept.is_err();
                 let memory = match kept {
                     Ok(()) if ended => self.failed(&has_ended()).await,
                     Ok(()) => Memory::content(now(), until, self.settings.first_pause),
@@ -588,6 +601,7 @@ impl Job {
                 Done {
                     name: self.name,
                     stored: Some(stored),
+                    unstored,
                     memory,
                     window_at: 0,
                 }
@@ -597,6 +611,7 @@ impl Job {
                 Done {
                     name: self.name,
                     stored: None,
+                    unstored: self.unstored,
                     memory,
                     window_at: 0,
                 }
@@ -605,6 +620,9 @@ impl Job {
     }
 
     async fn obtain(&self) -> Result<Stored, Failure> {
+        if let Some(old) = self.old.as_ref().filter(|_| self.unstored) {
+            return Ok(old.clone());
+        }
         let Source::Public { kinds, .. } = &self.source else {
             let storage = Arc::clone(&self.parts.storage);
             let name = self.name.clone();

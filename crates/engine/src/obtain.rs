@@ -423,7 +423,8 @@ mod tests {
         let sites = "site \"a.com\" \"*.a.com\" { tls acme=\"x@a.com\"; respond 200 }\n\
                      site \"b.internal\" { tls acme=\"x@a.com\"; respond 200 }\n\
                      site \"c.com\" { tls \"internal\"; respond 200 }\n\
-                     site \"d.com\" { tls acme=\"x@a.com\" challenge=\"tls-alpn-01\"; respond 200 }\n";
+                     site \"d.com\" { tls acme=\"x@a.com\" challenge=\"tls-alpn-01\"; respond 200 }\n\
+                     site \"[::1]\" { tls \"internal\"; respond 200 }\n";
         let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
             let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
             all.iter().map(owned).collect()
@@ -437,6 +438,7 @@ mod tests {
                 ("b.internal", "internal"),
                 ("c.com", "internal"),
                 ("d.com", "tls-alpn-01"),
+                ("::1", "internal"),
             ])
         );
         let one = "site \"a.com\" { tls acme=\"x@a.com\"; respond 200 }";

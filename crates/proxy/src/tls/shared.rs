@@ -32,6 +32,8 @@ pub struct TlsShared {
 #[derive(Default)]
 struct State {
     tickets: Option<Tickets>,
+    /// Every ring that somebody may still seal with: a configuration that was refused leaves the one before in use.
+    rings: Vec<Weak<TicketKeys>>,
     /// Keys that the process before us has handed over.
     bequest: Vec<u8>,
     /// Certificates that were obtained, by name.
@@ -130,11 +132,12 @@ impl TlsShared {
         self.lock().runtimes.push(Arc::downgrade(runtime));
     }
 
-    /// Turns the ring of ticket keys, if it is time.
+    /// Turns the rings of ticket keys, if it is time.
     pub fn advance(&self) {
-        let keys = self.lock().tickets.as_ref().map(|t| Arc::clone(&t.keys));
-        if let Some(keys) = keys {
-            keys.advance(unix_now());
+        let mut state = self.lock();
+        state.rings.retain(|ring| ring.strong_count() > 0);
+        for ring in state.rings.iter().filter_map(Weak::upgrade) {
+            ring.advance(unix_now());
         }
     }
 
@@ -175,6 +178,7 @@ impl TlsShared {
                 keys
             }
         };
+        state.rings.push(Arc::downgrade(&keys));
         state.tickets = Some(Tickets {
             of: of.clone(),
             keys: Arc::clone(&keys),
@@ -227,4 +231,33 @@ pub(super) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_refused_configuration_stops_no_ring() {
+        let shared = TlsShared::default();
+        let rotate = |seconds| TlsTickets {
+            secret: None,
+            rotate: Duration::from_secs(seconds),
+        };
+        let serving = shared.tickets(&rotate(1)).unwrap();
+        let first = serving.export();
+        // Built, and refused for something else.
+        shared.tickets(&rotate(3_600)).unwrap();
+        let begin = Instant::now();
+        while serving.export() == first {
+            shared.advance();
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "it turns no more"
+            );
+            std::thread::yield_now();
+        }
+    }
 }
