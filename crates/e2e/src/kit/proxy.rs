@@ -109,12 +109,7 @@ impl Proxy {
         Self::prepare(dir, config, program, pass_socket).started()
     }
 
-    fn prepare(
-        dir: tempfile::TempDir,
-        config: &str,
-        program: PathBuf,
-        pass_socket: bool,
-    ) -> Self {
+    fn prepare(dir: tempfile::TempDir, config: &str, program: PathBuf, pass_socket: bool) -> Self {
         let ports = Ports {
             first: free_port(),
             second: free_port(),
