@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use narthex_message::{Body, Method, RequestFacts, Version};
+use narthex_message::{Body, Method, Version};
 use narthex_net::rt;
 use narthex_upstream::{Connection, Lease, Report};
 use narthex_wire::h1::chunk;
@@ -97,8 +97,16 @@ impl Exchange<'_> {
         {
             return Err(Failure::UpstreamClosed { sent: false });
         }
-        let source = std::mem::replace(&mut attempt.source, Source::Done);
         let received = attempt.received;
+        let body = self.body_upwards(by_stream.is_some());
+        let source = match (std::mem::replace(&mut attempt.source, Source::Done), body) {
+            // A server of HTTP/1 that was told a length has the whole request with its last byte.
+            (Source::Stream, Body::Length(n)) if by_stream.is_none() => {
+                Source::of(Body::Length(n.saturating_sub(received)), false, 0)
+            }
+            (Source::Length(_), _) if by_stream.is_some() && self.goes_on() => Source::Stream,
+            (source, _) => source,
+        };
         let settings = lease.settings();
         let idempotent = facts.method.is_idempotent();
         let own = AttemptBounds {
@@ -142,13 +150,29 @@ impl Exchange<'_> {
         work.response_trailers.clear();
         let replayed = std::mem::take(&mut work.replay);
         let whole = matches!(source, Source::Done);
-        if fresh && (!replayed.is_empty() || (whole && facts.body == Body::Chunked)) {
+        let mut behind = Vec::new();
+        let taken = whole || matches!(source, Source::Spooled(_));
+        if fresh && taken && body == Body::Chunked && by_stream.is_none() {
+            self.end_chunks(&work, &mut behind);
+        }
+        if fresh && (!replayed.is_empty() || (whole && body == Body::Chunked)) {
             if by_stream.is_some() {
                 work.up.extend_from_slice(&replayed);
             } else {
-                append_replay(&replayed, facts.body, whole, &mut work.up);
+                append_replay(&replayed, body, whole.then_some(&behind), &mut work.up);
             }
             work.replay = replayed;
+        }
+        if let (Source::Spooled(reader), Some(buffered)) = (&source, &self.buffered)
+            && !behind.is_empty()
+            && !reader.is_empty()
+        {
+            // All of it is one chunk.
+            chunk::size_line(
+                usize::try_from(buffered.len()).unwrap_or(usize::MAX),
+                &mut work.up,
+            );
+            behind.splice(..0, *b"\r\n");
         }
         let to_client = ToClient {
             exchange: self,
@@ -169,6 +193,8 @@ impl Exchange<'_> {
         if let Some(under_way) = under_way {
             relay.resume(*under_way);
         }
+        relay.behind = behind;
+        relay.client_h2 = self.client.h2.as_deref();
         if let Some(stream) = &by_stream {
             relay.h2 = Some(stream);
             // The head.
@@ -225,7 +251,9 @@ impl Exchange<'_> {
         match result {
             // A connection that announced one client must not carry another's requests.
             Ok(Ended::Complete | Ended::Buffered)
-                if clean && settings.proxy_protocol.is_none() && !is_body_overlooked(&facts) =>
+                if clean
+                    && settings.proxy_protocol.is_none()
+                    && !is_body_overlooked(facts.method, body) =>
             {
                 lease.release(connection, hint);
             }
@@ -287,16 +315,16 @@ impl Exchange<'_> {
 
 /// May a server overlook this body, and take it for the next request (CL.0)? It would answer that on the same connection,
 /// at any time, to whoever is served there then. RFC 9110 9.3.1 warns of bodies where none is usual.
-fn is_body_overlooked(facts: &RequestFacts) -> bool {
-    !facts.body.is_empty()
+fn is_body_overlooked(method: Method, body: Body) -> bool {
+    !body.is_empty()
         && matches!(
-            facts.method,
+            method,
             Method::Get | Method::Head | Method::Delete | Method::Options
         )
 }
 
-/// The body bytes of an earlier attempt, in this attempt's framing.
-fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
+/// The body bytes of an earlier attempt, in this attempt's framing. `end`: of the chunks, if they are all.
+fn append_replay(bytes: &[u8], body: Body, end: Option<&Vec<u8>>, out: &mut Vec<u8>) {
     if body == Body::Chunked {
         // A chunk of no bytes would be the last.
         if !bytes.is_empty() {
@@ -304,9 +332,7 @@ fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
             out.extend_from_slice(bytes);
             out.extend_from_slice(b"\r\n");
         }
-        if whole {
-            out.extend_from_slice(chunk::LAST_CHUNK);
-        }
+        out.extend_from_slice(end.map_or(&[], Vec::as_slice));
     } else {
         out.extend_from_slice(bytes);
     }

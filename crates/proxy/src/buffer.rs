@@ -6,7 +6,6 @@ use std::task::Poll;
 
 use narthex_config::model::Buffering;
 use narthex_message::Body;
-use narthex_message::head::Version;
 use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
@@ -60,21 +59,22 @@ impl Exchange<'_> {
             .settings
             .buffer_request
             .clone()
-            .filter(|_| !facts.body.is_empty())
+            .filter(|_| !facts.body.is_empty() || self.goes_on())
         else {
             return Ok(None);
         };
         let bounds = plan.bounds;
         let body_max = route.settings.body_max.unwrap_or(u64::MAX);
         let now = rt::now_ms();
+        let goes_on = self.goes_on();
         let mut taking = Taking {
             client: &self.client.stream,
             h2: self.client.h2.as_deref(),
             work: &mut self.work,
             builder: BodyBuilder::new(rule.memory, rule.disk, &rule.directory),
             left: match facts.body {
+                Body::Length(_) | Body::Chunked if goes_on => Left::Stream,
                 Body::Length(n) => Left::Length(n),
-                Body::Chunked if facts.version == Version::Http2 => Left::Stream,
                 Body::Chunked => Left::Chunked(ChunkDecoder::new(bounds.chunk_extension)),
                 Body::None | Body::UntilClose => Left::Nothing,
             },
@@ -194,6 +194,12 @@ impl Taking<'_> {
             };
             let n = match self.client.try_recv(area) {
                 Ok(0) if matches!(self.left, Left::Stream) => {
+                    trailer::take_from(
+                        self.h2,
+                        &self.bounds.trailer_limits,
+                        &mut self.work.request_trailers,
+                    )
+                    .map_err(Failure::Reject)?;
                     self.left = Left::Nothing;
                     return Ok(true);
                 }

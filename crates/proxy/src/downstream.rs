@@ -48,6 +48,10 @@ impl Downstream for ToClient<'_, '_> {
         }
     }
 
+    fn trailers(&self, request: &Work, out: &mut Vec<u8>) {
+        self.exchange.write_trailers(request, out);
+    }
+
     fn go_on(&mut self, out: &mut Vec<u8>) {
         self.exchange.write_continue(out);
     }
@@ -95,7 +99,8 @@ impl Downstream for ToClient<'_, '_> {
             );
         }
         ex.add_hsts(edits);
-        let framing = self.framing(facts);
+        let goes_on = head.index.version == Version::Http2 && !head.index.ended;
+        let framing = self.framing(facts, goes_on);
         let start = out.len();
         let mut to = ex.client_head(out);
         to.status(facts.status, head.index.reason.of(head.bytes));
@@ -123,23 +128,12 @@ impl Downstream for ToClient<'_, '_> {
         Begun {
             framing,
             replaced: false,
-            sent: ex.begin_stream(out, start, self.length(framing)),
+            sent: ex.begin_stream(out, start, length(framing, goes_on)),
         }
     }
 }
 
 impl ToClient<'_, '_> {
-    /// The length of what follows a head, if its last byte is the end.
-    fn length(&self, framing: Body) -> Option<u64> {
-        match framing {
-            Body::None | Body::Length(0) => Some(0),
-            // Trailers may follow, whatever the length.
-            Body::Length(_) if self.lease.speaks_h2() => None,
-            Body::Length(n) => Some(n),
-            Body::Chunked | Body::UntilClose => None,
-        }
-    }
-
     /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
     /// that have been sent already.
     fn switching(&self, head: Head<'_>, out: &mut Vec<u8>) -> usize {
@@ -167,9 +161,15 @@ impl ToClient<'_, '_> {
     }
 
     /// How the client is told the body's length.
-    fn framing(&mut self, facts: &ResponseFacts) -> Body {
+    fn framing(&mut self, facts: &ResponseFacts, goes_on: bool) -> Body {
         match (facts.body, self.exchange.version()) {
             (Body::None, _) => Body::None,
+            // Nothing, and perhaps trailers: a length would leave no place for them.
+            (Body::Length(0), Version::Http11)
+                if goes_on && self.exchange.facts.is_some_and(|f| f.trailers) =>
+            {
+                Body::Chunked
+            }
             (Body::Length(n), _) => Body::Length(n),
             (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
             // Bytes as they are: the end of the stream is said when the exchange ends.
@@ -273,5 +273,14 @@ impl ToClient<'_, '_> {
             }
         }
         names
+    }
+}
+
+/// The length of what follows a head, if its last byte is the end. `goes_on`: trailers may follow, whatever the length.
+fn length(framing: Body, goes_on: bool) -> Option<u64> {
+    match framing {
+        Body::None => Some(0),
+        Body::Length(n) if !goes_on => Some(n),
+        Body::Length(_) | Body::Chunked | Body::UntilClose => None,
     }
 }

@@ -44,7 +44,7 @@ impl Exchange<'_> {
             self.account.set_base(body.held());
             self.upload = Upload::Whole;
         }
-        let mut attempt = Attempt::of(Source::of(facts.body, facts.version, extension));
+        let mut attempt = Attempt::of(Source::of(facts.body, self.goes_on(), extension));
         self.admission = match self.admit(&cluster).await {
             Ok(admission) => admission,
             Err(failure) => return self.fail(failure).await,

@@ -469,7 +469,10 @@ impl Exchange<'_> {
             return Err(Failure::BodyTooLarge);
         }
         let bodyless = matches!(facts.method, Method::Get | Method::Head | Method::Delete);
-        if route.settings.reject_body_on_get && bodyless && !facts.body.is_empty() {
+        if route.settings.reject_body_on_get
+            && bodyless
+            && (!facts.body.is_empty() || self.goes_on())
+        {
             return Err(Failure::Reject(Reject::BodyNotAllowed));
         }
         if facts.version == Version::Http2

@@ -66,15 +66,11 @@ impl Exchange<'_> {
         if facts.trailers {
             h2::encode::line("te", b"trailers", &mut block);
         }
-        let body = self
-            .buffered
-            .as_ref()
-            .map_or(facts.body, |b| Body::Length(b.len()));
-        let length = match body {
+        let length = match self.body_upwards(true) {
             Body::None => Some(0),
             Body::Length(n) => {
                 h2::encode::content_length(n, &mut block);
-                Some(n)
+                Some(n).filter(|_| !self.may_trail())
             }
             Body::Chunked | Body::UntilClose => None,
         };
@@ -82,8 +78,37 @@ impl Exchange<'_> {
         stream.open(&block, length, facts.method == Method::Head)
     }
 
+    /// Has the client's stream of HTTP/2 not ended with the head, whatever length that announced?
+    pub(crate) fn goes_on(&self) -> bool {
+        let facts = self.facts.filter(|f| f.version == Version::Http2);
+        facts.is_some_and(|f| f.body != Body::None) && !self.work.index.ended
+    }
+
+    /// May trailers follow a body, whatever its length?
+    fn may_trail(&self) -> bool {
+        match &self.buffered {
+            Some(_) => !self.work.request_trailers.is_empty(),
+            None => self.goes_on(),
+        }
+    }
+
+    /// How a server is told the body's length. `h2`: it has a place for trailers behind any. Of HTTP/1 only chunks have: they are
+    /// used where trailers are there or announced, or are all that can follow.
+    pub(crate) fn body_upwards(&self, h2: bool) -> Body {
+        let body = self.facts.map_or(Body::None, |f| f.body);
+        let announced = self.work.index.present.has(FieldId::Trailer);
+        match (&self.buffered, body) {
+            (Some(_), _) if !h2 && self.may_trail() => Body::Chunked,
+            (Some(buffered), _) => Body::Length(buffered.len()),
+            (None, Body::Length(n)) if !h2 && self.goes_on() && (n == 0 || announced) => {
+                Body::Chunked
+            }
+            (None, body) => body,
+        }
+    }
+
     /// Which of the client's fields a server gets.
-    fn kept(&self, settings: &RouteSettings) -> Keep {
+    pub(crate) fn kept(&self, settings: &RouteSettings) -> Keep {
         let nominates = self.facts.is_some_and(|f| f.nominates);
         let mut keep = Keep::request(nominates, settings.underscore_headers);
         if self.version() == Version::Http2 {
@@ -167,11 +192,7 @@ impl Exchange<'_> {
             });
         }
         // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
-        let body = self
-            .buffered
-            .as_ref()
-            .map_or(facts.body, |b| Body::Length(b.len()));
-        encode::framing(body, out);
+        encode::framing(self.body_upwards(false), out);
         out.extend_from_slice(b"\r\n");
         asked
     }

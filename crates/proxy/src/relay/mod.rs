@@ -87,6 +87,8 @@ pub(crate) struct Begun {
 pub(crate) trait Downstream {
     /// An informational response (never 101) is passed on.
     fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>);
+    /// Those lines of the request's trailers that a server gets.
+    fn trailers(&self, request: &Work, out: &mut Vec<u8>);
     /// `100 Continue` of our own.
     fn go_on(&mut self, out: &mut Vec<u8>);
     /// The final response, or 101. `request` is the exchange's memory with the request in it; `upload_done`: the whole
@@ -119,6 +121,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) upstream: &'a Stream,
     /// The server speaks HTTP/2: heads and ends go by this.
     pub(crate) h2: Option<&'a MuxStream>,
+    /// The client speaks HTTP/2: its message ends by this.
+    pub(crate) client_h2: Option<&'a MuxStream>,
     pub(crate) work: &'a mut Work,
     pub(crate) downstream: D,
     pub(crate) bounds: &'a Bounds,
@@ -139,6 +143,12 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) spool: Option<Box<Spool>>,
 
     pub(crate) source: Source,
+    /// What a body that was taken before is followed by.
+    pub(crate) behind: Vec<u8>,
+    /// A body in chunks is complete, and its end has not been written.
+    owes_end: bool,
+    /// Trailers on their way; empty between calls.
+    trailers: Vec<u8>,
     up_at: usize,
     up_broken: bool,
     /// The server's stream has been told that the request is complete.
@@ -199,6 +209,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client,
             upstream,
             h2: None,
+            client_h2: None,
             work,
             downstream,
             bounds,
@@ -212,6 +223,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
             retry_statuses: &[],
             spool: None,
             source,
+            behind: Vec::new(),
+            owes_end: false,
+            trailers: Vec::new(),
             up_at: 0,
             up_broken: false,
             up_ended: false,

@@ -3,10 +3,11 @@
 use std::io;
 
 use narthex_message::Body;
-use narthex_message::head::Version;
+use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
+use narthex_wire::h2;
 
 use super::{Downstream, Relay};
 use crate::fail::Failure;
@@ -31,9 +32,10 @@ pub(crate) enum Source {
 
 impl Source {
     /// Of a request's framing.
-    pub(crate) fn of(body: Body, version: Version, chunk_extension: usize) -> Self {
+    /// `goes_on`: a stream of HTTP/2 that has not ended with its head, whatever length was announced.
+    pub(crate) fn of(body: Body, goes_on: bool, chunk_extension: usize) -> Self {
         match body {
-            Body::Chunked if version == Version::Http2 => Self::Stream,
+            Body::Length(_) | Body::Chunked if goes_on => Self::Stream,
             Body::None | Body::UntilClose | Body::Length(0) => Self::Done,
             Body::Length(n) => Self::Length(n),
             Body::Chunked => Self::Chunked(ChunkDecoder::new(chunk_extension)),
@@ -51,6 +53,7 @@ impl<D: Downstream> Relay<'_, D> {
         let taken = self.feed_up(input.get(from..).unwrap_or_default());
         self.work.input = input;
         self.work.taken = from + taken?;
+        self.say_end();
         Ok(())
     }
 
@@ -62,7 +65,14 @@ impl<D: Downstream> Relay<'_, D> {
             };
             let n = match self.client.try_recv(buffer) {
                 Ok(0) if matches!(self.source, Source::Stream) => {
+                    trailer::take_from(
+                        self.client_h2,
+                        &self.bounds.trailer_limits,
+                        &mut self.work.request_trailers,
+                    )
+                    .map_err(Failure::Reject)?;
                     self.end_up();
+                    self.say_end();
                     return Ok(true);
                 }
                 Ok(0) => return Err(Failure::ClientGone),
@@ -79,8 +89,14 @@ impl<D: Downstream> Relay<'_, D> {
                 self.send_up(mine);
                 self.length_taken(mine.len() as u64);
                 mine.len()
+            } else if matches!(self.source, Source::Stream) && self.h2.is_some() {
+                self.count_body(block)?;
+                self.send_up(block);
+                n
             } else {
-                self.feed_up(block)?
+                let taken = self.feed_up(block)?;
+                self.say_end();
+                taken
             };
             // What follows the body is the next request.
             if taken < n {
@@ -136,7 +152,6 @@ impl<D: Downstream> Relay<'_, D> {
                     .map_err(Failure::Reject)?;
                     at += taken;
                     if done {
-                        // A request's trailers are dropped: an HTTP/1.1 origin has not said that it wants them.
                         self.end_up();
                     }
                 }
@@ -156,12 +171,32 @@ impl<D: Downstream> Relay<'_, D> {
         self.work.up.extend_from_slice(b"\r\n");
     }
 
-    /// Such a body is complete.
+    /// Such a body is complete. To a server of HTTP/2 that is said when all of it has been sent.
     fn end_up(&mut self) {
-        if self.h2.is_none() {
-            self.work.up.extend_from_slice(chunk::LAST_CHUNK);
-        }
+        self.owes_end = self.h2.is_none();
         self.source_done();
+    }
+
+    /// Says the end of a body in chunks, if it has come. By itself: trailers are judged by the head, which is not at hand while the
+    /// body is taken from what came with it.
+    fn say_end(&mut self) {
+        if std::mem::take(&mut self.owes_end) {
+            self.work.up.extend_from_slice(b"0\r\n");
+            self.downstream.trailers(self.work, &mut self.trailers);
+            self.work.up.append(&mut self.trailers);
+            self.work.up.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The request is complete, and so is what the server's stream gets of it.
+    pub(super) fn end_stream_up(&mut self, stream: &MuxStream) {
+        let mut block = Vec::new();
+        if !self.work.request_trailers.is_empty() {
+            self.downstream.trailers(self.work, &mut self.trailers);
+            h2::encode::lines(&self.trailers, &mut block);
+            self.trailers.clear();
+        }
+        stream.finish(&block);
     }
 
     fn length_taken(&mut self, n: u64) {

@@ -3,7 +3,6 @@
 use std::io;
 
 use narthex_message::{BadResponse, Body, Reject};
-use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
@@ -135,13 +134,12 @@ impl<D: Downstream> Relay<'_, D> {
 
     /// An HTTP/2 server's answer is complete; perhaps with trailers.
     fn end_stream(&mut self) -> Result<(), Failure> {
-        self.work.response_trailers.clear();
-        if let Some(trailers) = self.h2.and_then(MuxStream::take_trailers) {
-            let lines = trailer::of_stream(&trailers.bytes, &trailers.index);
-            self.work.response_trailers = lines
-                .filter(|_| trailers.oversize.is_none())
-                .ok_or(Failure::UpstreamInvalid(BadResponse::Trailer))?;
-        }
+        trailer::take_from(
+            self.h2,
+            &self.bounds.trailer_limits,
+            &mut self.work.response_trailers,
+        )
+        .map_err(|_| Failure::UpstreamInvalid(BadResponse::Trailer))?;
         self.end_chunked();
         Ok(())
     }

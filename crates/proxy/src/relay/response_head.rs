@@ -229,9 +229,11 @@ impl<D: Downstream> Relay<'_, D> {
         self.facts = Some(facts);
         self.head_us = rt::now_us();
         self.sink = match facts.body {
-            Body::None | Body::Length(0) => Sink::Done,
             // Its length has been checked when the stream has ended, and trailers may follow.
-            Body::Length(_) | Body::Chunked if self.h2.is_some() => Sink::Stream,
+            Body::Length(_) | Body::Chunked if self.h2.is_some() && !head.index.ended => {
+                Sink::Stream
+            }
+            Body::None | Body::Length(0) => Sink::Done,
             Body::Length(n) => Sink::Length(n),
             Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
             Body::UntilClose => Sink::UntilClose,

@@ -19,7 +19,7 @@ const TOLD: [&str; 8] = [
 ];
 
 /// Does a field of this name tell who a client is? An application may read `_` as `-`.
-fn tells(name: &[u8]) -> bool {
+pub(crate) fn tells(name: &[u8]) -> bool {
     TOLD.iter().any(|told| {
         name.get(..told.len()).is_some_and(|begin| {
             begin
