@@ -52,14 +52,15 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// Four letters, of which the last two may be padding: so many of the three bytes.
 pub fn decode_four(four: [u8; 4]) -> Option<([u8; 3], usize)> {
-    let [a, b, c, d] = four;
-    let n = match (c, d) {
-        (b'=', b'=') => 1,
-        (_, b'=') => 2,
+    let n = match four {
+        [_, _, b'=', b'='] => 1,
+        [.., b'='] => 2,
         _ => 3,
     };
-    let letter = |letter: u8, place: usize| if place > n { Some(0) } else { value(letter) };
-    let bits = value(a)? << 18 | value(b)? << 12 | letter(c, 2)? << 6 | letter(d, 3)?;
+    let mut bits = 0;
+    for (place, letter) in four.into_iter().enumerate() {
+        bits = bits << 6 | if place > n { 0 } else { value(letter)? };
+    }
     let [_, three @ ..] = bits.to_be_bytes();
     let left = three.get(n..).unwrap_or_default();
     left.iter().all(|b| *b == 0).then_some((three, n))

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use narthex_message::{Body, Method, Version};
+use narthex_message::{BadResponse, Body, Method, Version};
 use narthex_net::rt;
 use narthex_upstream::{Connection, Lease, Report};
+use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::chunk;
 
 use crate::buffer::{self, Waiting};
@@ -20,6 +21,8 @@ use crate::tunnel;
 pub(crate) struct Attempt {
     /// What is left of the request's body.
     pub(crate) source: Source,
+    /// Reads it, if it is Base64.
+    pub(crate) decoder: Option<TextDecoder>,
     /// The request, if it has been sent already.
     pub(crate) under_way: Option<Box<UnderWay>>,
     /// How long the server may be silent.
@@ -62,6 +65,7 @@ impl Attempt {
     pub(crate) fn of(source: Source) -> Self {
         Self {
             source,
+            decoder: None,
             under_way: None,
             limit: Limit {
                 ms: u64::MAX,
@@ -96,6 +100,10 @@ impl Exchange<'_> {
             && !self.open_stream(lease, stream)
         {
             return Err(Failure::UpstreamClosed { sent: false });
+        }
+        if self.web.is_some() && by_stream.is_none() {
+            // A server that might have agreed to HTTP/2 and did not.
+            return Err(Failure::UpstreamInvalid(BadResponse::Version));
         }
         let received = attempt.received;
         let body = self.body_upwards(by_stream.is_some());
@@ -194,6 +202,8 @@ impl Exchange<'_> {
             relay.resume(*under_way);
         }
         relay.behind = behind;
+        relay.decoder = attempt.decoder.take();
+        relay.by_web = self.web.is_some();
         relay.client_h2 = self.client.h2.as_deref();
         if let Some(stream) = &by_stream {
             relay.h2 = Some(stream);
@@ -232,6 +242,7 @@ impl Exchange<'_> {
         attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
         attempt.received = relay.received;
         attempt.source = std::mem::replace(&mut relay.source, Source::Done);
+        attempt.decoder = relay.decoder.take();
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
         self.proxy
             .give_back_unused(std::mem::replace(&mut self.work, work));

@@ -73,6 +73,7 @@ impl Downstream for ToClient<'_, '_> {
             return Begun {
                 framing: Body::None,
                 replaced: false,
+                web: None,
                 sent,
             };
         }
@@ -100,7 +101,19 @@ impl Downstream for ToClient<'_, '_> {
         }
         ex.add_hsts(edits);
         let goes_on = head.index.version == Version::Http2 && !head.index.ended;
-        let framing = self.framing(facts, goes_on);
+        let by_web = ex.web.as_ref().and_then(|web| {
+            let own = head.get(FieldId::ContentType)?;
+            Some((web.downwards(Some(own))?, web.wanted))
+        });
+        let (body, by_web) = match by_web {
+            Some((content_type, form)) => {
+                edits.set("Content-Type", &content_type);
+                // Trailers are a part of it.
+                (if goes_on { Body::Chunked } else { facts.body }, Some(form))
+            }
+            None => (facts.body, None),
+        };
+        let framing = self.framing(body, goes_on);
         let start = out.len();
         let mut to = ex.client_head(out);
         to.status(facts.status, head.index.reason.of(head.bytes));
@@ -128,6 +141,7 @@ impl Downstream for ToClient<'_, '_> {
         Begun {
             framing,
             replaced: false,
+            web: by_web,
             sent: ex.begin_stream(out, start, length(framing, goes_on)),
         }
     }
@@ -161,8 +175,8 @@ impl ToClient<'_, '_> {
     }
 
     /// How the client is told the body's length.
-    fn framing(&mut self, facts: &ResponseFacts, goes_on: bool) -> Body {
-        match (facts.body, self.exchange.version()) {
+    fn framing(&mut self, body: Body, goes_on: bool) -> Body {
+        match (body, self.exchange.version()) {
             (Body::None, _) => Body::None,
             // Nothing, and perhaps trailers: a length would leave no place for them.
             (Body::Length(0), Version::Http11)
@@ -224,6 +238,7 @@ impl ToClient<'_, '_> {
         Some(Begun {
             framing: Body::Length(page.body.len() as u64),
             replaced: true,
+            web: None,
             sent,
         })
     }

@@ -12,6 +12,7 @@ use narthex_upstream::{Connection, Lease};
 use narthex_wire::h1::encode::{self, Keep};
 use narthex_wire::h2;
 
+use crate::grpc_web::Form;
 use crate::handle::Exchange;
 use crate::identity;
 
@@ -54,16 +55,16 @@ impl Exchange<'_> {
             protocol: None,
         };
         h2::encode::request(&request, &mut block);
-        h2::encode::fields(
-            self.head(),
-            self.kept(settings),
-            &self.work.edits,
-            &mut block,
-        );
+        let mut keep = self.kept(settings);
+        if let Some(web) = &self.web {
+            keep = keep.without(FieldSet::of(&[FieldId::ContentType, FieldId::Accept]));
+            h2::encode::line("content-type", &web.upwards(), &mut block);
+        }
+        h2::encode::fields(self.head(), keep, &self.work.edits, &mut block);
         let mut lines = Vec::with_capacity(256);
         self.write_ours(settings, &mut lines);
         h2::encode::lines(&lines, &mut block);
-        if facts.trailers {
+        if facts.trailers || self.web.is_some() {
             h2::encode::line("te", b"trailers", &mut block);
         }
         let length = match self.body_upwards(true) {
@@ -82,6 +83,11 @@ impl Exchange<'_> {
     pub(crate) fn goes_on(&self) -> bool {
         let facts = self.facts.filter(|f| f.version == Version::Http2);
         facts.is_some_and(|f| f.body != Body::None) && !self.work.index.ended
+    }
+
+    /// Is the request's body Base64 that is to be read?
+    pub(crate) fn is_web_text(&self) -> bool {
+        self.web.as_ref().is_some_and(|web| web.asked == Form::Text)
     }
 
     /// May trailers follow a body, whatever its length?
@@ -103,6 +109,8 @@ impl Exchange<'_> {
             (None, Body::Length(n)) if !h2 && self.goes_on() && (n == 0 || announced) => {
                 Body::Chunked
             }
+            // Base64 is longer than what it says.
+            (None, Body::Length(1..)) if self.is_web_text() => Body::Chunked,
             (None, body) => body,
         }
     }

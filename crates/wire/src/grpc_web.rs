@@ -33,12 +33,12 @@ impl TextDecoder {
             }
             if self.n == self.held.len() {
                 self.n = 0;
-                take(&self.held, out)?;
+                take(self.held, out)?;
             }
         }
         let (fours, last) = rest.as_chunks::<4>();
         for four in fours {
-            take(four, out)?;
+            take(*four, out)?;
         }
         if let Some(place) = self.held.get_mut(..last.len()) {
             place.copy_from_slice(last);
@@ -53,8 +53,8 @@ impl TextDecoder {
     }
 }
 
-fn take(four: &[u8; 4], out: &mut Vec<u8>) -> Result<(), BadText> {
-    let (three, n) = base64::decode_four(*four).ok_or(BadText)?;
+fn take(four: [u8; 4], out: &mut Vec<u8>) -> Result<(), BadText> {
+    let (three, n) = base64::decode_four(four).ok_or(BadText)?;
     out.extend_from_slice(three.get(..n).unwrap_or_default());
     Ok(())
 }

@@ -24,10 +24,12 @@ use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::BULK;
 use narthex_net::stream::Stream;
+use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::scan::HeadLimits;
 
 use crate::account::Account;
 use crate::fail::Failure;
+use crate::grpc_web::Form;
 use crate::request_head::Asked;
 use crate::spool::Spool;
 use crate::work::Work;
@@ -79,6 +81,8 @@ pub(crate) struct Begun {
     pub(crate) framing: Body,
     /// The body is not forwarded: something else was written in its place.
     pub(crate) replaced: bool,
+    /// Its body is translated for a client of gRPC-Web.
+    pub(crate) web: Option<Form>,
     /// Bytes of the head that have gone to the client already.
     pub(crate) sent: usize,
 }
@@ -143,6 +147,10 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) spool: Option<Box<Spool>>,
 
     pub(crate) source: Source,
+    /// Reads a request's body that is Base64: by gRPC-Web.
+    pub(crate) decoder: Option<TextDecoder>,
+    /// The client calls by gRPC-Web.
+    pub(crate) by_web: bool,
     /// What a body that was taken before is followed by.
     pub(crate) behind: Vec<u8>,
     /// A body in chunks is complete, and its end has not been written.
@@ -162,6 +170,8 @@ pub(crate) struct Relay<'a, D> {
     sink: Sink,
     down_at: usize,
     framing: Body,
+    /// The answer is translated.
+    web: Option<Form>,
     replaced: bool,
     informational: u32,
     heard: bool,
@@ -223,6 +233,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
             retry_statuses: &[],
             spool: None,
             source,
+            decoder: None,
+            by_web: false,
             behind: Vec::new(),
             owes_end: false,
             trailers: Vec::new(),
@@ -235,6 +247,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             sink: Sink::Head,
             down_at: 0,
             framing: Body::None,
+            web: None,
             replaced: false,
             informational: 0,
             heard: false,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use narthex_message::Body;
+use narthex_message::{Body, Reject};
 use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
@@ -82,14 +82,18 @@ impl<D: Downstream> Relay<'_, D> {
             };
             self.last_up = rt::now_ms();
             let block = buffer.get(..n).unwrap_or_default();
-            let taken = if let Source::Length(left) = self.source {
+            let taken = if let (Source::Length(left), None) = (&self.source, &self.decoder) {
+                let left = *left;
                 let mine = usize::try_from(left).map_or(n, |left| left.min(n));
                 let (mine, _) = block.split_at(mine);
                 self.count_body(mine)?;
                 self.send_up(mine);
                 self.length_taken(mine.len() as u64);
                 mine.len()
-            } else if matches!(self.source, Source::Stream) && self.h2.is_some() {
+            } else if matches!(self.source, Source::Stream)
+                && self.h2.is_some()
+                && self.decoder.is_none()
+            {
                 self.count_body(block)?;
                 self.send_up(block);
                 n
@@ -120,13 +124,17 @@ impl<D: Downstream> Relay<'_, D> {
                     let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     let data = rest.get(..n).unwrap_or_default();
                     self.count_body(data)?;
-                    self.work.up.extend_from_slice(data);
+                    if self.decoder.is_some() {
+                        self.push_up(data)?;
+                    } else {
+                        self.work.up.extend_from_slice(data);
+                    }
                     self.length_taken(n as u64);
                     at += n;
                 }
                 Source::Stream => {
                     self.count_body(rest)?;
-                    self.push_up(rest);
+                    self.push_up(rest)?;
                     at += rest.len();
                 }
                 Source::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
@@ -134,7 +142,7 @@ impl<D: Downstream> Relay<'_, D> {
                     Step::Data { skip, data } => {
                         let piece = rest.get(skip..skip + data).unwrap_or_default();
                         self.count_body(piece)?;
-                        self.push_up(piece);
+                        self.push_up(piece)?;
                         at += skip + data;
                     }
                     Step::Trailers { consumed } => {
@@ -161,14 +169,26 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     /// Bytes of a body whose length is not known before: in chunks, or as they are on a stream.
-    fn push_up(&mut self, data: &[u8]) {
+    fn push_up(&mut self, data: &[u8]) -> Result<(), Failure> {
+        if let Some(decoder) = &mut self.decoder {
+            // To a server of HTTP/2, always.
+            let from = self.work.up.len();
+            decoder
+                .feed(data, &mut self.work.up)
+                .map_err(|_| Failure::Reject(Reject::WebText))?;
+            let up = std::mem::take(&mut self.work.up);
+            self.keep_body(up.get(from..).unwrap_or_default());
+            self.work.up = up;
+            return Ok(());
+        }
         if self.h2.is_some() {
             self.work.up.extend_from_slice(data);
-            return;
+            return Ok(());
         }
         chunk::size_line(data.len(), &mut self.work.up);
         self.work.up.extend_from_slice(data);
         self.work.up.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
     /// Such a body is complete. To a server of HTTP/2 that is said when all of it has been sent.
@@ -189,7 +209,10 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     /// The request is complete, and so is what the server's stream gets of it.
-    pub(super) fn end_stream_up(&mut self, stream: &MuxStream) {
+    pub(super) fn end_stream_up(&mut self, stream: &MuxStream) -> Result<(), Failure> {
+        if self.decoder.is_some_and(|d| d.finish().is_err()) {
+            return Err(Failure::Reject(Reject::WebText));
+        }
         let mut block = Vec::new();
         if !self.work.request_trailers.is_empty() {
             self.downstream.trailers(self.work, &mut self.trailers);
@@ -197,6 +220,7 @@ impl<D: Downstream> Relay<'_, D> {
             self.trailers.clear();
         }
         stream.finish(&block);
+        Ok(())
     }
 
     fn length_taken(&mut self, n: u64) {
@@ -208,12 +232,20 @@ impl<D: Downstream> Relay<'_, D> {
         }
     }
 
-    /// Counts body bytes against the route's bound, and keeps them for another attempt while they fit.
+    /// Counts body bytes against the route's bound, and keeps them for another attempt, if they go as they are.
     fn count_body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.own.body_max {
             return Err(Failure::BodyTooLarge);
         }
+        if self.decoder.is_none() {
+            self.keep_body(bytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps bytes for another attempt while they fit.
+    fn keep_body(&mut self, bytes: &[u8]) {
         if self.own.replay_max > 0 && self.replayable {
             if self.work.replay.len() + bytes.len() > self.own.replay_max {
                 self.replayable = false;
@@ -222,7 +254,6 @@ impl<D: Downstream> Relay<'_, D> {
                 self.work.replay.extend_from_slice(bytes);
             }
         }
-        Ok(())
     }
 
     pub(super) fn source_done(&mut self) {

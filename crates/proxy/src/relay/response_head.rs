@@ -226,6 +226,7 @@ impl<D: Downstream> Relay<'_, D> {
         let begun = self.write_head(head, &facts, upload_done);
         self.framing = begun.framing;
         self.replaced = begun.replaced;
+        self.web = begun.web;
         self.facts = Some(facts);
         self.head_us = rt::now_us();
         self.sink = match facts.body {

@@ -35,6 +35,7 @@ impl Downstream for Plain {
             sent: 0,
             framing: facts.body,
             replaced: false,
+            web: None,
         }
     }
 }

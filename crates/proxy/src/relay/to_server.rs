@@ -35,7 +35,7 @@ impl<D: Downstream> Relay<'_, D> {
         }
         if let (Some(stream), Source::Done, false) = (self.h2, &self.source, self.up_ended) {
             self.up_ended = true;
-            self.end_stream_up(stream);
+            self.end_stream_up(stream)?;
         }
         if matches!(self.source, Source::Done) || self.up_broken {
             // Nothing is left to come back for: the way down is looked at after this.
