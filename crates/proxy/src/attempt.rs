@@ -96,10 +96,14 @@ impl Exchange<'_> {
             return Err(Failure::NoServer);
         };
         let by_stream = connection.h2.as_ref().map(|stream| Rc::clone(stream));
-        if let Some(stream) = &by_stream
-            && !self.open_stream(lease, stream)
-        {
-            return Err(Failure::UpstreamClosed { sent: false });
+        let mut tunnel = None;
+        if let Some(stream) = &by_stream {
+            tunnel = self
+                .tunnel_by(stream, millis(lease.settings().timeouts.connect))
+                .await;
+            if !self.open_stream(lease, stream, tunnel.as_ref()) {
+                return Err(Failure::UpstreamClosed { sent: false });
+            }
         }
         if self.web.is_some() && by_stream.is_none() {
             // A server that might have agreed to HTTP/2 and did not.
@@ -213,6 +217,7 @@ impl Exchange<'_> {
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
+        relay.by_connect = tunnel.is_some();
         relay.connects = facts.version == Version::Http2 && facts.upgrade.is_some();
         if idempotent && self.story.attempts <= settings.retry.attempts {
             relay.retry_statuses = &settings.retry.on_status;

@@ -4,8 +4,9 @@
 use narthex_config::model::ServerAddress;
 use narthex_filter::urls::{self, UrlMap};
 use narthex_message::head::Version;
-use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts};
+use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts, base64};
 use narthex_net::dial::Target;
+use narthex_net::websocket;
 use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
@@ -69,7 +70,7 @@ impl Downstream for ToClient<'_, '_> {
         ex.admission.answered();
         edits.clear();
         if facts.status == 101 {
-            let sent = self.switching(head, out);
+            let sent = self.switching(request, head, out);
             return Begun {
                 framing: Body::None,
                 replaced: false,
@@ -150,7 +151,7 @@ impl Downstream for ToClient<'_, '_> {
 impl ToClient<'_, '_> {
     /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
     /// that have been sent already.
-    fn switching(&self, head: Head<'_>, out: &mut Vec<u8>) -> usize {
+    fn switching(&self, request: &Work, head: Head<'_>, out: &mut Vec<u8>) -> usize {
         let start = out.len();
         let ex = self.exchange;
         let mut to = ex.client_head(out);
@@ -169,6 +170,15 @@ impl ToClient<'_, '_> {
                 "Upgrade",
                 head.get(FieldId::Upgrade).unwrap_or(b"websocket"),
             );
+            let asked = Head::new(&request.input, &request.index);
+            if head.index.version == Version::Http2
+                && let Some(key) = asked.get(FieldId::SecWebSocketKey)
+                && let Ok(key) = std::str::from_utf8(key)
+            {
+                // The server has seen no key: it has agreed by its status.
+                let proof = base64::encode(&websocket::proof(key));
+                to.line("Sec-WebSocket-Accept", proof.as_bytes());
+            }
         }
         to.end();
         ex.begin_stream(out, start, None)

@@ -1,13 +1,14 @@
 //! The head of a request as a server gets it: our own line, the client's fields, what we say of the client.
 
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
 use narthex_message::field::BELIEVED;
 use narthex_message::head::Version;
 use narthex_message::{Body, FieldId, FieldSet, Method, base64, validate};
 use narthex_mux::MuxStream;
-use narthex_net::{proxy_header, websocket};
+use narthex_net::{proxy_header, rt, websocket};
 use narthex_upstream::{Connection, Lease};
 use narthex_wire::h1::encode::{self, Keep};
 use narthex_wire::h2;
@@ -34,7 +35,13 @@ impl Exchange<'_> {
     }
 
     /// Sends the request's head on a server's stream. False: there was no room for it after all, and nothing was sent.
-    pub(crate) fn open_stream(&mut self, lease: &Lease, stream: &Rc<MuxStream>) -> bool {
+    /// `tunnel`: asks for one, by extended CONNECT.
+    pub(crate) fn open_stream(
+        &mut self,
+        lease: &Lease,
+        stream: &Rc<MuxStream>,
+        tunnel: Option<&Asked>,
+    ) -> bool {
         let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
             return false;
         };
@@ -44,7 +51,11 @@ impl Exchange<'_> {
         self.write_host(settings, lease, &mut authority);
         let mut block = Vec::with_capacity(512);
         let request = h2::encode::Request {
-            method: self.head().method(),
+            method: if tunnel.is_some() {
+                b"CONNECT"
+            } else {
+                self.head().method()
+            },
             scheme: if lease.settings().encryption.is_some() {
                 b"https"
             } else {
@@ -52,10 +63,13 @@ impl Exchange<'_> {
             },
             authority: &authority,
             path: &path,
-            protocol: None,
+            protocol: tunnel.map(|asked| asked.protocol.as_slice()),
         };
         h2::encode::request(&request, &mut block);
         let mut keep = self.kept(settings);
+        if tunnel.is_some() {
+            keep = keep.without(FieldSet::of(&[FieldId::SecWebSocketKey]));
+        }
         if let Some(web) = &self.web {
             keep = keep.without(FieldSet::of(&[FieldId::ContentType, FieldId::Accept]));
             h2::encode::line("content-type", &web.upwards(), &mut block);
@@ -68,6 +82,7 @@ impl Exchange<'_> {
             h2::encode::line("te", b"trailers", &mut block);
         }
         let length = match self.body_upwards(true) {
+            Body::None if tunnel.is_some() => None,
             Body::None => Some(0),
             Body::Length(n) => {
                 h2::encode::content_length(n, &mut block);
@@ -113,6 +128,33 @@ impl Exchange<'_> {
             (None, Body::Length(1..)) if self.is_web_text() => Body::Chunked,
             (None, body) => body,
         }
+    }
+
+    /// The tunnel that a server of HTTP/2 is asked for, if it offers any (RFC 8441): a WebSocket, by a client of either version. A
+    /// client of HTTP/1.1 must have sent a key (RFC 6455 4.1), which is answered here.
+    pub(crate) async fn tunnel_by(&self, stream: &MuxStream, within_ms: u64) -> Option<Asked> {
+        let (facts, route) = (self.facts?, self.route_config()?);
+        let protocol = allowed_upgrade(facts.upgrade?.of(&self.work.input), &route.settings)?;
+        let key = self.head().get(FieldId::SecWebSocketKey);
+        let key = key.and_then(|key| base64::decode(std::str::from_utf8(key).ok()?));
+        let has_key = key.is_some_and(|key| key.len() == 16);
+        if !protocol.eq_ignore_ascii_case(b"websocket")
+            || !facts.body.is_empty()
+            || facts.method != Method::Get
+            || facts.version != Version::Http2 && !has_key
+        {
+            return None;
+        }
+        let ends = rt::now_ms().saturating_add(within_ms);
+        let offered = std::future::poll_fn(|_| match stream.poll_offers_connect() {
+            Poll::Pending if self.client.stream.poll_dead().is_ready() => Poll::Ready(false),
+            Poll::Pending => rt::poll_deadline(ends).map(|()| false),
+            known @ Poll::Ready(_) => known,
+        });
+        offered.await.then(|| Asked {
+            protocol: protocol.to_ascii_lowercase(),
+            proof: None,
+        })
     }
 
     /// Which of the client's fields a server gets.

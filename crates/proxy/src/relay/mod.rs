@@ -137,6 +137,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) expects_continue: bool,
     /// The change of protocol that we have asked for.
     pub(crate) upgrading: Option<Asked>,
+    /// The server was asked for a tunnel by extended CONNECT.
+    pub(crate) by_connect: bool,
     /// The client asks for a tunnel by extended CONNECT.
     pub(crate) connects: bool,
     /// The client takes trailers.
@@ -228,6 +230,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client_version,
             expects_continue: false,
             upgrading: None,
+            by_connect: false,
             connects: false,
             client_trailers: false,
             retry_statuses: &[],

@@ -212,6 +212,17 @@ impl<D: Downstream> Relay<'_, D> {
             }
             return Ok(());
         }
+        if self.by_connect && (200..300).contains(&facts.status) {
+            // There is a tunnel (RFC 8441 5); to the client that is the change of protocol.
+            self.switched(
+                head,
+                ResponseFacts {
+                    status: 101,
+                    ..facts
+                },
+            );
+            return Ok(());
+        }
         if self.connects && (200..300).contains(&facts.status) {
             // To the client it would say that there is a tunnel (RFC 8441 5).
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
@@ -260,11 +271,15 @@ impl<D: Downstream> Relay<'_, D> {
         if !as_asked {
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
         }
+        self.switched(head, facts);
+        Ok(())
+    }
+
+    fn switched(&mut self, head: Head<'_>, facts: ResponseFacts) {
         self.write_head(head, &facts, true);
         self.facts = Some(facts);
         self.clean = false;
         self.sink = Sink::Done;
-        Ok(())
     }
 
     fn write_head(&mut self, head: Head<'_>, facts: &ResponseFacts, upload_done: bool) -> Begun {

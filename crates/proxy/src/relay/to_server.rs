@@ -33,7 +33,8 @@ impl<D: Downstream> Relay<'_, D> {
             }
             progress = true;
         }
-        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, self.up_ended) {
+        let ended = self.up_ended || self.by_connect;
+        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, ended) {
             self.up_ended = true;
             self.end_stream_up(stream)?;
         }
