@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::totals::Totals;
-use crate::{apt, counts, docs, grpc, rig, scorecard, sh};
+use crate::{apt, browser, counts, docs, grpc, rig, scorecard, sh};
 
 /// Requests under callgrind: enough for an exact figure, a few seconds.
 const COUNTED: u64 = 2_000;
@@ -42,6 +42,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
         apt::ensure(&[("dockerd", "docker.io"), ("docker", "docker.io")])?;
     }
     grpc::ensure()?;
+    browser::ensure()?;
     let mut totals = Totals::default();
     // The tests that want a name server that is not ours say nothing without one; this does.
     if let Err(why) = apt::ensure(&scorecard::NEEDS) {

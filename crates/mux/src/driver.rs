@@ -231,6 +231,7 @@ impl<'s, O: Owner> Driver<'s, O> {
                     }
                 }
                 Event::Settings | Event::GoAway { .. } => {
+                    self.session.settled();
                     drop(connection);
                     self.owner.room();
                 }

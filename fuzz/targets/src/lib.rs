@@ -6,6 +6,7 @@ mod chunked;
 mod config;
 mod differential;
 mod engine;
+mod grpc_web;
 mod h2;
 mod head;
 mod proxy_header;
@@ -14,6 +15,7 @@ mod url;
 pub use chunked::chunked;
 pub use config::config;
 pub use differential::differential;
+pub use grpc_web::grpc_web;
 pub use h2::{h2_client, h2_server, hpack};
 pub use head::head;
 pub use proxy_header::proxy_header;
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hpack", hpack),
     ("h2_server", h2_server),
     ("h2_client", h2_client),
+    ("grpc_web", grpc_web),
 ];
 
 /// The product's defaults for a request.

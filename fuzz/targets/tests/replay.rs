@@ -115,3 +115,8 @@ fn h2_server() {
 fn h2_client() {
     replay("h2_client");
 }
+
+#[test]
+fn grpc_web() {
+    replay("grpc_web");
+}

@@ -24,6 +24,7 @@ pub struct Patch {
     hide_origin: Option<bool>,
     underscore: Option<bool>,
     reject_body: Option<bool>,
+    grpc_web: Option<bool>,
     tunnel_idle: Option<Duration>,
     priority: Option<Priority>,
     /// Captures that `host` uses.
@@ -52,6 +53,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "hide-origin" => patch.hide_origin = Some(item.switch()),
         "unsafe-underscore-headers" => patch.underscore = Some(item.switch()),
         "reject-body-on-get" => patch.reject_body = Some(item.switch()),
+        "grpc-web" => patch.grpc_web = Some(item.switch()),
         "tunnel" => patch.tunnel_idle = item.duration("idle"),
         "priority" => patch.priority = item.arg_text(0).map(|(class, _)| priority(class)),
         _ => return,
@@ -64,6 +66,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
             | "upgrade"
             | "rewrite-urls"
             | "hide-origin"
+            | "grpc-web"
             | "tunnel"
             | "priority"
     ) {
@@ -220,6 +223,7 @@ fn apply(settings: &mut RouteSettings, patch: &Patch) {
     set(&mut settings.hide_origin, patch.hide_origin);
     set(&mut settings.underscore_headers, patch.underscore);
     set(&mut settings.reject_body_on_get, patch.reject_body);
+    set(&mut settings.grpc_web, patch.grpc_web);
     set(&mut settings.tunnel_idle, patch.tunnel_idle);
     set(&mut settings.priority, patch.priority);
 }

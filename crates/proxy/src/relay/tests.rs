@@ -18,6 +18,8 @@ impl Downstream for Plain {
         out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
+    fn trailers(&self, _: &Work, _: &mut Vec<u8>) {}
+
     fn informational(&mut self, _: Head<'_>, _: &ResponseFacts, _: &mut Vec<u8>) {}
 
     fn begin(
@@ -33,6 +35,7 @@ impl Downstream for Plain {
             sent: 0,
             framing: facts.body,
             replaced: false,
+            web: None,
         }
     }
 }

@@ -38,6 +38,8 @@ impl<D: Downstream> Relay<'_, D> {
                 }
             } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
                 let _ = self.client.poll_readable();
+                // Clients of gRPC-Web say all they have to say at once.
+                let is_call = is_call && !self.by_web;
                 let idle_ends = if is_call {
                     call_ends
                 } else {
@@ -87,7 +89,7 @@ impl<D: Downstream> Relay<'_, D> {
         if nearest.0 != u64::MAX && rt::poll_deadline(nearest.0.max(1)).is_ready() {
             // The end of the grace is no failure by itself.
             if nearest.1 == Failure::ClientSlowBody
-                && !is_call
+                && (!is_call || self.by_web)
                 && !self.is_too_slow(now)
                 && now < self.last_up.saturating_add(self.bounds.client_body_idle)
             {
