@@ -219,6 +219,8 @@ pub struct Connection {
     /// The connection as a whole: since when somebody wants and nothing is sent.
     pub(super) stalled: Option<u64>,
     pub(super) progress: u64,
+    /// Bytes of DATA that were sent, ever.
+    pub(super) sent: u64,
 }
 
 impl Connection {
@@ -303,6 +305,7 @@ impl Connection {
             naming: false,
             stalled: None,
             progress: 0,
+            sent: 0,
             bounds,
         }
     }
@@ -434,6 +437,7 @@ impl Connection {
             granted: 0,
             stalled: None,
             progress: 0,
+            seen_sent: self.sent,
         }
     }
 

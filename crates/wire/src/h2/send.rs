@@ -116,6 +116,7 @@ impl Connection {
         // Never more than a window.
         let sent = i64::try_from(n).unwrap_or(i64::MAX);
         self.send -= sent;
+        self.sent += n as u64;
         self.turn += 1;
         let turn = self.turn;
         let stall_bytes = u64::from(self.bounds.stall_bytes);
@@ -173,11 +174,18 @@ impl Connection {
         }
     }
 
-    /// Is it the connection that holds up what the stream wants to send, with its other streams: not its own window?
-    pub fn is_held_up(&self, stream: StreamId) -> bool {
-        self.streams
-            .get(stream)
-            .is_some_and(|s| s.wants && s.send > 0)
+    /// Is it the connection's other streams that hold up what this one wants to send, not its own window? To be asked once in a
+    /// while: the connection must have moved since, by what each of those that wait is to move (or a peer could keep all of them
+    /// for the price of one).
+    pub fn is_held_up(&mut self, stream: StreamId) -> bool {
+        let each = u64::from(self.bounds.stall_bytes);
+        let enough = each.saturating_mul(self.wanting as u64);
+        let sent = self.sent;
+        let Some(s) = self.streams.get_mut(stream) else {
+            return false;
+        };
+        let moved = sent - std::mem::replace(&mut s.seen_sent, sent);
+        s.wants && s.send > 0 && moved >= enough
     }
 
     /// How many bytes `data` would take now, were the stream alone.

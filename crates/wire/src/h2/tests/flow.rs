@@ -236,7 +236,8 @@ fn who_was_refused_is_not_ready_before_its_name_is_called() {
         .unwrap();
     ours.conn.head(3, &[0x88], false, 0);
     assert_eq!(ours.conn.data(3, b"mine", true, 0), 0);
-    assert!(ours.conn.is_held_up(3));
+    // Nothing has gone out since it came.
+    assert!(!ours.conn.is_held_up(3));
     // Who calls it ready would have it try again for ever, and the first never get its turn.
     assert_eq!(ours.conn.writable(3), 0);
     assert_eq!(ours.conn.next_writable(), Some(1));
@@ -244,6 +245,37 @@ fn who_was_refused_is_not_ready_before_its_name_is_called() {
     assert_eq!(ours.conn.writable(3), (128 << 10) - ours.conn.out.len());
     assert_eq!(ours.conn.data(3, b"mine", true, 0), 4);
     assert!(!ours.conn.is_held_up(3));
+}
+
+#[test]
+fn who_is_held_up_by_others_is_not_slow() {
+    let body = vec![0; 100_000];
+    let mut ours = Ours::server();
+    ours.take(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)]))
+        .unwrap();
+    for (id, priority) in [(1, "u=7"), (3, "u=0")] {
+        let block = with(&GET, &[("priority", priority)]);
+        ours.take(&headers(id, &block, true)).unwrap();
+        ours.conn.head(id, &[0x88], false, 0);
+    }
+    assert_eq!(ours.conn.data(3, &body, false, 0), 65_535);
+    assert_eq!(ours.conn.data(1, &body, false, 0), 0);
+    assert!(ours.conn.is_held_up(1));
+    // Each of the two is to move by 16 KiB, or the other in its place.
+    let mut more = |n: u32| {
+        ours.take(&window_update(0, n)).unwrap();
+        assert_eq!(ours.conn.next_writable(), Some(3));
+        while ours.conn.next_writable().is_some() {}
+        assert_eq!(ours.conn.data(3, &body, false, 0), n as usize);
+        ours.conn.out.clear();
+        ours.conn.is_held_up(1)
+    };
+    assert!(more(32 << 10));
+    assert!(!more((32 << 10) - 1));
+    // Its own window is its peer's.
+    ours.take(&settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]))
+        .unwrap();
+    assert!(!ours.conn.is_held_up(1));
 }
 
 #[test]
