@@ -315,7 +315,7 @@ fn a_slow_reader_does_not_stand_still() {
     let mut ours = Ours::server();
     ours.take(&get(1)).unwrap();
     ours.conn.head(1, &[0x88], false, 0);
-    assert_eq!(ours.conn.data(1, &[0; 70_000], true, 0), 65_535);
+    assert_eq!(ours.conn.data(1, &vec![0; 70_000], true, 0), 65_535);
     ours.conn.moved(29_000);
     assert_eq!(ours.conn.next_tick(), Some(59_000));
     assert_eq!(ours.conn.tick(58_999), None);
