@@ -347,6 +347,11 @@ impl Virtual for MuxStream {
         }
     }
 
+    fn is_held_up(&self) -> bool {
+        let others = |s: Rc<Session>| s.connection().is_held_up(self.id.get());
+        self.dead.get().is_none() && self.session.upgrade().is_some_and(others)
+    }
+
     fn is_dead(&self) -> bool {
         self.dead.get().is_some()
     }

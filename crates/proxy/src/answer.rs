@@ -327,9 +327,12 @@ impl Exchange<'_> {
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     let deadline = rt::now_ms().saturating_add(idle);
-                    rt::timeout_at(deadline, self.client.stream.writable())
+                    let late = rt::timeout_at(deadline, self.client.stream.writable())
                         .await
-                        .map_err(|_| Failure::ClientSlowRead)?;
+                        .is_err();
+                    if late && !self.client.stream.is_held_up() {
+                        return Err(Failure::ClientSlowRead);
+                    }
                 }
                 Err(_) => return Err(Failure::ClientGone),
             }

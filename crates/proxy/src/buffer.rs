@@ -384,7 +384,7 @@ pub(crate) async fn feed(
                         return Poll::Pending;
                     }
                     let held = client.unsent().unwrap_or(0);
-                    if held >= std::mem::replace(&mut unsent, held) {
+                    if held >= std::mem::replace(&mut unsent, held) && !client.is_held_up() {
                         return Poll::Ready(Err(Failure::ClientSlowRead));
                     }
                     last = rt::now_ms();

@@ -298,7 +298,7 @@ async fn proxy_header(client: &mut Client) -> Option<Option<SocketAddr>> {
 
 /// Ends our direction and drops what still comes, for a bounded time and amount: closing with unread bytes would reset the
 /// connection and could take our answer with it (RFC 9112 9.6).
-async fn linger(proxy: &CoreProxy, client: &Client) {
+pub(crate) async fn linger(proxy: &CoreProxy, client: &Client) {
     let (time, mut left) = {
         let Some((rt_, index, _)) = proxy.runtime_for(client.listener) else {
             return;

@@ -278,7 +278,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
     /// Bytes of memory of both directions.
     #[inline]
     fn held(&self) -> usize {
-        let mut held = self.work.held() + self.client.held();
+        let mut held = self.work.held() + self.client.held() + self.upstream.held();
         if let Source::Spooled(reader) = &self.source {
             held += reader.held();
         }

@@ -96,6 +96,15 @@ impl<D: Downstream> Relay<'_, D> {
                 let _ = rt::poll_deadline(now.saturating_add(1_000));
                 return Poll::Pending;
             }
+            // What holds up a server's stream is not the server: others of its connection have their turn.
+            if nearest.1 == Failure::UpstreamStalled
+                && self.facts.is_none()
+                && self.upstream.is_held_up()
+            {
+                self.last_up = now;
+                let _ = rt::poll_deadline(now.saturating_add(self.own.upstream_idle));
+                return Poll::Pending;
+            }
             // A slow reader empties the kernel's buffer long before the socket is called writable again.
             if nearest.1 == Failure::ClientSlowRead && self.client_still_reads() {
                 let _ =
@@ -110,7 +119,8 @@ impl<D: Downstream> Relay<'_, D> {
     /// Has the client taken bytes since this was last asked?
     fn client_still_reads(&mut self) -> bool {
         let unsent = self.client.unsent().unwrap_or(0);
-        let progress = unsent < std::mem::replace(&mut self.unsent, unsent);
+        let progress =
+            unsent < std::mem::replace(&mut self.unsent, unsent) || self.client.is_held_up();
         if progress {
             self.last_down = rt::now_ms();
         }
