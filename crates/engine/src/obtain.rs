@@ -1,6 +1,6 @@
 //! Certificates that are obtained: what the configuration wants, the task that keeps it, and where the results go.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -74,9 +74,8 @@ impl Obtaining {
     }
 }
 
-/// The root certificate (PEM) of the internal authority, if there is one yet.
-pub fn trust(config: &Config) -> Result<Option<String>, String> {
-    let path = &config.acme.storage;
+/// The root certificate (PEM) of the internal authority that is kept there, if there is one yet.
+pub fn trust(path: &Path) -> Result<Option<String>, String> {
     // Looking must not make it.
     if !path.is_dir() {
         return Ok(None);
