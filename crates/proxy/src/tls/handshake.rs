@@ -1,5 +1,7 @@
 //! The handshake with a client, and what is remembered of it.
 
+use std::net::IpAddr;
+
 use narthex_filter::values::TlsValues;
 use narthex_net::rt;
 use narthex_net::stream::Stream;
@@ -65,10 +67,11 @@ pub(crate) async fn accept(
     core: usize,
     stream: Stream,
     already_read: &[u8],
+    client: Option<IpAddr>,
 ) -> Option<(Stream, Session)> {
     let deadline = rt::now_ms().saturating_add(tls.handshake_ms);
     let pending = tls.metrics.begin(core);
-    let result = tls::accept(stream, already_read, &tls.server, deadline).await;
+    let result = tls::accept(stream, already_read, &tls.server, deadline, client).await;
     drop(pending);
     match result {
         Ok((stream, done)) => {
