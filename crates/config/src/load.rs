@@ -64,6 +64,7 @@ fn finish(read: crate::source::Loaded, env: &Environment<'_>) -> Loaded {
         problems,
         env,
         sources: &read.sources,
+        on_demand: false,
     };
     let config = lower::lower(&mut ctx, &read.document);
     let errors = ctx.problems.errors();
