@@ -122,6 +122,17 @@ impl HandshakeError {
 }
 
 impl HandshakeError {
+    /// Was a client refused because our list of revoked certificates has ended?
+    pub fn is_list_expired(&self) -> bool {
+        use rustls::CertificateError as E;
+        matches!(
+            self,
+            Self::ClientCertificate(rustls::Error::InvalidCertificate(
+                E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. }
+            ))
+        )
+    }
+
     /// What is wrong with the other side's certificate, in one word: `expired`, `name`, `issuer`, or `other`.
     pub fn certificate_flaw(&self) -> &'static str {
         use rustls::CertificateError as E;
