@@ -188,7 +188,7 @@ fn an_allowed_name_has_its_certificate_at_its_first_handshake() {
     });
     let first = first.map(|facts| facts.unwrap_or_else(|| panic!("{}", proxy.stderr())));
     assert!(first.iter().all(|f| f.certificate == first[0].certificate));
-    assert_eq!(scene.permission.asked(), [shop.clone()]);
+    assert_eq!(scene.permission.asked(), std::slice::from_ref(&shop));
     // A wildcard of sites has any number of labels.
     assert!(scene.serves(&tls, &deep).is_some(), "{}", proxy.stderr());
 
