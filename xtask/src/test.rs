@@ -31,6 +31,9 @@ pub fn run(mut args: Args) -> Result<(), String> {
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),
+        // Ports 80 and 443 of a network of our own.
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
         // A module has no program; its file is as good.
         (
             "/usr/lib/python3/dist-packages/h2/__init__.py",

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::authority::Authority;
-use crate::board::{Board, Entry};
+use crate::board::{Board, Entry, Owner};
 use crate::certificate::{Ready, Stored};
 use crate::challenge::dns01::Writer;
 use crate::challenge::{Answers, Kind};
@@ -20,6 +20,8 @@ use crate::store::{Place, Storage, Store};
 
 /// Attempts at once.
 const ATTEMPTS_MAX: usize = 4;
+/// Of these, at names on demand: what the configuration names does not wait behind strangers.
+const ON_DEMAND_MAX: usize = 3;
 /// One attempt altogether: [`issue::ATTEMPT_MAX`], and what comes before and after it.
 const JOB_MAX: Duration = Duration::from_mins(15);
 /// How often a process that does not own the store looks whether it may, and what the owner has put there.
@@ -96,12 +98,17 @@ pub fn stored(storage: &dyn Storage, name: &str) -> Option<Stored> {
     stored.ready(name).is_ok().then_some(stored)
 }
 
-/// Runs until the sender of the settings is gone.
-pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
+/// Runs until the sender of the settings is gone. Names on demand come and go beside those of the settings.
+pub async fn run(
+    parts: Parts,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    mut on_demand: watch::Receiver<Arc<Vec<Wanted>>>,
+) {
     let mut keeper = Keeper {
         store: Store::new(Arc::clone(&parts.storage)),
         parts,
         settings: settings.borrow_and_update().clone(),
+        on_demand: on_demand.borrow_and_update().clone(),
         names: BTreeMap::new(),
         jobs: JoinSet::new(),
         making: Arc::default(),
@@ -121,6 +128,11 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
                 let before = std::mem::replace(&mut keeper.settings, settings.borrow_and_update().clone());
                 keeper.adopt(&before).await;
             }
+            Ok(()) = on_demand.changed() => {
+                keeper.on_demand = on_demand.borrow_and_update().clone();
+                let before = Arc::clone(&keeper.settings);
+                keeper.adopt(&before).await;
+            }
             Some(done) = keeper.jobs.join_next() => {
                 match done {
                     Ok(done) => keeper.done(done),
@@ -136,6 +148,7 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
 
 struct Name {
     source: Source,
+    on_demand: bool,
     /// The store has been read.
     loaded: bool,
     current: Option<(Stored, Ready)>,
@@ -151,6 +164,7 @@ struct Keeper {
     store: Store,
     parts: Parts,
     settings: Arc<Settings>,
+    on_demand: Arc<Vec<Wanted>>,
     names: BTreeMap<String, Name>,
     jobs: JoinSet<Done>,
     making: Arc<Making>,
@@ -183,10 +197,20 @@ fn memory_place(name: &str) -> Place {
     Place::new("attempts", name)
 }
 
+/// Everything that is stored for a name.
+pub(crate) fn places(name: &str) -> [Place; 3] {
+    [
+        certificate_place(name),
+        memory_place(name),
+        issue::pending_place(name),
+    ]
+}
+
 impl Name {
     fn new(source: Source) -> Self {
         Self {
             source,
+            on_demand: false,
             loaded: false,
             current: None,
             memory: Memory::default(),
@@ -229,10 +253,12 @@ impl Keeper {
     /// Follows new settings: names that are gone go, names that are new are read from the store.
     async fn adopt(&mut self, before: &Settings) {
         let settings = Arc::clone(&self.settings);
-        let wanted: BTreeMap<&str, &Source> = settings
-            .wanted
-            .iter()
-            .map(|w| (w.name.as_str(), &w.source))
+        let on_demand = Arc::clone(&self.on_demand);
+        let on_demand = on_demand.iter().map(|w| (w, true));
+        // What the configuration names is the configuration's.
+        let wanted: BTreeMap<&str, (&Source, bool)> = on_demand
+            .chain(settings.wanted.iter().map(|w| (w, false)))
+            .map(|(w, demanded)| (w.name.as_str(), (&w.source, demanded)))
             .collect();
         let sink = Arc::clone(&self.parts.sink);
         self.names.retain(|name, _| {
@@ -246,7 +272,7 @@ impl Keeper {
         let soon = now().saturating_add(settings.first_pause.as_secs());
         let how = |s: &Settings| (s.authorities.clone(), s.dns.clone(), s.dns_settle);
         let otherwise = how(before) != how(&settings);
-        for (name, source) in wanted {
+        for (name, (source, on_demand)) in wanted {
             let entry = self
                 .names
                 .entry(name.to_owned())
@@ -257,6 +283,7 @@ impl Keeper {
                 entry.memory.not_before = 0;
             }
             entry.source = source.clone();
+            entry.on_demand = on_demand;
             // Who changes how a name is certified may have removed the cause; a reload in a loop is still no way around the pause,
             // and names that come and go are no reason for the others.
             if another || otherwise {
@@ -314,6 +341,7 @@ impl Keeper {
             match self.store.own().await {
                 Ok(true) => {
                     self.owner = true;
+                    self.parts.board.owned(Owner::Us);
                     if self.told_waiting {
                         tracing::info!("the certificate store is ours now");
                         // The owner before may have written until its end.
@@ -324,6 +352,7 @@ impl Keeper {
                 }
                 Ok(false) if !self.told_waiting => {
                     self.told_waiting = true;
+                    self.parts.board.owned(Owner::Other);
                     tracing::info!(
                         "another process owns the certificate store: it obtains and renews, we use what it stores"
                     );
@@ -331,6 +360,7 @@ impl Keeper {
                 Ok(false) => {}
                 Err(error) if !self.told_waiting => {
                     self.told_waiting = true;
+                    self.parts.board.owned(Owner::Other);
                     tracing::error!("no certificate can be obtained: {error}");
                 }
                 Err(_) => {}
@@ -343,16 +373,26 @@ impl Keeper {
             return;
         }
         let now = now();
-        let ready: Vec<String> = self
+        let mut ready: Vec<(bool, String)> = self
             .names
             .iter()
             .filter(|(name, n)| n.loaded && !n.busy && n.due(name, now) <= now)
-            .map(|(name, _)| name.clone())
+            .map(|(name, n)| (n.on_demand, name.clone()))
             .collect();
-        for name in ready {
+        ready.sort_unstable();
+        let mut demanded = self
+            .names
+            .values()
+            .filter(|n| n.busy && n.on_demand)
+            .count();
+        for (on_demand, name) in ready {
             if self.jobs.len() >= ATTEMPTS_MAX {
                 return;
             }
+            if on_demand && demanded >= ON_DEMAND_MAX {
+                break;
+            }
+            demanded += usize::from(on_demand);
             self.begin(&name);
         }
         self.ask_windows(now);
@@ -469,6 +509,7 @@ impl Keeper {
                 last_error: entry.memory.reason.clone(),
             });
         }
+        self.parts.board.tell();
     }
 
     fn authority(&self, memory: &Memory) -> Option<&Authority> {

@@ -248,8 +248,9 @@ async fn admit(
     };
     if let Some(listener_tls) = rt_.runtime.tls.listener(index) {
         let already_read = std::mem::take(&mut client.input);
+        let ip = peer_ip(client.peer);
         let (stream, session) =
-            tls::accept(listener_tls, proxy.core, client.stream, &already_read).await?;
+            tls::accept(listener_tls, proxy.core, client.stream, &already_read, ip).await?;
         client.stream = stream;
         client.tls = Some(Rc::new(session));
         // The time for the first head begins now.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::check::shadow::Shadows;
 use crate::check::slashes;
 use crate::model::{
-    Action, ErrorPage, Filter, HostPattern, Hsts, Matcher, Part, Route, Site, SiteTls, Template,
-    Upstream, UpstreamProtocol, Var,
+    Action, Address, ErrorPage, Filter, HostPattern, Hsts, Matcher, Part, Route, Site, SiteTls,
+    Template, Upstream, UpstreamProtocol, Var,
 };
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
@@ -319,18 +319,32 @@ pub fn redirect_sites(listeners: &Listeners) -> Vec<Site> {
         .collect()
 }
 
+/// Where clients find HTTPS, if nobody says.
+fn https_port(listeners: &Listeners) -> Option<u16> {
+    let ports = listeners.list.iter().filter(|l| l.tls.is_some());
+    let ports: Vec<u16> = ports
+        .filter_map(|l| match l.address {
+            Address::Tcp(address) => Some(address.port()),
+            _ => None,
+        })
+        .collect();
+    let usual = ports.iter().find(|port| **port == 443);
+    usual.or(ports.first()).copied()
+}
+
 fn redirect_site(listeners: &Listeners, index: usize, group: &Group) -> Option<Site> {
     let members: Vec<usize> = (0..listeners.list.len())
         .filter(|l| listeners.group_of.get(*l) == Some(&index))
         .collect();
     let origin = listeners.list.get(*members.first()?)?.origin.clone();
+    let port = group.redirect_port.or_else(|| https_port(listeners));
+    let port = port.filter(|port| *port != 443).map(|p| format!(":{p}"));
+    let mut parts = vec![Part::Text("https://".to_owned()), Part::Var(Var::Host)];
+    parts.extend(port.clone().map(Part::Text));
+    parts.push(Part::Var(Var::Uri));
     let to = Template {
-        source: "https://{host}{uri}".to_owned(),
-        parts: vec![
-            Part::Text("https://".to_owned()),
-            Part::Var(Var::Host),
-            Part::Var(Var::Uri),
-        ],
+        source: format!("https://{{host}}{}{{uri}}", port.unwrap_or_default()),
+        parts,
     };
     let route = Route {
         name: "redirect-to-https".to_owned(),

@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::task::Poll;
 
 use crate::rt::{TaskKey, current_core, now_ms, now_us, yield_now};
+use crate::tls::HandshakeError;
 
 /// Steps of handshakes in one turn: a signature takes 0.05 to 1 ms, and requests wait meanwhile.
 const STEPS_PER_TURN: u32 = 8;
@@ -79,8 +81,23 @@ impl Place {
         })
     }
 
+    /// Works as long as the place is kept.
+    pub(super) async fn while_kept<T>(
+        &self,
+        work: impl Future<Output = Result<T, HandshakeError>>,
+    ) -> Result<T, HandshakeError> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| {
+            if self.is_lost() {
+                return Poll::Ready(Err(HandshakeError::Busy));
+            }
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+
     /// Has somebody else got it?
-    pub(super) fn is_lost(&self) -> bool {
+    fn is_lost(&self) -> bool {
         PENDING.with(|pending| !pending.borrow().taken.contains_key(&self.number))
     }
 }

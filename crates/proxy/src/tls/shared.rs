@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use narthex_config::model::TlsTickets;
 use narthex_net::tls::Problem;
 use narthex_net::tls::challenges::Challenges;
+use narthex_net::tls::on_demand::Desk;
 use narthex_net::tls::server::{Bundle, Certificates, Expiry};
 use narthex_net::tls::tickets::TicketKeys;
 use narthex_observe::metrics::{Kind, Registry};
@@ -26,6 +27,7 @@ pub(super) struct Table {
 #[derive(Default)]
 pub struct TlsShared {
     challenges: Arc<Challenges>,
+    desk: Arc<Desk>,
     state: Mutex<State>,
 }
 
@@ -71,6 +73,16 @@ impl TlsShared {
     /// Where the answers to certificate authorities are put.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.challenges
+    }
+
+    /// Where handshakes ask for certificates on demand.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// When a certificate that was obtained on demand was asked for last, in seconds since 1970; 0 for never since it came.
+    pub fn used(&self, name: &str) -> u64 {
+        self.lock().obtained.get(name).map_or(0, Bundle::used)
     }
 
     /// Puts certificates that were obtained into every listener's table, now and after reloads. Names as in certificates

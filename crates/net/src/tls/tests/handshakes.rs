@@ -344,7 +344,7 @@ fn bytes_that_were_read_before_belong_to_the_hello() {
         ours.set_nonblocking(true).unwrap();
         on_core(move || async move {
             let stream = Stream::new(ours.into()).unwrap();
-            let accepted = accept(stream, &read[..n], &server_tls(), now_ms() + 10_000).await;
+            let accepted = accept(stream, &read[..n], &server_tls(), now_ms() + 10_000, None).await;
             let (stream, handshake) = accepted.unwrap();
             assert_eq!(handshake.sni.as_deref(), Some("a.example"));
             let mut buf = [0; 16];
