@@ -3,6 +3,7 @@
 mod apt;
 mod args;
 mod bench;
+mod browser;
 mod counts;
 mod docs;
 mod fuzz;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::totals::Totals;
-use crate::{apt, counts, docs, grpc, rig, scorecard, sh};
+use crate::{apt, browser, counts, docs, grpc, rig, scorecard, sh};
 
 /// Requests under callgrind: enough for an exact figure, a few seconds.
 const COUNTED: u64 = 2_000;
@@ -31,6 +31,9 @@ pub fn run(mut args: Args) -> Result<(), String> {
         ("nghttpd", "nghttp2-server"),
         ("h2load", "nghttp2-client"),
         ("curl", "curl"),
+        // Ports 80 and 443 of a network of our own.
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
         // A module has no program; its file is as good.
         (
             "/usr/lib/python3/dist-packages/h2/__init__.py",
@@ -42,6 +45,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
         apt::ensure(&[("dockerd", "docker.io"), ("docker", "docker.io")])?;
     }
     grpc::ensure()?;
+    browser::ensure()?;
     let mut totals = Totals::default();
     // The tests that want a name server that is not ours say nothing without one; this does.
     if let Err(why) = apt::ensure(&scorecard::NEEDS) {

@@ -117,7 +117,7 @@ impl Authority {
     pub async fn forget(&self, store: &Store) -> Result<(), Failure> {
         tracing::warn!(
             authority = self.directory,
-            "the authoritydoes not know our account any more; a new one is made"
+            "the authority does not know our account any more; a new one is made"
         );
         Ok(store.remove(self.place()).await?)
     }

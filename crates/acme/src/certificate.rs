@@ -75,9 +75,14 @@ impl Stored {
     /// Reads and checks it: whole, a pair, for `name` (which may be a wildcard).
     pub fn ready(&self, name: &str) -> Result<Ready, Unfit> {
         let chain = CertificateDer::pem_slice_iter(self.chain.as_bytes())
-            .take(CHAIN_MAX)
+            .take(CHAIN_MAX + 1)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Unfit::Chain(error.to_string()))?;
+        if chain.len() > CHAIN_MAX {
+            return Err(Unfit::Chain(format!(
+                "it has more than {CHAIN_MAX} certificates"
+            )));
+        }
         let leaf = chain
             .first()
             .ok_or_else(|| Unfit::Chain("it is empty".to_owned()))?;

@@ -76,14 +76,42 @@ fn client(
         .build(builder.enable_http1().wrap_connector(tcp))
 }
 
-/// Posts JSON to a hook of the operator's; an error says why it was not taken.
-pub async fn post(url: &str, token: Option<&str>, json: String) -> Result<(), String> {
+/// Somebody of the operator's who answers questions, with a status. Connections are kept.
+pub struct Hook(Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+
+impl Hook {
+    /// For this URL, and others at the same place.
+    pub fn new(url: &str) -> Result<Self, String> {
+        hook(url).map(Self)
+    }
+
+    /// The status of the answer to a GET. Redirections are not followed.
+    pub async fn get(&self, url: &str, within: Duration) -> Result<u16, String> {
+        let request = Request::get(url)
+            .body(BodyWrapper::from(Vec::new()))
+            .map_err(|error| error.to_string())?;
+        let asked = tokio::time::timeout(within, self.0.request(request)).await;
+        let response = asked
+            .map_err(|_| format!("no answer within {} s", within.as_secs()))?
+            .map_err(|error| whole(&error))?;
+        Ok(response.status().as_u16())
+    }
+}
+
+/// A client for a hook of the operator's, with the system's roots if it needs any.
+fn hook(url: &str) -> Result<Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>, String> {
     let roots = if url.starts_with("https:") {
         from_system().map_err(|error| error.to_string())?
     } else {
         RootCertStore::empty()
     };
     let config = tls(roots).map_err(|error| error.to_string())?;
+    Ok(client(config, true))
+}
+
+/// Posts JSON to a hook of the operator's; an error says why it was not taken.
+pub async fn post(url: &str, token: Option<&str>, json: String) -> Result<(), String> {
+    let client = hook(url)?;
     let mut request = Request::post(url).header("content-type", "application/json");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -91,7 +119,6 @@ pub async fn post(url: &str, token: Option<&str>, json: String) -> Result<(), St
     let request = request
         .body(BodyWrapper::from(json.into_bytes()))
         .map_err(|error| error.to_string())?;
-    let client = client(config, true);
     let asked = tokio::time::timeout(REQUEST_MAX, client.request(request)).await;
     let response = asked
         .map_err(|_| format!("no answer within {} s", REQUEST_MAX.as_secs()))?

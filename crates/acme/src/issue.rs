@@ -21,6 +21,8 @@ use crate::order::{self, Pending, Proof, Seen, Status, Step};
 use crate::renew::Cause;
 use crate::store::{Place, Store};
 
+/// One attempt, until what it has put somewhere is taken away again.
+pub const ATTEMPT_MAX: Duration = Duration::from_mins(12);
 /// Answers of an authority in trouble that one attempt bears.
 const TROUBLES_MAX: u32 = 5;
 /// Refused nonces in a row that one attempt bears: they cost nothing but a moment.
@@ -59,6 +61,11 @@ impl Failure {
     /// One of our own.
     pub fn local(error: impl std::fmt::Display) -> Self {
         Self::of(Cause::Local, error)
+    }
+
+    /// What the authority did is of no use.
+    pub fn refused(error: impl std::fmt::Display) -> Self {
+        Self::of(Cause::Refused, error)
     }
 
     fn of(cause: Cause, error: impl std::fmt::Display) -> Self {
@@ -130,7 +137,15 @@ pub async fn attempt(
             told: BTreeSet::new(),
             put: Vec::new(),
         };
-        let result = attempt.run().await;
+        // Bounded here, so that records are taken away even so.
+        let result = tokio::time::timeout(ATTEMPT_MAX, attempt.run())
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::local(format!(
+                    "the attempt was not done within {} minutes",
+                    ATTEMPT_MAX.as_secs() / 60
+                )))
+            });
         attempt.clean().await;
         match &result {
             Err(failure) if may_forget && failure.is("accountDoesNotExist") => {
@@ -307,6 +322,7 @@ impl Attempt<'_> {
 
     async fn look(&mut self) -> Result<(), Failure> {
         let kind = self.pending.kind;
+        let ours = self.pending.names.clone();
         let order = self.order().await?;
         let state = order.refresh().await?;
         let status = match state.status {
@@ -325,6 +341,13 @@ impl Attempt<'_> {
             while let Some(authorization) = authorizations.next().await {
                 let mut authorization = authorization?;
                 let name = authorization.identifier().to_string();
+                // Answers for others are nothing that an authority can order here: it might pass them on to somebody.
+                if !ours.contains(&name) {
+                    return Err(Failure::of(
+                        Cause::Refused,
+                        format!("the authority wants a proof for {name}, which we did not ask for"),
+                    ));
+                }
                 let state = authorization.status;
                 let proof = match authorization.challenge(wire_kind(kind)) {
                     _ if state == AuthorizationStatus::Valid => Proof::Valid,

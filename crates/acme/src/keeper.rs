@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::authority::Authority;
-use crate::board::{Board, Entry};
+use crate::board::{Board, Entry, Owner};
 use crate::certificate::{Ready, Stored};
 use crate::challenge::dns01::Writer;
 use crate::challenge::{Answers, Kind};
@@ -20,8 +20,10 @@ use crate::store::{Place, Storage, Store};
 
 /// Attempts at once.
 const ATTEMPTS_MAX: usize = 4;
-/// One attempt altogether, DNS included.
-const ATTEMPT_MAX: Duration = Duration::from_mins(15);
+/// Of these, at names on demand: what the configuration names does not wait behind strangers.
+const ON_DEMAND_MAX: usize = 3;
+/// One attempt altogether: [`issue::ATTEMPT_MAX`], and what comes before and after it.
+const JOB_MAX: Duration = Duration::from_mins(15);
 /// How often a process that does not own the store looks whether it may, and what the owner has put there.
 const WATCH_PAUSE: Duration = Duration::from_secs(2);
 /// Longest sleep: clocks are set, machines suspended.
@@ -96,19 +98,25 @@ pub fn stored(storage: &dyn Storage, name: &str) -> Option<Stored> {
     stored.ready(name).is_ok().then_some(stored)
 }
 
-/// Runs until the sender of the settings is gone.
-pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
+/// Runs until the sender of the settings is gone. Names on demand come and go beside those of the settings.
+pub async fn run(
+    parts: Parts,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    mut on_demand: watch::Receiver<Arc<Vec<Wanted>>>,
+) {
     let mut keeper = Keeper {
         store: Store::new(Arc::clone(&parts.storage)),
         parts,
         settings: settings.borrow_and_update().clone(),
+        on_demand: on_demand.borrow_and_update().clone(),
         names: BTreeMap::new(),
         jobs: JoinSet::new(),
         making: Arc::default(),
         owner: false,
         told_waiting: false,
     };
-    keeper.adopt().await;
+    let settings_now = Arc::clone(&keeper.settings);
+    keeper.adopt(&settings_now).await;
     loop {
         keeper.turn().await;
         let pause = keeper.pause();
@@ -117,8 +125,13 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
                 if changed.is_err() {
                     return;
                 }
-                keeper.settings = settings.borrow_and_update().clone();
-                keeper.adopt().await;
+                let before = std::mem::replace(&mut keeper.settings, settings.borrow_and_update().clone());
+                keeper.adopt(&before).await;
+            }
+            Ok(()) = on_demand.changed() => {
+                keeper.on_demand = on_demand.borrow_and_update().clone();
+                let before = Arc::clone(&keeper.settings);
+                keeper.adopt(&before).await;
             }
             Some(done) = keeper.jobs.join_next() => {
                 match done {
@@ -135,11 +148,14 @@ pub async fn run(parts: Parts, mut settings: watch::Receiver<Arc<Settings>>) {
 
 struct Name {
     source: Source,
+    on_demand: bool,
     /// The store has been read.
     loaded: bool,
     current: Option<(Stored, Ready)>,
     memory: Memory,
     busy: bool,
+    /// What serves could not be stored: the next end of this process would lose it.
+    unstored: bool,
     /// When the authority is asked for its window again.
     window_at: u64,
 }
@@ -148,6 +164,7 @@ struct Keeper {
     store: Store,
     parts: Parts,
     settings: Arc<Settings>,
+    on_demand: Arc<Vec<Wanted>>,
     names: BTreeMap<String, Name>,
     jobs: JoinSet<Done>,
     making: Arc<Making>,
@@ -166,6 +183,8 @@ struct Making {
 struct Done {
     name: String,
     stored: Option<Stored>,
+    /// It serves, and is nowhere but in memory.
+    unstored: bool,
     memory: Memory,
     window_at: u64,
 }
@@ -178,42 +197,68 @@ fn memory_place(name: &str) -> Place {
     Place::new("attempts", name)
 }
 
+/// Everything that is stored for a name.
+pub(crate) fn places(name: &str) -> [Place; 3] {
+    [
+        certificate_place(name),
+        memory_place(name),
+        issue::pending_place(name),
+    ]
+}
+
 impl Name {
     fn new(source: Source) -> Self {
         Self {
             source,
+            on_demand: false,
             loaded: false,
             current: None,
             memory: Memory::default(),
             busy: false,
+            unstored: false,
             window_at: 0,
         }
     }
 
     /// When the next attempt is due.
-    fn due(&self, name: &str) -> u64 {
+    fn due(&self, name: &str, now: u64) -> u64 {
+        let pause = self.memory.pause_until(now);
         let Some((stored, ready)) = &self.current else {
-            return self.memory.not_before;
+            return pause;
         };
         let internal = stored.directory == internal::DIRECTORY;
-        let wanted = if internal == (self.source == Source::Internal) {
+        // One of ours that begins only later was made while our clock was ahead: nobody believes it now.
+        let early = internal && ready.from > now;
+        let wanted = if internal == (self.source == Source::Internal) && !early && !self.unstored {
             let chance = renew::chance(name, ready.from);
             renew::due(ready.from, ready.until, stored.window, chance)
         } else {
             0
         };
-        wanted.max(self.memory.not_before)
+        wanted.max(pause)
+    }
+
+    /// When there is something to do: an attempt, or a question for the authority's window.
+    fn next(&self, name: &str, now: u64) -> u64 {
+        let due = self.due(name, now);
+        match &self.current {
+            Some(_) => due.min(self.window_at),
+            // Without a certificate nobody is asked for its window.
+            None => due,
+        }
     }
 }
 
 impl Keeper {
     /// Follows new settings: names that are gone go, names that are new are read from the store.
-    async fn adopt(&mut self) {
+    async fn adopt(&mut self, before: &Settings) {
         let settings = Arc::clone(&self.settings);
-        let wanted: BTreeMap<&str, &Source> = settings
-            .wanted
-            .iter()
-            .map(|w| (w.name.as_str(), &w.source))
+        let on_demand = Arc::clone(&self.on_demand);
+        let on_demand = on_demand.iter().map(|w| (w, true));
+        // What the configuration names is the configuration's.
+        let wanted: BTreeMap<&str, (&Source, bool)> = on_demand
+            .chain(settings.wanted.iter().map(|w| (w, false)))
+            .map(|(w, demanded)| (w.name.as_str(), (&w.source, demanded)))
             .collect();
         let sink = Arc::clone(&self.parts.sink);
         self.names.retain(|name, _| {
@@ -225,14 +270,25 @@ impl Keeper {
         });
         self.parts.board.keep(|name| wanted.contains_key(name));
         let soon = now().saturating_add(settings.first_pause.as_secs());
-        for (name, source) in wanted {
+        let how = |s: &Settings| (s.authorities.clone(), s.dns.clone(), s.dns_settle);
+        let otherwise = how(before) != how(&settings);
+        for (name, (source, on_demand)) in wanted {
             let entry = self
                 .names
                 .entry(name.to_owned())
                 .or_insert_with(|| Name::new(source.clone()));
+            let another = entry.source != *source;
+            if another && entry.memory.failures == 0 {
+                // What was obtained from somebody else is no reason to wait.
+                entry.memory.not_before = 0;
+            }
             entry.source = source.clone();
-            // Who changes the settings may have removed the cause; a reload in a loop is still no way around the pause.
-            entry.memory.not_before = entry.memory.not_before.min(soon);
+            entry.on_demand = on_demand;
+            // Who changes how a name is certified may have removed the cause; a reload in a loop is still no way around the pause,
+            // and names that come and go are no reason for the others.
+            if another || otherwise {
+                entry.memory.not_before = entry.memory.not_before.min(soon);
+            }
         }
         self.load().await;
     }
@@ -285,6 +341,7 @@ impl Keeper {
             match self.store.own().await {
                 Ok(true) => {
                     self.owner = true;
+                    self.parts.board.owned(Owner::Us);
                     if self.told_waiting {
                         tracing::info!("the certificate store is ours now");
                         // The owner before may have written until its end.
@@ -295,6 +352,7 @@ impl Keeper {
                 }
                 Ok(false) if !self.told_waiting => {
                     self.told_waiting = true;
+                    self.parts.board.owned(Owner::Other);
                     tracing::info!(
                         "another process owns the certificate store: it obtains and renews, we use what it stores"
                     );
@@ -302,6 +360,7 @@ impl Keeper {
                 Ok(false) => {}
                 Err(error) if !self.told_waiting => {
                     self.told_waiting = true;
+                    self.parts.board.owned(Owner::Other);
                     tracing::error!("no certificate can be obtained: {error}");
                 }
                 Err(_) => {}
@@ -314,16 +373,26 @@ impl Keeper {
             return;
         }
         let now = now();
-        let ready: Vec<String> = self
+        let mut ready: Vec<(bool, String)> = self
             .names
             .iter()
-            .filter(|(name, n)| n.loaded && !n.busy && n.due(name) <= now)
-            .map(|(name, _)| name.clone())
+            .filter(|(name, n)| n.loaded && !n.busy && n.due(name, now) <= now)
+            .map(|(name, n)| (n.on_demand, name.clone()))
             .collect();
-        for name in ready {
+        ready.sort_unstable();
+        let mut demanded = self
+            .names
+            .values()
+            .filter(|n| n.busy && n.on_demand)
+            .count();
+        for (on_demand, name) in ready {
             if self.jobs.len() >= ATTEMPTS_MAX {
                 return;
             }
+            if on_demand && demanded >= ON_DEMAND_MAX {
+                break;
+            }
+            demanded += usize::from(on_demand);
             self.begin(&name);
         }
         self.ask_windows(now);
@@ -342,6 +411,7 @@ impl Keeper {
             settings: Arc::clone(&self.settings),
             source: entry.source.clone(),
             old: entry.current.as_ref().map(|(stored, _)| stored.clone()),
+            unstored: entry.unstored,
             until: entry.current.as_ref().map(|(_, ready)| ready.until),
             memory: entry.memory.clone(),
         };
@@ -368,8 +438,10 @@ impl Keeper {
             let (store, stored) = (self.store.clone(), stored.clone());
             let making = Arc::clone(&self.making.account);
             let (name, memory) = (name.clone(), entry.memory.clone());
+            let unstored = entry.unstored;
             self.jobs.spawn(async move {
-                ask_window(&store, &making, &authority, name, stored, memory, now).await
+                let done = ask_window(&store, &making, &authority, name, stored, memory, now).await;
+                Done { unstored, ..done }
             });
         }
     }
@@ -379,6 +451,7 @@ impl Keeper {
             return;
         };
         entry.busy = false;
+        entry.unstored = done.unstored;
         entry.memory = done.memory;
         entry.window_at = done.window_at;
         if let Some(stored) = done.stored
@@ -405,12 +478,11 @@ impl Keeper {
             return WATCH_PAUSE;
         }
         let idle = self.names.iter().filter(|(_, n)| !n.busy);
-        let first = idle
-            .map(|(name, n)| n.due(name).min(n.window_at.max(1)))
-            .min();
+        let now = now();
+        let first = idle.map(|(name, n)| n.next(name, now)).min();
         let pause = match first {
             _ if self.jobs.len() >= ATTEMPTS_MAX => SLEEP_MAX,
-            Some(first) => Duration::from_secs(first.saturating_sub(now())),
+            Some(first) => Duration::from_secs(first.saturating_sub(now)),
             None => SLEEP_MAX,
         };
         // A second holds seconds that are cut off.
@@ -418,6 +490,7 @@ impl Keeper {
     }
 
     fn publish(&self) {
+        let now = now();
         for (name, entry) in &self.names {
             let authority = match &entry.source {
                 Source::Internal => internal::DIRECTORY.to_owned(),
@@ -431,11 +504,12 @@ impl Keeper {
                 authority,
                 issuer: ready.map(|r| r.issuer.clone()),
                 expires: ready.map(|r| r.until),
-                next: entry.due(name),
+                next: entry.due(name, now),
                 failures: entry.memory.failures,
                 last_error: entry.memory.reason.clone(),
             });
         }
+        self.parts.board.tell();
     }
 
     fn authority(&self, memory: &Memory) -> Option<&Authority> {
@@ -509,9 +583,16 @@ async fn ask_window(
     Done {
         name,
         stored: Some(stored),
+        unstored: false,
         memory,
         window_at,
     }
+}
+
+fn has_ended() -> Failure {
+    Failure::refused(
+        "the certificate that came has ended already; is the clock of this machine right?",
+    )
 }
 
 /// One attempt, with everything it needs: it outlives changes of the settings.
@@ -523,25 +604,34 @@ struct Job {
     settings: Arc<Settings>,
     source: Source,
     old: Option<Stored>,
+    /// That one is to be stored, no other one to be obtained.
+    unstored: bool,
     until: Option<u64>,
     memory: Memory,
 }
 
 impl Job {
     async fn run(self) -> Done {
-        let obtained = match tokio::time::timeout(ATTEMPT_MAX, self.obtain()).await {
+        let obtained = match tokio::time::timeout(JOB_MAX, self.obtain()).await {
             Ok(obtained) => obtained,
             Err(_) => Err(Failure::local(format!(
                 "the attempt was not done within {} minutes",
-                ATTEMPT_MAX.as_secs() / 60
+                JOB_MAX.as_secs() / 60
             ))),
         };
+        let obtained = match obtained {
+            Ok(stored) => self.judge(stored).await,
+            Err(failure) => Err(failure),
+        };
         match obtained {
-            Ok(stored) => {
+            Ok((stored, until)) => {
                 let kept = self.keep(&stored).await;
-                // One that cannot be stored still serves; the order is there to fetch it from again.
+                let ended = until <= now();
+                // One that cannot be stored still serves, and is what is stored as soon as that can be done.
+                let unstored = kept.is_err();
                 let memory = match kept {
-                    Ok(()) => Memory::default(),
+                    Ok(()) if ended => self.failed(&has_ended()).await,
+                    Ok(()) => Memory::content(now(), until, self.settings.first_pause),
                     Err(failure) => self.failed(&failure).await,
                 };
                 tracing::info!(
@@ -552,6 +642,7 @@ impl Job {
                 Done {
                     name: self.name,
                     stored: Some(stored),
+                    unstored,
                     memory,
                     window_at: 0,
                 }
@@ -561,6 +652,7 @@ impl Job {
                 Done {
                     name: self.name,
                     stored: None,
+                    unstored: self.unstored,
                     memory,
                     window_at: 0,
                 }
@@ -569,6 +661,9 @@ impl Job {
     }
 
     async fn obtain(&self) -> Result<Stored, Failure> {
+        if let Some(old) = self.old.as_ref().filter(|_| self.unstored) {
+            return Ok(old.clone());
+        }
         let Source::Public { kinds, .. } = &self.source else {
             let storage = Arc::clone(&self.parts.storage);
             let name = self.name.clone();
@@ -604,6 +699,20 @@ impl Job {
         };
         let authority = with_contact(authority, &self.source);
         issue::attempt(&workshop, &authority, &self.name, kind, self.old.as_ref()).await
+    }
+
+    /// Is what came fit to take the place of what there is? Gives it with its end. One that has ended already is served only where
+    /// nothing better is: perhaps it is our clock that is wrong.
+    async fn judge(&self, stored: Stored) -> Result<(Stored, u64), Failure> {
+        let ready = stored
+            .ready(&self.name)
+            .map_err(|unfit| Failure::local(format!("what was made is of no use: {unfit}")))?;
+        let now = now();
+        if ready.until <= now && self.until.is_some_and(|until| until > now) {
+            issue::done(&self.store, &self.name).await?;
+            return Err(has_ended());
+        }
+        Ok((stored, ready.until))
     }
 
     async fn keep(&self, stored: &Stored) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ mod http;
 pub mod internal;
 pub mod issue;
 pub mod keeper;
+pub mod on_demand;
 pub mod order;
 pub mod renew;
 pub mod store;

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 const REFUSED_MAX: Duration = Duration::from_hours(6);
 /// Longest pause while the authority cannot be reached: asking costs nothing, and it comes back.
 const UNREACHABLE_MAX: Duration = Duration::from_mins(10);
+/// The part of a life before its end in which nobody waits for the authority's window any more: a twentieth.
+const LAST_PART: u64 = 20;
+/// After a success, how long that certificate is left alone at least, whatever anybody says: a window that lies in the past, or a
+/// certificate whose life is over on the day of its issue, must not be asked for without end.
+const REST: Duration = Duration::from_hours(1);
 /// Shortest pause once the authority says that we ask too much.
 const LIMITED_MIN: Duration = Duration::from_hours(1);
 
@@ -43,7 +48,9 @@ pub struct Memory {
 pub fn due(from: u64, until: u64, window: Option<(u64, u64)>, chance: f64) -> u64 {
     let within = |begin: u64, length: u64| begin + (length as f64 * chance.clamp(0.0, 1.0)) as u64;
     match window {
-        Some((begin, end)) if begin < end => within(begin, end - begin).min(until),
+        // A window that ends with the certificate, or behind it, leaves no time for a failure.
+        Some((begin, end)) if begin < end => within(begin, end - begin)
+            .min(until.saturating_sub(until.saturating_sub(from) / LAST_PART)),
         _ => {
             let life = until.saturating_sub(from);
             let latest = from + life / 3 * 2;
@@ -53,6 +60,27 @@ pub fn due(from: u64, until: u64, window: Option<(u64, u64)>, chance: f64) -> u6
 }
 
 impl Memory {
+    /// What is remembered of a success at `now`: not even the best reason makes another attempt at once. `until` is when the
+    /// certificate ends.
+    pub fn content(now: u64, until: u64, first: Duration) -> Self {
+        let third = until.saturating_sub(now) / 3;
+        let rest = third.clamp(first.min(REST).as_secs(), REST.as_secs());
+        Self {
+            not_before: now.saturating_add(rest),
+            ..Self::default()
+        }
+    }
+
+    /// When the pause is over. One that is longer than any that is made comes from a clock that has been set back: it is over.
+    pub fn pause_until(&self, now: u64) -> u64 {
+        let longest = REFUSED_MAX.as_secs() / 4 * 5;
+        if self.not_before > now.saturating_add(longest) {
+            now
+        } else {
+            self.not_before
+        }
+    }
+
     /// What is remembered after a failure at `now`. Authorities are asked one after another; only when all of them
     /// have failed there is a pause, `first` long at first and doubled each time.
     pub fn after(
@@ -134,8 +162,10 @@ mod tests {
         assert_eq!(due(0, 90 * DAY, window, 0.0), 10 * DAY);
         assert_eq!(due(0, 90 * DAY, window, 0.5), 11 * DAY);
         assert_eq!(due(0, 90 * DAY, window, 1.0), 12 * DAY);
-        // Never after its end; a window that is none is none.
-        assert_eq!(due(0, 5 * DAY, window, 0.5), 5 * DAY);
+        // Never so late that there is no time left for a failure; a window that is none is none.
+        assert_eq!(due(0, 5 * DAY, window, 0.5), 5 * DAY - 5 * DAY / 20);
+        let never = Some((253_370_764_800, 253_402_300_799));
+        assert_eq!(due(0, 90 * DAY, never, 1.0), 90 * DAY - 90 * DAY / 20);
         assert_eq!(due(0, 90 * DAY, Some((3, 3)), 1.0), 60 * DAY);
     }
 
@@ -155,6 +185,35 @@ mod tests {
         assert_eq!(later.not_before - 1_000, UNREACHABLE_MAX.as_secs() * 5 / 4);
         let limited = Memory::default().after(Cause::Limited, "slow", 0, 1, MINUTE, 0.0);
         assert_eq!(limited.not_before, LIMITED_MIN.as_secs());
+    }
+
+    #[test]
+    fn a_success_is_left_alone_for_a_while() {
+        let rest = |until| Memory::content(1_000, until, MINUTE).not_before - 1_000;
+        assert_eq!(rest(1_000 + 90 * DAY), 3_600);
+        assert_eq!(rest(1_000 + 900), 300);
+        // It has ended already, or nearly.
+        assert_eq!(rest(10), 60);
+        assert_eq!(rest(1_030), 60);
+        assert_eq!(Memory::content(1_000, 5_000, MINUTE).failures, 0);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_leave_a_pause_of_years() {
+        let now = 1_800_000_000;
+        let ahead = now + 9 * 365 * DAY;
+        let memory = Memory::default().after(Cause::Unreachable, "down", ahead, 1, MINUTE, 1.0);
+        assert_eq!(memory.pause_until(now), now);
+        assert_eq!(memory.pause_until(ahead), memory.not_before);
+        let mut longest = Memory::default();
+        for _ in 0..20 {
+            longest = longest.after(Cause::Refused, "no", now, 1, MINUTE, 1.0);
+        }
+        assert_eq!(
+            longest.pause_until(now),
+            longest.not_before,
+            "no real one is cut"
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What Debian's Pebble does not speak: renewal information (RFC 9773) and profiles. The authority is played: it answers what
-//! these tests need, believes every signature, and refuses at the end.
+//! What Debian's Pebble does not speak or do: renewal information (RFC 9773), profiles, and what an authority that is broken or
+//! hostile answers. The authority is played: it answers what these tests need and believes every signature.
 
 #![allow(clippy::unwrap_used)] // helpers of tests may end them
 
@@ -18,6 +18,7 @@ use narthex_acme::internal;
 use narthex_acme::issue::now;
 use narthex_acme::store::{Directory, Place, Storage};
 use narthex_e2e::kit::tls::Ca;
+use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData, SignatureAlgorithm};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -32,6 +33,52 @@ struct Played {
     asked: Mutex<Vec<String>>,
     /// What orders said.
     orders: Mutex<Vec<Value>>,
+    /// How orders end.
+    ending: Mutex<Ending>,
+    /// The chain that was made last (PEM).
+    made: Mutex<String>,
+}
+
+/// How orders end.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// It refuses.
+    Refused,
+    /// With a certificate that is good for so many seconds from now on; less than none: that ended so long ago.
+    Good(i64),
+    /// It wants a proof for this name first.
+    Proof(&'static str),
+}
+
+/// The key of a request.
+struct Requested(Vec<u8>);
+
+impl PublicKeyData for Requested {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+/// A chain of one for `a.example`, with the key of this request.
+fn certify(request: &str, seconds: i64) -> String {
+    use x509_parser::prelude::{FromDer, X509CertificationRequest};
+    let der = base64(request).unwrap();
+    let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
+    let info = &request.certification_request_info.subject_pki;
+    let key = Requested(info.subject_public_key.data.to_vec());
+    let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let at =
+        |seconds: u64| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds);
+    let end = now().checked_add_signed(seconds).unwrap();
+    // What it is called by when its renewal is spoken of has this in it.
+    params.use_authority_key_identifier_extension = true;
+    params.not_before = at(now().min(end) - 3_600);
+    params.not_after = at(end);
+    let issuer = Issuer::new(CertificateParams::default(), KeyPair::generate().unwrap());
+    params.signed_by(&key, &issuer).unwrap().pem()
 }
 
 impl Played {
@@ -57,6 +104,8 @@ impl Played {
             window: Mutex::new(window),
             asked: Mutex::default(),
             orders: Mutex::default(),
+            ending: Mutex::new(Ending::Refused),
+            made: Mutex::default(),
         });
         let this = Arc::clone(&played);
         std::thread::spawn(move || {
@@ -103,7 +152,10 @@ impl Played {
         let answer = if head.starts_with("head ") {
             String::new()
         } else {
-            answer.to_string()
+            // A chain is text.
+            answer
+                .as_str()
+                .map_or_else(|| answer.to_string(), str::to_owned)
         };
         let _ = write!(
             stream,
@@ -113,6 +165,15 @@ impl Played {
         );
         stream.conn.send_close_notify();
         let _ = stream.flush();
+    }
+
+    fn order(&self, status: &str) -> Value {
+        let url = |path: &str| format!("https://localhost:{}{path}", self.port);
+        json!({
+            "status": status, "authorizations": [url("/authorization")],
+            "identifiers": [{ "type": "dns", "value": "a.example" }],
+            "finalize": url("/finalize"), "certificate": url("/certificate"),
+        })
     }
 
     fn answer(&self, path: &str, said: Value) -> (u16, String, Value) {
@@ -132,11 +193,43 @@ impl Played {
             "/order" => {
                 self.orders.lock().unwrap().push(said.clone());
                 let fields = format!("Location: {}\r\n", url("/order/1"));
-                let order = json!({
-                    "status": "ready", "authorizations": [], "identifiers": said["identifiers"],
-                    "finalize": url("/finalize"), "replaces": said["replaces"], "profile": said["profile"],
-                });
+                let mut order = self.order("ready");
+                order["replaces"] = said["replaces"].clone();
+                order["profile"] = said["profile"].clone();
                 (201, fields, order)
+            }
+            "/order/1" => {
+                let proof = matches!(*self.ending.lock().unwrap(), Ending::Proof(_));
+                let status = match self.made.lock().unwrap().is_empty() {
+                    _ if proof => "pending",
+                    true => "ready",
+                    false => "valid",
+                };
+                (200, String::new(), self.order(status))
+            }
+            "/authorization" => {
+                let Ending::Proof(name) = *self.ending.lock().unwrap() else {
+                    return (404, String::new(), Value::Null);
+                };
+                let challenge = json!({
+                    "type": "http-01", "url": url("/challenge"), "token": "t0ken", "status": "pending",
+                });
+                let authorization = json!({
+                    "status": "pending", "identifier": { "type": "dns", "value": name },
+                    "challenges": [challenge],
+                });
+                (200, String::new(), authorization)
+            }
+            "/finalize" if matches!(*self.ending.lock().unwrap(), Ending::Good(_)) => {
+                if let Ending::Good(seconds) = *self.ending.lock().unwrap() {
+                    let request = said["csr"].as_str().unwrap();
+                    *self.made.lock().unwrap() = certify(request, seconds);
+                }
+                (200, String::new(), self.order("valid"))
+            }
+            "/certificate" => {
+                let chain = std::mem::take(&mut *self.made.lock().unwrap());
+                (200, String::new(), chain.into())
             }
             "/nonce" => (200, String::new(), Value::Null),
             _ if path.starts_with("/ari/") => {
@@ -218,4 +311,75 @@ fn a_certificate_is_renewed_when_the_authority_says() {
         "nothing steers a terminal: {told:?}"
     );
     assert!(plane.has("a.example").is_some(), "the old one serves");
+}
+
+fn by(played: &Played) -> narthex_acme::keeper::Settings {
+    settings(
+        vec![played.authority()],
+        vec![public("a.example", &[Kind::Http01])],
+    )
+}
+
+#[test]
+fn a_window_that_always_lies_in_the_past_makes_no_order_after_order() {
+    let played = Played::start((now() - 200, now() - 100));
+    *played.ending.lock().unwrap() = Ending::Good(90 * 86_400);
+    let plane = Arc::new(Plane::default());
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start(&store(&dir), &plane, by(&played));
+    let first = wait("a certificate", &keeper, || plane.has("a.example"));
+    let entry = wait("the window of it", &keeper, || {
+        (!played.asked.lock().unwrap().is_empty()).then_some(())?;
+        keeper.board.list().pop().filter(|e| e.issuer.is_some())
+    });
+    assert!(entry.next > now() + 3_000, "{entry:?}");
+    let id = first.identifier().unwrap().to_string();
+    assert_eq!(played.asked.lock().unwrap()[0], id.to_ascii_lowercase());
+    assert_eq!(played.orders.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_certificate_that_has_ended_is_a_failure_and_takes_no_good_ones_place() {
+    let played = Played::start((now() - 200, now() - 100));
+    *played.ending.lock().unwrap() = Ending::Good(-600);
+    let plane = Arc::new(Plane::default());
+    let dir = tempfile::tempdir().unwrap();
+    let good = stored(&dir, &played);
+    let keeper = Keeper::start(&store(&dir), &plane, by(&played));
+    let fails = |n: u32| {
+        wait("failures", &keeper, || {
+            keeper.board.list().pop().filter(|e| e.failures >= n)
+        })
+    };
+    let why = fails(2).last_error.unwrap();
+    assert!(why.contains("has ended already"), "{why}");
+    assert_eq!(plane.has("a.example").unwrap().chain, good.chain);
+    let orders = played.orders.lock().unwrap().len();
+    assert!(orders <= 3, "pauses grow: {orders} orders");
+    // Where nothing better is it serves, and is no more asked for than any other failure.
+    let dir = tempfile::tempdir().unwrap();
+    drop(keeper);
+    let plane = Arc::new(Plane::default());
+    let keeper = Keeper::start(&store(&dir), &plane, by(&played));
+    wait("it", &keeper, || plane.has("a.example"));
+    wait("a failure", &keeper, || {
+        keeper.board.list().pop().filter(|e| e.failures > 0)
+    });
+}
+
+#[test]
+fn a_proof_for_a_name_that_was_not_ordered_is_not_given() {
+    let played = Played::start((0, 0));
+    *played.ending.lock().unwrap() = Ending::Proof("victim.example");
+    let plane = Arc::new(Plane::default());
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Keeper::start(&store(&dir), &plane, by(&played));
+    let why = wait("a failure", &keeper, || {
+        assert!(plane.tokens.lock().unwrap().is_empty(), "it is answered");
+        keeper.board.list().pop()?.last_error
+    });
+    assert!(
+        why.contains("victim.example, which we did not ask for"),
+        "{why}"
+    );
 }

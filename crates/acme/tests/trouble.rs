@@ -262,3 +262,55 @@ fn a_stored_certificate_that_is_broken_is_obtained_anew_and_kept_aside() {
     let kept = store(&dir).join("certificates/a.internal.json.broken-1");
     assert_eq!(std::fs::read(kept).unwrap(), [0; 500]);
 }
+
+#[test]
+fn what_cannot_be_stored_serves_and_is_stored_as_soon_as_that_can_be_done() {
+    let plane = Arc::new(Plane::default());
+    let dir = tempfile::tempdir().unwrap();
+    // A folder that is not there and cannot be made.
+    let folder = store(&dir).join("certificates");
+    Directory::open(&store(&dir)).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("no/such"), &folder).unwrap();
+    let name = "a.internal".to_owned();
+    let source = Source::Internal;
+    let keeper = Keeper::start(
+        &store(&dir),
+        &plane,
+        settings(vec![], vec![Wanted { name, source }]),
+    );
+    let served = wait("it serves", &keeper, || plane.has("a.internal"));
+    wait("a failure", &keeper, || {
+        let entry = keeper.board.list().pop()?;
+        entry
+            .last_error?
+            .contains("make the directory")
+            .then_some(())
+    });
+    std::fs::remove_file(&folder).unwrap();
+    wait("the file", &keeper, || {
+        folder.join("a.internal.json").exists().then_some(())
+    });
+    wait("no trouble any more", &keeper, || {
+        keeper.board.list().pop().filter(|e| e.failures == 0)
+    });
+    assert_eq!(plane.has("a.internal"), Some(served), "that one, no other");
+}
+
+#[test]
+fn a_name_that_gets_no_certificate_that_is_for_it_is_a_failure_and_no_loop() {
+    let plane = Arc::new(Plane::default());
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = Wanted {
+        // Brackets belong to a `Host`, not to a name.
+        name: "[::1]".into(),
+        source: Source::Internal,
+    };
+    let mut settings = settings(vec![], vec![wanted]);
+    settings.first_pause = std::time::Duration::from_mins(5);
+    let keeper = Keeper::start(&store(&dir), &plane, settings);
+    let entry = wait("a failure", &keeper, || {
+        keeper.board.list().pop().filter(|e| e.failures > 0)
+    });
+    assert!(entry.last_error.unwrap().contains("of no use"));
+    assert!(entry.next > now() + 60, "it waits");
+}

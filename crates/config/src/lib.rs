@@ -20,4 +20,4 @@ pub mod servers;
 pub mod source;
 pub mod syntax;
 
-pub use load::{Environment, Loaded, Quick, load, load_text, quick};
+pub use load::{Environment, Loaded, Quick, QuickTls, load, load_text, quick};

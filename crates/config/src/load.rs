@@ -64,6 +64,7 @@ fn finish(read: crate::source::Loaded, env: &Environment<'_>) -> Loaded {
         problems,
         env,
         sources: &read.sources,
+        on_demand: false,
     };
     let config = lower::lower(&mut ctx, &read.document);
     let errors = ctx.problems.errors();
@@ -107,6 +108,19 @@ pub struct Quick<'a> {
     pub access_log: Option<&'a str>,
     /// `--cache`: its profile.
     pub cache: Option<&'a str>,
+    /// `--tls`.
+    pub tls: Option<QuickTls<'a>>,
+}
+
+/// `narthex proxy --tls`: HTTPS beside the plain address, with certificates of the internal authority.
+#[derive(Debug, Clone, Default)]
+pub struct QuickTls<'a> {
+    /// `--https`, written as `--listen` is.
+    pub listen: &'a str,
+    /// `--name`, once or more, beside `localhost`.
+    pub names: &'a [String],
+    /// Where the authority is kept; the usual place without it.
+    pub storage: Option<&'a str>,
 }
 
 impl Quick<'_> {
@@ -123,6 +137,22 @@ impl Quick<'_> {
             quoted(self.access_log.unwrap_or("off"))
         );
         let _ = writeln!(out, "listen {}", quoted(&listen_address(self.listen)));
+        let (mut hosts, mut source) = (String::new(), "");
+        if let Some(tls) = &self.tls {
+            let _ = writeln!(
+                out,
+                "listen {} {{ tls }}",
+                quoted(&listen_address(tls.listen))
+            );
+            if let Some(storage) = tls.storage {
+                let _ = writeln!(out, "acme {{ storage {} }}", quoted(storage));
+            }
+            hosts.push_str("\"localhost\" ");
+            for name in tls.names.iter().filter(|name| *name != "localhost") {
+                hosts.extend([&quoted(name), " "]);
+            }
+            source = "    tls \"internal\"\n";
+        }
         let servers: Vec<String> = self
             .to
             .iter()
@@ -133,7 +163,7 @@ impl Quick<'_> {
         });
         let _ = writeln!(
             out,
-            "site \"*\" {{\n{cache}    proxy {}\n}}",
+            "site {hosts}\"*\" {{\n{source}{cache}    proxy {}\n}}",
             servers.join(" ")
         );
         out

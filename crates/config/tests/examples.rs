@@ -5,7 +5,7 @@
 mod common;
 
 use common::{environment, lines};
-use narthex_config::{Quick, load_text, quick};
+use narthex_config::{Quick, QuickTls, load_text, quick};
 
 #[test]
 fn examples_load_without_a_word() {
@@ -40,6 +40,7 @@ fn quick_is_a_file() {
                 workers: Some(2),
                 access_log: Some("json"),
                 cache: None,
+                tls: None,
             },
             env,
         )
@@ -57,6 +58,29 @@ fn quick_is_a_file() {
         .collect();
     assert_eq!(servers, ["127.0.0.1:3000", "127.0.0.1:3001"]);
     assert_eq!(config.access_logs.len(), 1);
+}
+
+#[test]
+fn quick_with_tls_is_a_file() {
+    let names = ["localhost".to_owned(), "a.test".to_owned()];
+    let quick = Quick {
+        listen: ":8080",
+        to: &["3000".to_owned()],
+        tls: Some(QuickTls {
+            listen: "8443",
+            names: &names,
+            storage: Some("/state"),
+        }),
+        ..Quick::default()
+    };
+    assert_eq!(
+        quick.text(),
+        "version 1\naccess-log \"off\"\nlisten \":8080\"\nlisten \":8443\" { tls }\n\
+         acme { storage \"/state\" }\n\
+         site \"localhost\" \"a.test\" \"*\" {\n    tls \"internal\"\n    proxy \"127.0.0.1:3000\"\n}\n"
+    );
+    let loaded = environment(|env| narthex_config::quick(&quick, env));
+    assert!(loaded.problems.is_empty(), "{}", lines(&loaded));
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn calmed(peer: &mut Peer) -> bool {
         .is_some_and(|g| g.1 == code::ENHANCE_YOUR_CALM)
 }
 
-/// So many of something pass and a request after them is answered; a few more (the greeting's own may count) do not.
+/// So many of something pass and a request after them is answered; one more does not.
 #[track_caller]
 fn edge(what: &str, bound: usize, flood: impl Fn(&mut Peer, usize)) {
     let rig = rig();
@@ -71,11 +71,11 @@ fn edge(what: &str, bound: usize, flood: impl Fn(&mut Peer, usize)) {
         within.goaways
     );
     let mut beyond = flooder(&rig);
-    flood(&mut beyond, bound + 2);
+    flood(&mut beyond, bound + 1);
     assert!(
         calmed(&mut beyond),
         "{} of {what}: {:?}",
-        bound + 2,
+        bound + 1,
         beyond.over
     );
     beyond.read_to_end(PATIENCE);
@@ -233,6 +233,63 @@ fn rs_02_made_you_reset_edge() {
             p.frames(&[waiting(id), Frame::window(id, 0)]);
             p.until(|p| p.streams[&id].is_over());
         }
+    });
+}
+
+/// What a connection may do in all, a window's worth at a time, with somebody else beside it: the last one passes, one more does not.
+/// Without `NARTHEX_E2E_FULL` only the first window.
+#[track_caller]
+fn lifetime(what: &str, a_window: u32, in_all: u32, one: impl Fn(&mut Peer, u32)) {
+    let rig = rig();
+    let mut peer = flooder(&rig);
+    let mut id = 1;
+    let mut spend = |peer: &mut Peer, n: u32| {
+        for _ in 0..n {
+            peer.stream(id);
+            one(peer, id);
+            peer.streams.clear();
+            id += 2;
+        }
+    };
+    let windows = in_all / a_window;
+    for window in 1..=if full() { windows } else { 1 } {
+        spend(&mut peer, a_window);
+        assert!(
+            peer.pings(),
+            "{what}: ended in window {window}: {:?}",
+            peer.goaways
+        );
+        rig.alive();
+        if window < windows && full() {
+            pause(Duration::from_millis(10_200));
+        }
+    }
+    if full() {
+        // A new window, so that it is not this one's bound.
+        pause(Duration::from_millis(10_200));
+        spend(&mut peer, 1);
+        assert!(
+            calmed(&mut peer),
+            "{what}: {in_all} and one more: {:?}",
+            peer.over
+        );
+        rig.alive();
+    }
+}
+
+#[test]
+fn rs_01_rapid_reset_in_all() {
+    lifetime("resets before an answer", 100, 1_000, |p, id| {
+        p.frames(&[waiting(id), Frame::reset(id, code::CANCEL)]);
+        pause(Duration::from_millis(3));
+    });
+}
+
+#[test]
+fn rs_02_made_you_reset_in_all() {
+    lifetime("resets that are provoked", 50, 500, |p, id| {
+        p.frames(&[waiting(id), Frame::window(id, 0)]);
+        p.until(|p| p.streams[&id].is_over());
     });
 }
 

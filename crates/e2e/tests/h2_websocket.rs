@@ -10,7 +10,8 @@ use std::time::Duration;
 use narthex_e2e::kit::attack::Client;
 use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::h2::cost::rss_kib;
-use narthex_e2e::kit::h2::{Block, Peer, setting};
+use narthex_e2e::kit::h2::{Block, Frame, Got, H2Origin, Peer, setting};
+use narthex_e2e::kit::h2peer::RawServer;
 use narthex_e2e::kit::origin::{Origin, Step};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
@@ -322,4 +323,192 @@ fn events_are_not_held_back() {
     rig.origin.open("end");
     assert!(peer.answer(id).ended);
     peer.assert_clean();
+}
+
+/// A server of HTTP/2 that offers tunnels (RFC 8441), or does not: what it is told on one, it says back, in lower case.
+fn h2_server(offers: u32, status: u16) -> H2Origin {
+    H2Origin::start(None, move |link, conn, records| {
+        let Some(mut peer) = Peer::serve(link, &[(setting::ENABLE_CONNECT_PROTOCOL, offers)])
+        else {
+            return;
+        };
+        let mut told = std::collections::BTreeMap::new();
+        while let Got::Frame(_) = peer.read() {
+            let ids: Vec<u32> = peer.streams.keys().copied().collect();
+            for id in ids {
+                let stream = peer.stream(id).clone();
+                let Some(head) = &stream.head else { continue };
+                let tunnel = head.has(":protocol");
+                let said = told.entry(id).or_insert_with(|| {
+                    records.add(conn, id, stream.clone());
+                    let code = if tunnel { status } else { 200 };
+                    let end = code != 200 || !tunnel;
+                    let head = Block::status(code).field("x-here", "1");
+                    peer.frame(&Frame::headers(
+                        id,
+                        head.field("sec-websocket-protocol", "chat"),
+                        end,
+                    ));
+                    if end { usize::MAX } else { 0 }
+                });
+                if *said != usize::MAX && stream.body.len() > *said {
+                    let back = stream.body[*said..].to_ascii_lowercase();
+                    *said = stream.body.len();
+                    peer.body(id, &back, false);
+                }
+                if *said != usize::MAX && stream.ended {
+                    *said = usize::MAX;
+                    peer.frame(&Frame::data(id, b"bye", true));
+                }
+            }
+        }
+    })
+}
+
+fn to_h2(origin: &H2Origin) -> Proxy {
+    Proxy::start(&Proxy::config(
+        "",
+        &format!(
+            "upstream \"u\" {{ server \"{}\"; protocol \"h2\"; timeout connect=\"1s\" }}\nsite \"*\" {{ proxy \"u\" }}",
+            origin.addr()
+        ),
+    ))
+}
+
+/// To a server of HTTP/2, from clients of both versions.
+#[test]
+fn servers_of_http2_are_asked_for_tunnels() {
+    let origin = h2_server(1, 200);
+    let proxy = to_h2(&origin);
+    for round in 0..3 {
+        let mut client = proxy.connect();
+        client.send(handshake("Sec-WebSocket-Protocol: chat\r\n"));
+        let (minor, status, fields) = client.read_head().unwrap();
+        assert_eq!((minor, status), (1, 101), "{round}: {fields:?}");
+        assert_eq!(fields.get("sec-websocket-accept"), Some(accept(KEY)));
+        assert_eq!(fields.get("upgrade").as_deref(), Some("websocket"));
+        assert_eq!(fields.get("connection").as_deref(), Some("Upgrade"));
+        assert_eq!(
+            fields.get("sec-websocket-protocol").as_deref(),
+            Some("chat")
+        );
+        client.send("HELLO");
+        assert_eq!(client.read_exactly(5), b"hello");
+        let large = "A".repeat(300_000);
+        client.send(&large);
+        assert_eq!(
+            client.read_exactly(large.len()),
+            large.to_ascii_lowercase().as_bytes()
+        );
+        client.half_close();
+        assert_eq!(client.read_exactly(3), b"bye");
+
+        let mut peer = Peer::connect(proxy.addr());
+        let id = peer.open(connect("/ws"), false);
+        assert!(peer.until(|p| p.streams[&id].head.is_some()));
+        assert_eq!(peer.stream(id).status(), 200);
+        peer.body(id, b"HELLO", false);
+        assert!(peer.until(|p| p.streams[&id].body == b"hello"));
+        peer.body(id, b"", true);
+        let answer = peer.answer(id);
+        assert_eq!((answer.text().as_str(), answer.reset), ("hellobye", None));
+        // Others use the same connection.
+        assert_eq!(proxy.connect().ask(get("/n", "")).status, 200);
+    }
+    let seen = origin.records.all();
+    let tunnels: Vec<_> = seen
+        .iter()
+        .filter(|(_, _, s)| s.field(":protocol").is_some())
+        .collect();
+    assert_eq!(tunnels.len(), 6);
+    for (_, _, asked) in tunnels {
+        for (name, value) in [
+            (":method", Some("CONNECT")),
+            (":protocol", Some("websocket")),
+            (":path", Some("/ws")),
+            (":scheme", Some("http")),
+            ("sec-websocket-version", Some("13")),
+            ("sec-websocket-key", None),
+            ("connection", None),
+            ("upgrade", None),
+            ("content-length", None),
+        ] {
+            assert_eq!(asked.field(name).as_deref(), value, "{name}");
+        }
+    }
+}
+
+/// One that refuses is heard; one that offers none is asked by a plain GET, and its answer is no tunnel.
+#[test]
+fn servers_of_http2_that_give_no_tunnels() {
+    let refuses = h2_server(1, 403);
+    let proxy = to_h2(&refuses);
+    let answer = proxy.connect().ask(handshake(""));
+    assert_eq!(
+        (answer.status, answer.fields.get("x-here").as_deref()),
+        (403, Some("1"))
+    );
+    assert_eq!(
+        Peer::connect(proxy.addr()).ask(connect("/ws")).status(),
+        403
+    );
+    let without = h2_server(0, 200);
+    let proxy = to_h2(&without);
+    let answer = proxy.connect().ask(handshake(""));
+    assert_eq!(
+        (answer.status, answer.fields.get("sec-websocket-accept")),
+        (200, None)
+    );
+    assert_eq!(
+        Peer::connect(proxy.addr()).ask(connect("/ws")).status(),
+        502
+    );
+    let seen = without.records.all();
+    assert!(
+        seen.iter()
+            .all(|(_, _, s)| s.field(":method").as_deref() == Some("GET"))
+    );
+}
+
+/// A handshake without a key, or with one that is none, is no WebSocket (RFC 6455 4.2.1); a server that does not say what it offers is
+/// not waited for longer than for a connection.
+#[test]
+fn no_tunnel_without_a_key_or_an_offer() {
+    let origin = h2_server(1, 200);
+    let proxy = to_h2(&origin);
+    for key in [
+        "",
+        "Sec-WebSocket-Key: dGhl\r\n",
+        "Sec-WebSocket-Key: ?\r\n",
+    ] {
+        let mut client = proxy.connect();
+        let answer = client.ask(get(
+            "/ws",
+            &format!(
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n{key}"
+            ),
+        ));
+        assert_eq!(answer.status, 200, "{key}");
+        assert_eq!(answer.fields.get("sec-websocket-accept"), None);
+    }
+    let seen = origin.records.all();
+    assert!(
+        seen.iter()
+            .all(|(_, _, s)| s.field(":method").as_deref() == Some("GET"))
+    );
+    let silent = RawServer::start(|c| {
+        let Some(stream) = c.request() else { return };
+        c.send(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        c.ok(stream);
+        c.serve();
+    });
+    let proxy = Proxy::start(&Proxy::config(
+        "",
+        &format!(
+            "upstream \"u\" {{ server \"{}\"; protocol \"h2\"; timeout connect=\"300ms\" }}\nsite \"*\" {{ proxy \"u\" }}",
+            silent.place()
+        ),
+    ));
+    let answer = proxy.connect().ask(handshake(""));
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
 }

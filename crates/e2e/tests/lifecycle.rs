@@ -358,6 +358,21 @@ fn graceful_stop() {
     proxy.assert_sane();
 }
 
+/// Who waits at a passed socket before the process is there is dealt to workers that have only just begun, and is served.
+#[test]
+fn who_came_before_the_workers_is_served() {
+    let text = Proxy::config("", "site \"*\" { respond 204 }")
+        .replace("workers 2", "workers 8")
+        .replace("127.0.0.1:@PORT@", "fd:web");
+    for _ in 0..10 {
+        let (proxy, clients) = Proxy::start_with_clients(&text, 120);
+        for mut client in clients {
+            assert_eq!(client.ask(get("/", "")).status, 204);
+        }
+        assert_eq!(proxy.status()["workers"], 8);
+    }
+}
+
 #[test]
 fn a_stop_without_work_is_quick_and_clean() {
     let mut rig = Rig::plain();

@@ -199,10 +199,9 @@ fn plain_requests_are_redirected_and_browsers_remember() {
     let mut plain = Client::connect(https.proxy.addr2());
     let answer = plain.ask("GET /x?y=1 HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!(answer.status, 308);
-    assert_eq!(
-        answer.fields.get("location"),
-        Some("https://a.test/x?y=1".to_owned())
-    );
+    let location = |port: &str| Some(format!("https://a.test{port}/x?y=1"));
+    let tls = https.proxy.addr().port();
+    assert_eq!(answer.fields.get("location"), location(&format!(":{tls}")));
     assert_eq!(answer.fields.get("strict-transport-security"), None);
     let (mut client, _) = Tls::of(&https.ca)
         .connect(https.proxy.addr(), "a.test")
@@ -212,5 +211,14 @@ fn plain_requests_are_redirected_and_browsers_remember() {
         let remembered = answer.fields.get("strict-transport-security");
         let wanted = "max-age=2592000; includeSubDomains".to_owned();
         assert_eq!(remembered, Some(wanted), "{path}: {}", answer.status);
+    }
+    // Where ports are mapped somebody has to say what clients see.
+    for (port, shown) in [(443, ""), (8443, ":8443")] {
+        let written = format!("redirect-to-https port={port}");
+        let text = self::text(&https.origin, "", "").replace("redirect-to-https", &written);
+        https.proxy.reload_ok(&text);
+        let mut plain = Client::connect(https.proxy.addr2());
+        let answer = plain.ask("GET /x?y=1 HTTP/1.1\r\nHost: a.test:80\r\n\r\n");
+        assert_eq!(answer.fields.get("location"), location(shown));
     }
 }

@@ -11,6 +11,7 @@ use narthex_e2e::kit::attack::Client;
 use narthex_e2e::kit::origin::Origin;
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::tls::{Ca, Pair, Tls, Versions, replace};
+use narthex_e2e::kit::{PATIENCE, eventually};
 
 /// `open.test` asks nobody, `mtls.test` asks everybody, `other.test` asks everybody for a certificate of the same CA,
 /// `*.wild.test` asks everybody, `maybe.test` asks and goes on without.
@@ -239,6 +240,36 @@ fn revoked_is_refused() {
         };
         assert_eq!(status, wanted);
     }
+}
+
+/// Whoever was revoked since the list has ended is not on it: nobody of its authority comes in, and the log says why.
+#[test]
+fn a_list_that_has_ended_lets_nobody_in() {
+    let sites = Sites::start(true);
+    let alice = sites.clients.leaf(&["alice"]);
+    let list = sites.proxy.dir().join("crl.pem");
+    let crl = "crl=\"crl.pem\"";
+    let serve = |until, mode: &str| {
+        replace(&list, &sites.clients.crl_until(&[], until), 0o644);
+        let text = text(&sites.origin, true, crl).replace("\"required\"", mode);
+        sites.proxy.reload_ok(&text);
+        let tls = sites.tls(Versions::Both, Some(&alice));
+        match tls.connect(sites.addr(), "mtls.test") {
+            Ok((mut client, _)) => ask(&mut client, "mtls.test"),
+            Err(_) => 0,
+        }
+    };
+    let told = "a list of revoked certificates (`crl=`) has ended";
+    assert_eq!(serve(1, "\"required\""), 200);
+    assert!(!sites.proxy.stderr().contains(told));
+    for mode in ["\"required\"", "\"optional\""] {
+        assert_eq!(serve(-1, mode), 0, "{mode}");
+    }
+    let said = eventually(PATIENCE, || sites.proxy.stderr().contains(told));
+    assert!(said, "{}", sites.proxy.stderr());
+    assert_eq!(sites.proxy.stderr().matches(told).count(), 1);
+    // The next one is enough.
+    assert_eq!(serve(1, "\"required\""), 200);
 }
 
 #[test]

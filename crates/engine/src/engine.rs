@@ -23,7 +23,7 @@ use crate::explain;
 use crate::handle::PhaseCell;
 use crate::listeners::{Closing, Listeners, Prepared};
 use crate::notify::Notifier;
-use crate::obtain::Obtaining;
+use crate::obtain::{Demands, Obtaining};
 use crate::pid_file::PidFile;
 use crate::plane::{self, Runtime, Shared};
 use crate::reload::ReloadMetrics;
@@ -143,6 +143,8 @@ impl Engine {
 
     /// The first swap: from accepting nothing to serving.
     async fn begin(&mut self) -> Result<(), CoreGone> {
+        // The first handshake may ask for a certificate.
+        let demands = Demands::of(&self.shared);
         if let Some(prepared) = self.prepared.take() {
             self.listeners
                 .commit(prepared, &self.active.runtime, &self.workers, &self.cores)
@@ -163,7 +165,7 @@ impl Engine {
                 certificates::watch(Arc::clone(&shared))
             });
         let (shared, config) = (&self.shared, &self.active.config);
-        let obtaining = Obtaining::start(&self.supervisor, shared, &self.board, config);
+        let obtaining = Obtaining::start(&self.supervisor, shared, &self.board, config, demands);
         self.obtaining = Some(obtaining);
         self.phase.set(Phase::Ready);
         self.shared.set_ready(true);

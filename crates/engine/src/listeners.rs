@@ -129,7 +129,7 @@ impl Listeners {
     }
 
     /// Lets every core serve `runtime` on the prepared sockets: sockets that are gone end first (with the old runtime,
-    /// which still knows them), then each core adopts, between two of its turns.
+    /// which still knows them), then each core adopts, between two of its turns, and then they accept from what is new.
     pub(crate) async fn commit(
         &mut self,
         prepared: Prepared,
@@ -160,17 +160,24 @@ impl Listeners {
             .map(|(index, open)| (open.id, index))
             .collect();
         workers
-            .each(|core| {
+            .each(|_| {
                 let runtime = Arc::clone(runtime);
                 let indices = Arc::clone(&indices);
+                move |worker| {
+                    worker.proxy.adopt(runtime);
+                    worker.sockets.reindex(&indices);
+                }
+            })
+            .await?;
+        // Only now that every core knows the new sockets: whoever accepts may pass a connection on at once.
+        workers
+            .each(|core| {
                 let sockets = fresh
                     .get_mut(core as usize)
                     .map(std::mem::take)
                     .unwrap_or_default();
                 let cores = cores.clone();
                 move |worker| {
-                    worker.proxy.adopt(runtime);
-                    worker.sockets.reindex(&indices);
                     for (id, fd, spread) in sockets {
                         if let Err(error) = start(worker, id, fd, spread, &cores) {
                             tracing::error!(%error, "a core cannot accept from a socket");

@@ -1,6 +1,6 @@
 //! Certificates that are obtained: what the configuration wants, the task that keeps it, and where the results go.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,15 +12,17 @@ use narthex_acme::challenge::{Algorithm, Answers, CertifiedKey, Kind, Tsig};
 use narthex_acme::encoding::base64;
 use narthex_acme::internal;
 use narthex_acme::keeper::{self, Parts, Settings, Sink, Source, Wanted};
-use narthex_acme::store::{Directory, StoreError};
+use narthex_acme::on_demand::{self, Caller, Demand, Links, Pattern, Rules};
+use narthex_acme::store::{Directory, Storage, StoreError};
 use narthex_config::model::{
     Acme, AcmeAuthority, CertificateSource, Challenge, Config, DnsUpdates, HostPattern, Listener,
     Secret, SiteAcme, can_be_public,
 };
+use narthex_net::tls::on_demand::{Asked, Reply};
 use narthex_net::tls::server::{Bundle, Certificate};
 use narthex_observe::metrics::Kind as MetricKind;
 use narthex_proxy::TlsShared;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use crate::plane::Shared;
 use crate::supervise::{Policy, Supervisor};
@@ -29,6 +31,8 @@ use crate::supervise::{Policy, Supervisor};
 const ANSWER_LIFE: Duration = Duration::from_hours(1);
 /// Pause after a first failed attempt at a certificate.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
+/// Handshakes whose names nobody has looked at yet; as many as may wait.
+const DEMANDS: usize = narthex_net::tls::on_demand::WAITING_MAX;
 /// Pause before a store that cannot be opened is tried again.
 const STORE_PAUSE: Duration = Duration::from_secs(10);
 /// How long records that a program or a secondary name server publishes are given.
@@ -42,6 +46,14 @@ pub(crate) struct Obtaining(watch::Sender<Arc<Wish>>);
 struct Wish {
     storage: PathBuf,
     settings: Arc<Settings>,
+    /// Names that come on demand.
+    rules: Arc<Rules>,
+}
+
+impl Wish {
+    fn is_empty(&self) -> bool {
+        self.settings.wanted.is_empty() && self.rules.sites.is_empty()
+    }
 }
 
 impl Obtaining {
@@ -51,12 +63,19 @@ impl Obtaining {
         shared: &Arc<Shared>,
         board: &Arc<Board>,
         config: &Config,
+        demands: Demands,
     ) -> Self {
         collect(shared, board);
         let (sender, receiver) = watch::channel(Arc::new(wish(config)));
         let (tls, board) = (Arc::clone(shared.tls()), Arc::clone(board));
         supervisor.task("acme", Policy::Restart, move || {
-            run(receiver.clone(), Arc::clone(&tls), Arc::clone(&board))
+            let demands = Arc::clone(&demands.0);
+            run(
+                receiver.clone(),
+                Arc::clone(&tls),
+                Arc::clone(&board),
+                demands,
+            )
         });
         Self(sender)
     }
@@ -74,9 +93,8 @@ impl Obtaining {
     }
 }
 
-/// The root certificate (PEM) of the internal authority, if there is one yet.
-pub fn trust(config: &Config) -> Result<Option<String>, String> {
-    let path = &config.acme.storage;
+/// The root certificate (PEM) of the internal authority that is kept there, if there is one yet.
+pub fn trust(path: &Path) -> Result<Option<String>, String> {
     // Looking must not make it.
     if !path.is_dir() {
         return Ok(None);
@@ -118,7 +136,7 @@ pub fn table(all: &[Entry]) -> String {
 /// Shows what is stored already, before the first handshake.
 pub(crate) fn preload(config: &Config, shared: &Shared) {
     let wish = wish(config);
-    if wish.settings.wanted.is_empty() {
+    if wish.is_empty() {
         return;
     }
     // What is wrong with the store is said by the task.
@@ -126,20 +144,29 @@ pub(crate) fn preload(config: &Config, shared: &Shared) {
         return;
     };
     let plane = Plane(Arc::clone(shared.tls()));
-    for wanted in &wish.settings.wanted {
-        if let Some(stored) = keeper::stored(&storage, &wanted.name) {
-            plane.install(&wanted.name, &stored);
+    let on_demand = on_demand::stored(&storage, &wish.rules);
+    let wanted = wish.settings.wanted.iter().map(|w| &w.name);
+    for name in wanted.chain(&on_demand) {
+        if let Some(stored) = keeper::stored(&storage, name) {
+            plane.install(name, &stored);
         }
     }
 }
 
-async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board: Arc<Board>) {
+async fn run(
+    mut wishes: watch::Receiver<Arc<Wish>>,
+    tls: Arc<TlsShared>,
+    board: Arc<Board>,
+    demands: Arc<Mutex<mpsc::Receiver<Demand>>>,
+) {
     let mut told = None;
+    let demands = &mut *demands.lock().await;
     loop {
         let wish = Arc::clone(&wishes.borrow_and_update());
-        if wish.settings.wanted.is_empty() {
-            if wishes.changed().await.is_err() {
-                return;
+        if wish.is_empty() {
+            tokio::select! {
+                changed = wishes.changed() => if changed.is_err() { return },
+                () = refuse(demands) => {}
             }
             continue;
         }
@@ -153,6 +180,7 @@ async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board:
                 }
                 tokio::select! {
                     changed = wishes.changed() => if changed.is_err() { return },
+                    () = refuse(demands) => {}
                     () = tokio::time::sleep(STORE_PAUSE) => {}
                 }
                 continue;
@@ -160,18 +188,31 @@ async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board:
         };
         told = None;
         let plane = Arc::new(Plane(Arc::clone(&tls)));
+        let storage: Arc<dyn Storage> = Arc::new(storage);
         let (settings, receiver) = watch::channel(Arc::clone(&wish.settings));
+        let (rules, rules_receiver) = watch::channel(Arc::clone(&wish.rules));
+        let (names, names_receiver) = watch::channel(Arc::default());
+        let used = Arc::clone(&tls);
+        let links = Links {
+            storage: Arc::clone(&storage),
+            board: Arc::clone(&board),
+            names,
+            used: Arc::new(move |name| used.used(name)),
+        };
         let parts = Parts {
-            storage: Arc::new(storage),
+            storage,
             answers: plane.clone(),
             sink: plane,
             board: Arc::clone(&board),
         };
-        let keeper = keeper::run(parts, receiver);
+        let keeper = keeper::run(parts, receiver, names_receiver);
+        let on_demand = on_demand::run(links, rules_receiver, demands);
+        tokio::pin!(on_demand);
         tokio::pin!(keeper);
         loop {
             tokio::select! {
                 () = &mut keeper => break,
+                () = &mut on_demand => break,
                 changed = wishes.changed() => {
                     if changed.is_err() {
                         return;
@@ -182,14 +223,74 @@ async fn run(mut wishes: watch::Receiver<Arc<Wish>>, tls: Arc<TlsShared>, board:
                         for gone in wish.settings.wanted.iter().filter(|w| !stays(&w.name)) {
                             tls.lost(&gone.name);
                         }
+                        // What came on demand is another store's, too.
+                        let on_demand = board.list();
+                        for gone in on_demand.iter().filter(|e| !stays(&e.name)) {
+                            tls.lost(&gone.name);
+                        }
                         // Dropping the keeper ends what it has under way.
                         wishes.mark_changed();
                         break;
                     }
+                    // The keeper forgets the pauses of failures when its settings are sent.
                     settings.send_replace(Arc::clone(&next.settings));
+                    rules.send_if_modified(|now| {
+                        let differs = *now != next.rules;
+                        if differs {
+                            *now = Arc::clone(&next.rules);
+                        }
+                        differs
+                    });
                 }
             }
         }
+    }
+}
+
+/// What handshakes ask for from now on. They wait until somebody reads it; when it is full they are refused, and so they are
+/// once it is gone.
+pub(crate) struct Demands(Arc<Mutex<mpsc::Receiver<Demand>>>);
+
+impl Demands {
+    pub(crate) fn of(shared: &Shared) -> Self {
+        let (sender, receiver) = mpsc::channel(DEMANDS);
+        shared
+            .tls()
+            .desk()
+            .serve(Some(Box::new(move |asked: Asked| {
+                if !can_be_public(&asked.name) {
+                    return;
+                }
+                let demand = Demand {
+                    name: asked.name,
+                    client: asked.client,
+                    caller: Box::new(Waits(asked.reply)),
+                };
+                // What is dropped is answered.
+                drop(sender.try_send(demand));
+            })));
+        Self(Arc::new(Mutex::new(receiver)))
+    }
+}
+
+/// Refuses whoever asks.
+async fn refuse(demands: &mut mpsc::Receiver<Demand>) {
+    while let Some(demand) = demands.recv().await {
+        demand.caller.answer(false);
+    }
+    std::future::pending().await
+}
+
+/// A handshake, as `acme` sees it.
+struct Waits(Reply);
+
+impl Caller for Waits {
+    fn answer(self: Box<Self>, came: bool) {
+        self.0.answer(came);
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_gone()
     }
 }
 
@@ -255,6 +356,28 @@ fn span() -> (u64, u64) {
 }
 
 fn collect(shared: &Shared, board: &Arc<Board>) {
+    let demands = Arc::downgrade(board);
+    shared.metrics().collect(
+        "narthex_certificate_demands_total",
+        "Handshakes that asked for a certificate on demand, by what came of it; `obtained` counts names.",
+        MetricKind::Counter,
+        move |emit| {
+            let Some(board) = demands.upgrade() else { return };
+            for (word, count) in board.demands() {
+                emit(&[("result", word)], count as f64);
+            }
+        },
+    );
+    let desk = Arc::downgrade(shared.tls());
+    shared.metrics().collect(
+        "narthex_tls_handshakes_waiting",
+        "Handshakes that wait for a certificate on demand.",
+        MetricKind::Gauge,
+        move |emit| {
+            let Some(tls) = desk.upgrade() else { return };
+            emit(&[], tls.desk().waiting() as f64);
+        },
+    );
     let board = Arc::downgrade(board);
     shared.metrics().collect(
         "narthex_certificate_failures",
@@ -272,8 +395,20 @@ fn collect(shared: &Shared, board: &Arc<Board>) {
 fn wish(config: &Config) -> Wish {
     let acme = &config.acme;
     let mut wanted: Vec<Wanted> = Vec::new();
+    let mut rules = rules(acme);
     for site in &config.sites {
         let Some(tls) = &site.tls else { continue };
+        if let CertificateSource::Acme(how) = &tls.source
+            && how.on_demand
+        {
+            let source = Source::Public {
+                kinds: kinds(how, acme, &config.listeners, ""),
+                contact: how.email.clone(),
+            };
+            let hosts = site.hosts.iter().map(pattern);
+            rules.sites.extend(hosts.map(|p| (p, source.clone())));
+            continue;
+        }
         for host in &site.hosts {
             let Some(name) = name_of(host) else { continue };
             let source = match &tls.source {
@@ -305,12 +440,40 @@ fn wish(config: &Config) -> Wish {
             dns_settle: DNS_SETTLE,
             first_pause: FIRST_PAUSE,
         }),
+        rules: Arc::new(rules),
+    }
+}
+
+/// What is said of names on demand; without their sites.
+fn rules(acme: &Acme) -> Rules {
+    acme.on_demand
+        .as_ref()
+        .map_or_else(Rules::default, |said| Rules {
+            sites: Vec::new(),
+            allowed: said.names.iter().map(pattern).collect(),
+            ask: said.ask.clone(),
+            per_hour: said.per_hour,
+            per_client: said.per_client,
+        })
+}
+
+fn pattern(host: &HostPattern) -> Pattern {
+    match host {
+        HostPattern::Exact(name) => Pattern::Exact(name.clone()),
+        HostPattern::Wildcard(zone) => Pattern::Below(zone.clone()),
+        HostPattern::Any => Pattern::Any,
     }
 }
 
 fn name_of(host: &HostPattern) -> Option<String> {
     match host {
-        HostPattern::Exact(name) => Some(name.clone()),
+        // An address of IPv6 has brackets in `Host` alone.
+        HostPattern::Exact(name) => Some(
+            name.strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .unwrap_or(name)
+                .to_owned(),
+        ),
         HostPattern::Wildcard(zone) => Some(format!("*.{zone}")),
         HostPattern::Any => None,
     }
@@ -417,7 +580,8 @@ mod tests {
         let sites = "site \"a.com\" \"*.a.com\" { tls acme=\"x@a.com\"; respond 200 }\n\
                      site \"b.internal\" { tls acme=\"x@a.com\"; respond 200 }\n\
                      site \"c.com\" { tls \"internal\"; respond 200 }\n\
-                     site \"d.com\" { tls acme=\"x@a.com\" challenge=\"tls-alpn-01\"; respond 200 }\n";
+                     site \"d.com\" { tls acme=\"x@a.com\" challenge=\"tls-alpn-01\"; respond 200 }\n\
+                     site \"[::1]\" { tls \"internal\"; respond 200 }\n";
         let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
             let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
             all.iter().map(owned).collect()
@@ -431,6 +595,7 @@ mod tests {
                 ("b.internal", "internal"),
                 ("c.com", "internal"),
                 ("d.com", "tls-alpn-01"),
+                ("::1", "internal"),
             ])
         );
         let one = "site \"a.com\" { tls acme=\"x@a.com\"; respond 200 }";

@@ -4,41 +4,66 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /// Encodes.
 pub fn encode(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let six = ALPHABET.get((bits >> (18 - 6 * place)) as usize & 63);
-            let letter = six.filter(|_| place <= three.len());
-            out.push(char::from(*letter.unwrap_or(&b'=')));
-        }
+    let mut out = Vec::new();
+    encode_to(bytes, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Encodes, behind what is in `out`.
+pub fn encode_to(bytes: &[u8], out: &mut Vec<u8>) {
+    out.reserve(bytes.len().div_ceil(3) * 4);
+    let letter = |bits: u32| ALPHABET.get(bits as usize & 63).copied().unwrap_or(b'=');
+    let (threes, rest) = bytes.as_chunks::<3>();
+    for [a, b, c] in threes {
+        let bits = u32::from_be_bytes([0, *a, *b, *c]);
+        out.extend([18, 12, 6, 0].map(|shift| letter(bits >> shift)));
     }
-    out
+    match rest {
+        [a] => {
+            let bits = u32::from_be_bytes([0, *a, 0, 0]);
+            out.extend_from_slice(&[letter(bits >> 18), letter(bits >> 12), b'=', b'=']);
+        }
+        [a, b] => {
+            let bits = u32::from_be_bytes([0, *a, *b, 0]);
+            let letters = [18, 12, 6].map(|shift| letter(bits >> shift));
+            out.extend(letters.into_iter().chain([b'=']));
+        }
+        _ => {}
+    }
 }
 
 /// `None` if it is no Base64, or was not made by an encoder that fills what is left over with zeros.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.as_bytes();
-    let body = text.strip_suffix(b"=").unwrap_or(text);
-    let body = body.strip_suffix(b"=").unwrap_or(body);
-    if !text.len().is_multiple_of(4) {
+    let (fours, rest) = text.as_bytes().as_chunks::<4>();
+    if !rest.is_empty() {
         return None;
     }
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    for four in body.chunks(4) {
-        let mut bits = 0;
-        for place in 0..4 {
-            bits = bits << 6 | four.get(place).map_or(Some(0), |letter| value(*letter))?;
-        }
-        let [_, three @ ..] = bits.to_be_bytes();
-        let (whole, rest) = three.split_at_checked(four.len().checked_sub(1)?)?;
-        if rest.iter().any(|b| *b != 0) || whole.is_empty() {
+    let mut out = Vec::with_capacity(fours.len() * 3);
+    for four in fours {
+        // Only the last may be padded.
+        if !out.len().is_multiple_of(3) {
             return None;
         }
-        out.extend_from_slice(whole);
+        let (three, n) = decode_four(*four)?;
+        out.extend_from_slice(three.get(..n)?);
     }
     Some(out)
+}
+
+/// Four letters, of which the last two may be padding: so many of the three bytes.
+pub fn decode_four(four: [u8; 4]) -> Option<([u8; 3], usize)> {
+    let n = match four {
+        [_, _, b'=', b'='] => 1,
+        [.., b'='] => 2,
+        _ => 3,
+    };
+    let mut bits = 0;
+    for (place, letter) in four.into_iter().enumerate() {
+        bits = bits << 6 | if place > n { 0 } else { value(letter)? };
+    }
+    let [_, three @ ..] = bits.to_be_bytes();
+    let left = three.get(n..).unwrap_or_default();
+    left.iter().all(|b| *b == 0).then_some((three, n))
 }
 
 fn value(letter: u8) -> Option<u32> {

@@ -42,6 +42,7 @@ pub enum Reject {
     HeadTimeout,
     BodyTimeout,
     ProxyHeader,
+    WebText,
 }
 
 impl Reject {
@@ -101,6 +102,7 @@ impl Reject {
             Self::HeadTimeout => "head-timeout",
             Self::BodyTimeout => "body-timeout",
             Self::ProxyHeader => "proxy-header",
+            Self::WebText => "grpc-web-text",
         }
     }
 }

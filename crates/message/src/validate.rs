@@ -546,6 +546,7 @@ pub enum BadResponse {
     Chunk,
     Trailer,
     Surplus,
+    Version,
 }
 
 impl BadResponse {
@@ -564,6 +565,7 @@ impl BadResponse {
             Self::Chunk => "origin-chunk",
             Self::Trailer => "origin-trailer",
             Self::Surplus => "origin-surplus",
+            Self::Version => "origin-version",
         }
     }
 }

@@ -19,6 +19,11 @@ const FAIR_SHARE: usize = 512 * 1024;
 const KEEP: usize = 64 * 1024;
 /// So long a server's connection that is to end takes what is on its way already. Milliseconds.
 const LAST_ROUND: u64 = 1_000;
+/// Bytes of ours that wait for the socket, beyond which nothing more is taken from a peer: DATA is bounded by less, but what it asks
+/// for might be heads alone.
+const CROWDED: usize = 256 * 1024;
+/// So long a peer that has broken the rules may stand in the way of our last word. Milliseconds.
+const LAST_WORD: u64 = 5_000;
 /// It looks at the clock so often at least. Milliseconds.
 const LOOK: u64 = 600_000;
 
@@ -58,6 +63,21 @@ pub struct Driver<'s, O> {
     ended: bool,
     /// What is in `out` is the last word.
     broken: bool,
+    /// Since when the socket has taken nothing of what waits for it.
+    blocked: Option<u64>,
+    /// Bytes that the socket has taken, ever; and the peer of them, when that was last asked.
+    flushed: u64,
+    arrived: u64,
+}
+
+/// How a connection came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer has gone, or does not read.
+    Gone,
+    /// We have said our last word. The peer may still be sending: a socket that is closed over what it has not read may take that
+    /// word back.
+    Said,
 }
 
 /// How far the end has come.
@@ -83,44 +103,59 @@ impl<'s, O: Owner> Driver<'s, O> {
             going: Going::No,
             ended: false,
             broken: false,
+            blocked: None,
+            flushed: 0,
+            arrived: 0,
         }
     }
 
     /// Runs to the connection's end. `input`: what has been read of it.
-    pub async fn run(mut self, input: Vec<u8>) {
+    pub async fn run(mut self, input: Vec<u8>) -> Ended {
         self.take(&input);
         drop(input);
-        std::future::poll_fn(|cx| self.poll(cx)).await;
+        let ended = std::future::poll_fn(|cx| self.poll(cx)).await;
         self.session.kill(ErrorCode::CANCEL);
         self.owner.room();
+        ended
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.told.set(false);
         let mut moved = 0;
+        let mut crowded = false;
         while !self.ended {
+            crowded = self.is_crowded();
+            if crowded {
+                break;
+            }
             match self.receive() {
                 Ok(0) => break,
                 Ok(n) => moved += n,
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(Ended::Gone),
             }
             if moved > FAIR_SHARE {
                 cx.waker().wake_by_ref();
                 break;
             }
         }
+        let now = rt::now_ms();
         if self.session.freed.take() {
+            // Its work may have taken long, and without a word.
+            self.idle_since = now;
             self.owner.room();
         }
-        let now = rt::now_ms();
         self.look_at_time(now);
+        if self.is_stuck(now) {
+            self.socket.reset_on_close();
+            return Poll::Ready(Ended::Gone);
+        }
         self.wake_writers();
-        if self.flush().is_err() {
-            return Poll::Ready(());
+        if self.flush(now).is_err() {
+            return Poll::Ready(Ended::Gone);
         }
         let waiting = !self.session.connection().out.is_empty();
         if !waiting && (self.broken || self.is_over(now)) {
-            return Poll::Ready(());
+            return Poll::Ready(Ended::Said);
         }
         if waiting {
             let _ = self.socket.poll_writable();
@@ -128,16 +163,54 @@ impl<'s, O: Owner> Driver<'s, O> {
             // There is room again for those that waited for this.
             self.wake_writers();
         }
+        if crowded && !self.is_crowded() {
+            // What was not read is still there, and announces itself no more.
+            cx.waker().wake_by_ref();
+        }
         if !self.ended {
             let _ = self.socket.poll_readable();
         }
         if self.socket.poll_dead().is_ready() && !self.socket.is_readable() {
-            return Poll::Ready(());
+            return Poll::Ready(Ended::Gone);
         }
         if rt::poll_deadline(self.next_time(now)).is_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Does too much wait for the peer to read?
+    fn is_crowded(&self) -> bool {
+        self.session.connection().out.len() > CROWDED
+    }
+
+    /// Has the peer read nothing for as long as it may?
+    fn is_stuck(&self, now: u64) -> bool {
+        self.unblocked_by().is_some_and(|due| now >= due)
+    }
+
+    /// When the peer must have read some of what waits.
+    fn unblocked_by(&self) -> Option<u64> {
+        let (patience, _) = self.session.connection().patience();
+        let patience = if self.broken {
+            patience.min(LAST_WORD)
+        } else {
+            patience
+        };
+        Some(self.blocked?.saturating_add(patience))
+    }
+
+    /// Has the peer read much of what the socket has, since that was last asked? A slow reader empties the kernel's buffer long
+    /// before the socket is called writable again.
+    fn still_reads(&mut self) -> bool {
+        let unsent = self.socket.unsent().unwrap_or(0) as u64;
+        let arrived = self.flushed.saturating_sub(unsent);
+        let (_, progress) = self.session.connection().patience();
+        let reads = unsent > 0 && arrived >= self.arrived.saturating_add(progress);
+        if reads {
+            self.arrived = arrived;
+        }
+        reads
     }
 
     /// Takes what has arrived; 0 if nothing has.
@@ -231,6 +304,7 @@ impl<'s, O: Owner> Driver<'s, O> {
                     }
                 }
                 Event::Settings | Event::GoAway { .. } => {
+                    self.session.settled();
                     drop(connection);
                     self.owner.room();
                 }
@@ -278,16 +352,21 @@ impl<'s, O: Owner> Driver<'s, O> {
     }
 
     /// Writes what there is.
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, now: u64) -> io::Result<()> {
         let mut connection = self.session.connection();
         while self.sent < connection.out.len() {
             let waiting = connection.out.get(self.sent..).unwrap_or_default();
             match self.socket.try_send(waiting) {
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    self.sent += n;
+                    self.flushed = self.flushed.saturating_add(n as u64);
+                    self.blocked = None;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     // What is left moves to the front, or the bound would count what is gone.
                     connection.out.drain(..self.sent);
                     self.sent = 0;
+                    self.blocked.get_or_insert(now);
                     return Ok(());
                 }
                 Err(e) => return Err(e),
@@ -304,6 +383,12 @@ impl<'s, O: Owner> Driver<'s, O> {
 
     /// What stands still, and what ends.
     fn look_at_time(&mut self, now: u64) {
+        let tick = self.session.connection().next_tick();
+        let due = tick.is_some_and(|due| due <= now);
+        if (due || self.is_stuck(now)) && !self.broken && self.still_reads() {
+            self.session.connection().moved(now);
+            self.blocked = self.blocked.map(|_| now);
+        }
         loop {
             let event = {
                 let mut connection = self.session.connection();
@@ -361,7 +446,7 @@ impl<'s, O: Owner> Driver<'s, O> {
             Going::Said(due) => Some(due),
             Going::Last => None,
         };
-        let times = [tick, due].into_iter().flatten();
+        let times = [tick, due, self.unblocked_by()].into_iter().flatten();
         times.fold(now.saturating_add(LOOK), u64::min).max(1)
     }
 }

@@ -9,6 +9,6 @@ mod driver;
 mod session;
 mod stream;
 
-pub use driver::{Driver, Owner};
+pub use driver::{Driver, Ended, Owner};
 pub use session::Session;
 pub use stream::{Head, MuxStream};

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_net::rt::{self, TaskKey};
 use narthex_wire::h2::{Bounds, Connection, ErrorCode, Role, StreamId};
@@ -23,6 +24,8 @@ pub struct Session {
     pub(crate) freed: Cell<bool>,
     /// Nothing moves any more.
     over: Cell<bool>,
+    /// Tasks that wait for the peer's first word. At most one stream is opened before that, so there are few.
+    unsettled: RefCell<Vec<TaskKey>>,
 }
 
 impl Session {
@@ -36,6 +39,7 @@ impl Session {
             reserved: Cell::new(0),
             freed: Cell::new(false),
             over: Cell::new(false),
+            unsettled: RefCell::default(),
         })
     }
 
@@ -108,6 +112,27 @@ impl Session {
         self.connection.borrow().is_settled()
     }
 
+    /// Does the peer offer extended CONNECT (RFC 8441)? Pending until it has said what it allows; false of a connection that is over.
+    pub(crate) fn poll_offers_connect(&self) -> Poll<bool> {
+        let connection = self.connection.borrow();
+        if self.over.get() || connection.is_settled() {
+            return Poll::Ready(!self.over.get() && connection.peer_has_extended_connect());
+        }
+        let task = rt::current_core().current_task();
+        let mut waiting = self.unsettled.borrow_mut();
+        if !waiting.contains(&task) {
+            waiting.push(task);
+        }
+        Poll::Pending
+    }
+
+    /// The peer has said what it allows, or never will.
+    pub(crate) fn settled(&self) {
+        for task in self.unsettled.take() {
+            rt::current_core().wake(task);
+        }
+    }
+
     /// A reserved stream has been opened, or will not be.
     pub(crate) fn unreserve(&self) {
         self.reserved.set(self.reserved.get().saturating_sub(1));
@@ -151,6 +176,7 @@ impl Session {
     /// Neither it nor its streams move any more.
     pub(crate) fn kill(&self, code: ErrorCode) {
         self.over.set(true);
+        self.settled();
         for stream in self.streams.borrow().values() {
             stream.kill(code);
         }

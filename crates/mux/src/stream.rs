@@ -141,6 +141,14 @@ impl MuxStream {
         self.dead.get()
     }
 
+    /// Client: may the stream be opened by extended CONNECT (RFC 8441)? Pending until the server has said so or not.
+    pub fn poll_offers_connect(&self) -> Poll<bool> {
+        match self.session.upgrade() {
+            Some(session) => session.poll_offers_connect(),
+            None => Poll::Ready(false),
+        }
+    }
+
     /// Client: sends the request's head. False if there was no room: nothing was sent. `length`: of its body, if known.
     pub fn open(self: &Rc<Self>, block: &[u8], length: Option<u64>, head_request: bool) -> bool {
         let Some(session) = self.session.upgrade() else {
@@ -337,6 +345,11 @@ impl Virtual for MuxStream {
         } else {
             Poll::Pending
         }
+    }
+
+    fn is_held_up(&self) -> bool {
+        let others = |s: Rc<Session>| s.connection().is_held_up(self.id.get());
+        self.dead.get().is_none() && self.session.upgrade().is_some_and(others)
     }
 
     fn is_dead(&self) -> bool {

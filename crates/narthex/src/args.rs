@@ -11,6 +11,7 @@ const AFTER_HELP: &str = "\
 First steps:
   narthex demo                                       see it work: three origins and a proxy
   narthex proxy --listen :8080 --to 127.0.0.1:3000   in front of an application, without a file
+  narthex proxy --tls 3000                           the same, and with HTTPS
   narthex check narthex.kdl                          is this file right? says where not
   narthex run narthex.kdl                            serve it
 
@@ -92,18 +93,43 @@ pub struct RunArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
+  narthex proxy 3000
+  narthex proxy --tls 3000                    https://localhost:8443/ and http://localhost:8080/
   narthex proxy --listen :8080 --to 127.0.0.1:3000
   narthex proxy --listen :8080 --to 127.0.0.1:3000 --to 127.0.0.1:3001 --access-log json
   narthex proxy --listen 127.0.0.1:8080 --to unix:/run/app.sock --admin 127.0.0.1:9180
 
+With --tls clients speak HTTP/1.1 or HTTP/2 on the encrypted port, as they like; on the plain one HTTP/2 by prior knowledge.
+Certificates come from an authority of this machine's own; how clients come to trust it is said at the start.
+
 The file that says the same: add --print. Exit codes as for `run`.")]
 pub struct ProxyArgs {
+    /// A server, as with --to: `3000`, `127.0.0.1:3000`
+    #[arg(value_name = "SERVER", required_unless_present = "to")]
+    pub servers: Vec<String>,
     /// Where clients connect: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`
-    #[arg(short, long, value_name = "ADDRESS")]
+    #[arg(short, long, value_name = "ADDRESS", default_value = ":8080")]
     pub listen: String,
     /// A server; once or more. Requests go to the one with the fewest in flight
-    #[arg(short, long = "to", value_name = "SERVER", required = true)]
+    #[arg(short, long = "to", value_name = "SERVER")]
     pub to: Vec<String>,
+    /// Also serve HTTPS
+    #[arg(long)]
+    pub tls: bool,
+    /// Where clients of HTTPS connect
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = ":8443",
+        requires = "tls"
+    )]
+    pub https: String,
+    /// A name that clients of HTTPS use, beside `localhost`; once or more
+    #[arg(long = "name", value_name = "NAME", requires = "tls")]
+    pub names: Vec<String>,
+    /// Where the authority is kept [default: /var/lib/narthex for root, else ~/.local/state/narthex]
+    #[arg(long, value_name = "DIRECTORY", requires = "tls")]
+    pub storage: Option<PathBuf>,
     /// Threads that serve [default: one for each core of this machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
@@ -342,7 +368,7 @@ pub struct CertsArgs {
 /// The root of the internal authority.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
-Read from the storage that the configuration names; no process is asked.
+Read from the storage that the configuration names, or that --storage says; no process is asked.
 
 Examples:
   narthex trust > /usr/local/share/ca-certificates/narthex.crt && update-ca-certificates
@@ -353,6 +379,9 @@ pub struct TrustArgs {
     /// The configuration; as for `run` when it is left out
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where the authority is kept, instead of a configuration: what `narthex proxy --tls` says
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "config")]
+    pub storage: Option<PathBuf>,
 }
 
 /// Which route takes a request.
@@ -440,6 +469,21 @@ mod tests {
                 "--access-log",
                 "json",
             ],
+            &["proxy", "3000"],
+            &["proxy", "--tls", "3000"],
+            &[
+                "proxy",
+                "--tls",
+                "--https",
+                ":443",
+                "--name",
+                "a.test",
+                "--storage",
+                "s",
+                "--to",
+                "3000",
+            ],
+            &["trust", "--storage", "s"],
             &["check", "narthex.kdl", "--json"],
             &["check", "--config", "narthex.kdl"],
             &["config", "fmt", "--check", "a.kdl", "b.kdl"],
@@ -509,6 +553,9 @@ mod tests {
     fn wrong_arguments_exit_2() {
         for args in [
             &["proxy", "--listen", ":80"][..],
+            &["proxy", "--https", ":443", "3000"],
+            &["proxy", "--name", "a.test", "3000"],
+            &["trust", "--storage", "s", "--config", "f"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "0"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],
             &["run", "a.kdl", "--config", "b.kdl"],

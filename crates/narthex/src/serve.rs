@@ -41,6 +41,8 @@ pub struct Serve {
     pub upgradable: bool,
     /// Said when it serves.
     pub welcome: Option<String>,
+    /// The same, on standard error.
+    pub hint: Option<String>,
     /// Instead of the level of the configuration.
     pub log_level: Option<&'static str>,
 }
@@ -112,6 +114,9 @@ pub fn serve(serve: Serve) -> Exit {
         background(&handle, signals);
         if let Some(welcome) = serve.welcome {
             say(welcome);
+        }
+        if let Some(hint) = serve.hint {
+            show(&hint);
         }
         drop(handle);
         engine.run().await

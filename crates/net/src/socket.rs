@@ -153,6 +153,12 @@ impl Socket {
         matches!(self.try_peek(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The address that the peer has connected to.
+    pub fn local_ip(&self) -> Option<std::net::IpAddr> {
+        let address = socket2::SockRef::from(&self.fd).local_addr().ok()?;
+        address.as_socket().map(|address| address.ip())
+    }
+
     /// Ends our direction; the peer may still send.
     pub fn shutdown_write(&self) {
         // The peer may be gone already: then there is nothing to end.

@@ -24,6 +24,8 @@ pub trait Virtual {
     fn is_ready(&self, interest: Interest) -> bool;
     /// Ready, or the running task is woken when it becomes so.
     fn poll_ready(&self, interest: Interest) -> Poll<()>;
+    /// Does it wait for the others of its connection, rather than for its own peer?
+    fn is_held_up(&self) -> bool;
     /// Neither direction moves any more.
     fn is_dead(&self) -> bool;
     /// What is there has been looked at: only more of it is news. Or: it is news again.
@@ -149,6 +151,14 @@ impl Stream {
             Io::Socket(socket) => socket.registration().is_writable(),
             Io::Tls(tls) => tls.is_writable(),
             Io::Virtual(stream) => stream.is_ready(Interest::Write),
+        }
+    }
+
+    /// Is it not the peer's reading that a write waits for, but other streams of the same connection? That one's own clock runs.
+    pub fn is_held_up(&self) -> bool {
+        match &self.io {
+            Io::Socket(_) | Io::Tls(_) => false,
+            Io::Virtual(stream) => stream.is_held_up(),
         }
     }
 

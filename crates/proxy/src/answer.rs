@@ -10,6 +10,7 @@ use narthex_wire::h1::encode;
 use crate::client_head::ClientHead;
 use crate::connection::Next;
 use crate::fail::Failure;
+use crate::grpc;
 use crate::handle::{Exchange, Upload};
 
 /// One answer of our own.
@@ -205,7 +206,11 @@ impl Exchange<'_> {
         if let Some(code) = answer.grpc {
             let reason = answer.reason.unwrap_or_default();
             let message = format!("{} ({reason})", encode::reason(answer.status));
-            to.line("Content-Type", b"application/grpc");
+            let by_web = self.web.as_ref().and_then(|web| web.downwards(None));
+            to.line("Content-Type", by_web.as_deref().unwrap_or(grpc::NAME));
+            if self.client.h2.is_none() {
+                to.length(0);
+            }
             to.line("Grpc-Status", code.to_string().as_bytes());
             to.line("Grpc-Message", message.as_bytes());
         } else if !bodyless {
@@ -325,9 +330,12 @@ impl Exchange<'_> {
                 Ok(n) => rest = rest.get(n..).unwrap_or_default(),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     let deadline = rt::now_ms().saturating_add(idle);
-                    rt::timeout_at(deadline, self.client.stream.writable())
+                    let late = rt::timeout_at(deadline, self.client.stream.writable())
                         .await
-                        .map_err(|_| Failure::ClientSlowRead)?;
+                        .is_err();
+                    if late && !self.client.stream.is_held_up() {
+                        return Err(Failure::ClientSlowRead);
+                    }
                 }
                 Err(_) => return Err(Failure::ClientGone),
             }

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use narthex_message::{Body, Method, RequestFacts, Version};
+use narthex_message::{BadResponse, Body, Method, Version};
 use narthex_net::rt;
 use narthex_upstream::{Connection, Lease, Report};
+use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::chunk;
 
 use crate::buffer::{self, Waiting};
@@ -20,6 +21,8 @@ use crate::tunnel;
 pub(crate) struct Attempt {
     /// What is left of the request's body.
     pub(crate) source: Source,
+    /// Reads it, if it is Base64.
+    pub(crate) decoder: Option<TextDecoder>,
     /// The request, if it has been sent already.
     pub(crate) under_way: Option<Box<UnderWay>>,
     /// How long the server may be silent.
@@ -62,6 +65,7 @@ impl Attempt {
     pub(crate) fn of(source: Source) -> Self {
         Self {
             source,
+            decoder: None,
             under_way: None,
             limit: Limit {
                 ms: u64::MAX,
@@ -92,13 +96,29 @@ impl Exchange<'_> {
             return Err(Failure::NoServer);
         };
         let by_stream = connection.h2.as_ref().map(|stream| Rc::clone(stream));
-        if let Some(stream) = &by_stream
-            && !self.open_stream(lease, stream)
-        {
-            return Err(Failure::UpstreamClosed { sent: false });
+        let mut tunnel = None;
+        if let Some(stream) = &by_stream {
+            tunnel = self
+                .tunnel_by(stream, millis(lease.settings().timeouts.connect))
+                .await;
+            if !self.open_stream(lease, stream, tunnel.as_ref()) {
+                return Err(Failure::UpstreamClosed { sent: false });
+            }
         }
-        let source = std::mem::replace(&mut attempt.source, Source::Done);
+        if self.web.is_some() && by_stream.is_none() {
+            // A server that might have agreed to HTTP/2 and did not.
+            return Err(Failure::UpstreamInvalid(BadResponse::Version));
+        }
         let received = attempt.received;
+        let body = self.body_upwards(by_stream.is_some());
+        let source = match (std::mem::replace(&mut attempt.source, Source::Done), body) {
+            // A server of HTTP/1 that was told a length has the whole request with its last byte.
+            (Source::Stream, Body::Length(n)) if by_stream.is_none() => {
+                Source::of(Body::Length(n.saturating_sub(received)), false, 0)
+            }
+            (Source::Length(_), _) if by_stream.is_some() && self.goes_on() => Source::Stream,
+            (source, _) => source,
+        };
         let settings = lease.settings();
         let idempotent = facts.method.is_idempotent();
         let own = AttemptBounds {
@@ -142,13 +162,29 @@ impl Exchange<'_> {
         work.response_trailers.clear();
         let replayed = std::mem::take(&mut work.replay);
         let whole = matches!(source, Source::Done);
-        if fresh && (!replayed.is_empty() || (whole && facts.body == Body::Chunked)) {
+        let mut behind = Vec::new();
+        let taken = whole || matches!(source, Source::Spooled(_));
+        if fresh && taken && body == Body::Chunked && by_stream.is_none() {
+            self.end_chunks(&work, &mut behind);
+        }
+        if fresh && (!replayed.is_empty() || (whole && body == Body::Chunked)) {
             if by_stream.is_some() {
                 work.up.extend_from_slice(&replayed);
             } else {
-                append_replay(&replayed, facts.body, whole, &mut work.up);
+                append_replay(&replayed, body, whole.then_some(&behind), &mut work.up);
             }
             work.replay = replayed;
+        }
+        if let (Source::Spooled(reader), Some(buffered)) = (&source, &self.buffered)
+            && !behind.is_empty()
+            && !reader.is_empty()
+        {
+            // All of it is one chunk.
+            chunk::size_line(
+                usize::try_from(buffered.len()).unwrap_or(usize::MAX),
+                &mut work.up,
+            );
+            behind.splice(..0, *b"\r\n");
         }
         let to_client = ToClient {
             exchange: self,
@@ -169,6 +205,10 @@ impl Exchange<'_> {
         if let Some(under_way) = under_way {
             relay.resume(*under_way);
         }
+        relay.behind = behind;
+        relay.decoder = attempt.decoder.take();
+        relay.by_web = self.web.is_some();
+        relay.client_h2 = self.client.h2.as_deref();
         if let Some(stream) = &by_stream {
             relay.h2 = Some(stream);
             // The head.
@@ -177,6 +217,7 @@ impl Exchange<'_> {
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
+        relay.by_connect = tunnel.is_some();
         relay.connects = facts.version == Version::Http2 && facts.upgrade.is_some();
         if idempotent && self.story.attempts <= settings.retry.attempts {
             relay.retry_statuses = &settings.retry.on_status;
@@ -209,6 +250,7 @@ impl Exchange<'_> {
         attempt.keep = relay.downstream.keep && relay.is_upload_done() && result.is_ok();
         attempt.received = relay.received;
         attempt.source = std::mem::replace(&mut relay.source, Source::Done);
+        attempt.decoder = relay.decoder.take();
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
         self.proxy
             .give_back_unused(std::mem::replace(&mut self.work, work));
@@ -228,7 +270,9 @@ impl Exchange<'_> {
         match result {
             // A connection that announced one client must not carry another's requests.
             Ok(Ended::Complete | Ended::Buffered)
-                if clean && settings.proxy_protocol.is_none() && !is_body_overlooked(&facts) =>
+                if clean
+                    && settings.proxy_protocol.is_none()
+                    && !is_body_overlooked(facts.method, body) =>
             {
                 lease.release(connection, hint);
             }
@@ -290,16 +334,16 @@ impl Exchange<'_> {
 
 /// May a server overlook this body, and take it for the next request (CL.0)? It would answer that on the same connection,
 /// at any time, to whoever is served there then. RFC 9110 9.3.1 warns of bodies where none is usual.
-fn is_body_overlooked(facts: &RequestFacts) -> bool {
-    !facts.body.is_empty()
+fn is_body_overlooked(method: Method, body: Body) -> bool {
+    !body.is_empty()
         && matches!(
-            facts.method,
+            method,
             Method::Get | Method::Head | Method::Delete | Method::Options
         )
 }
 
-/// The body bytes of an earlier attempt, in this attempt's framing.
-fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
+/// The body bytes of an earlier attempt, in this attempt's framing. `end`: of the chunks, if they are all.
+fn append_replay(bytes: &[u8], body: Body, end: Option<&Vec<u8>>, out: &mut Vec<u8>) {
     if body == Body::Chunked {
         // A chunk of no bytes would be the last.
         if !bytes.is_empty() {
@@ -307,9 +351,7 @@ fn append_replay(bytes: &[u8], body: Body, whole: bool, out: &mut Vec<u8>) {
             out.extend_from_slice(bytes);
             out.extend_from_slice(b"\r\n");
         }
-        if whole {
-            out.extend_from_slice(chunk::LAST_CHUNK);
-        }
+        out.extend_from_slice(end.map_or(&[], Vec::as_slice));
     } else {
         out.extend_from_slice(bytes);
     }

@@ -5,11 +5,11 @@ use std::io;
 use std::task::Poll;
 
 use narthex_config::model::Buffering;
-use narthex_message::Body;
-use narthex_message::head::Version;
+use narthex_message::{Body, Reject};
 use narthex_net::rt;
 use narthex_net::scratch;
 use narthex_net::stream::Stream;
+use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::chunk::{ChunkDecoder, Step};
 
 use crate::account::Account;
@@ -41,6 +41,8 @@ struct Taking<'a> {
     work: &'a mut Work,
     builder: BodyBuilder,
     left: Left,
+    /// Reads it, if it is Base64.
+    decoder: Option<TextDecoder>,
     bounds: Bounds,
     body_max: u64,
     expects_continue: bool,
@@ -60,24 +62,27 @@ impl Exchange<'_> {
             .settings
             .buffer_request
             .clone()
-            .filter(|_| !facts.body.is_empty())
+            .filter(|_| !facts.body.is_empty() || self.goes_on())
         else {
             return Ok(None);
         };
         let bounds = plan.bounds;
         let body_max = route.settings.body_max.unwrap_or(u64::MAX);
         let now = rt::now_ms();
+        let goes_on = self.goes_on();
+        let decoder = self.is_web_text().then(TextDecoder::default);
         let mut taking = Taking {
             client: &self.client.stream,
             h2: self.client.h2.as_deref(),
             work: &mut self.work,
             builder: BodyBuilder::new(rule.memory, rule.disk, &rule.directory),
             left: match facts.body {
+                Body::Length(_) | Body::Chunked if goes_on => Left::Stream,
                 Body::Length(n) => Left::Length(n),
-                Body::Chunked if facts.version == Version::Http2 => Left::Stream,
                 Body::Chunked => Left::Chunked(ChunkDecoder::new(bounds.chunk_extension)),
                 Body::None | Body::UntilClose => Left::Nothing,
             },
+            decoder,
             bounds,
             body_max,
             expects_continue: facts.expects_continue,
@@ -115,6 +120,9 @@ impl Taking<'_> {
                 Poll::Pending => false,
             };
             if matches!(self.left, Left::Nothing) {
+                if self.decoder.is_some_and(|d| d.finish().is_err()) {
+                    return Poll::Ready(Err(Failure::Reject(Reject::WebText)));
+                }
                 return self
                     .builder
                     .poll_finish(cx)
@@ -194,6 +202,12 @@ impl Taking<'_> {
             };
             let n = match self.client.try_recv(area) {
                 Ok(0) if matches!(self.left, Left::Stream) => {
+                    trailer::take_from(
+                        self.h2,
+                        &self.bounds.trailer_limits,
+                        &mut self.work.request_trailers,
+                    )
+                    .map_err(Failure::Reject)?;
                     self.left = Left::Nothing;
                     return Ok(true);
                 }
@@ -269,7 +283,15 @@ impl Taking<'_> {
         if self.received > self.body_max || data.len() > self.builder.room() {
             return Err(Failure::BodyTooLarge);
         }
-        self.builder.push(data);
+        let Some(decoder) = &mut self.decoder else {
+            self.builder.push(data);
+            return Ok(());
+        };
+        let mut plain = Vec::new();
+        decoder
+            .feed(data, &mut plain)
+            .map_err(|_| Failure::Reject(Reject::WebText))?;
+        self.builder.push(&plain);
         Ok(())
     }
 }
@@ -362,7 +384,7 @@ pub(crate) async fn feed(
                         return Poll::Pending;
                     }
                     let held = client.unsent().unwrap_or(0);
-                    if held >= std::mem::replace(&mut unsent, held) {
+                    if held >= std::mem::replace(&mut unsent, held) && !client.is_held_up() {
                         return Poll::Ready(Err(Failure::ClientSlowRead));
                     }
                     last = rt::now_ms();

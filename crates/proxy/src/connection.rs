@@ -248,8 +248,9 @@ async fn admit(
     };
     if let Some(listener_tls) = rt_.runtime.tls.listener(index) {
         let already_read = std::mem::take(&mut client.input);
+        let ip = peer_ip(client.peer);
         let (stream, session) =
-            tls::accept(listener_tls, proxy.core, client.stream, &already_read).await?;
+            tls::accept(listener_tls, proxy.core, client.stream, &already_read, ip).await?;
         client.stream = stream;
         client.tls = Some(Rc::new(session));
         // The time for the first head begins now.
@@ -298,7 +299,7 @@ async fn proxy_header(client: &mut Client) -> Option<Option<SocketAddr>> {
 
 /// Ends our direction and drops what still comes, for a bounded time and amount: closing with unread bytes would reset the
 /// connection and could take our answer with it (RFC 9112 9.6).
-async fn linger(proxy: &CoreProxy, client: &Client) {
+pub(crate) async fn linger(proxy: &CoreProxy, client: &Client) {
     let (time, mut left) = {
         let Some((rt_, index, _)) = proxy.runtime_for(client.listener) else {
             return;

@@ -4,8 +4,9 @@
 use narthex_config::model::ServerAddress;
 use narthex_filter::urls::{self, UrlMap};
 use narthex_message::head::Version;
-use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts};
+use narthex_message::{Body, Edits, FieldId, FieldSet, Head, Method, ResponseFacts, base64};
 use narthex_net::dial::Target;
+use narthex_net::websocket;
 use narthex_upstream::Lease;
 use narthex_wire::h1::encode::{self, Keep};
 
@@ -49,6 +50,10 @@ impl Downstream for ToClient<'_, '_> {
         }
     }
 
+    fn trailers(&self, request: &Work, out: &mut Vec<u8>) {
+        self.exchange.write_trailers(request, out);
+    }
+
     fn go_on(&mut self, out: &mut Vec<u8>) {
         self.exchange.write_continue(out);
     }
@@ -71,10 +76,11 @@ impl Downstream for ToClient<'_, '_> {
         ex.admission.answered();
         edits.clear();
         if facts.status == 101 {
-            let sent = self.switching(head, out);
+            let sent = self.switching(request, head, out);
             return Begun {
                 framing: Body::None,
                 replaced: false,
+                web: None,
                 sent,
                 fill: None,
             };
@@ -101,6 +107,7 @@ impl Downstream for ToClient<'_, '_> {
                     return Begun {
                         framing: Body::None,
                         replaced: true,
+                        web: None,
                         sent: 0,
                         fill: None,
                     };
@@ -123,7 +130,20 @@ impl Downstream for ToClient<'_, '_> {
             );
         }
         ex.add_hsts(edits);
-        let framing = self.framing(facts);
+        let goes_on = head.index.version == Version::Http2 && !head.index.ended;
+        let by_web = ex.web.as_ref().and_then(|web| {
+            let own = head.get(FieldId::ContentType)?;
+            Some((web.downwards(Some(own))?, web.wanted))
+        });
+        let (body, by_web) = match by_web {
+            Some((content_type, form)) => {
+                edits.set("Content-Type", &content_type);
+                // Trailers are a part of it.
+                (if goes_on { Body::Chunked } else { facts.body }, Some(form))
+            }
+            None => (facts.body, None),
+        };
+        let framing = self.framing(body, goes_on);
         let start = out.len();
         let mut to = ex.client_head(out);
         to.status(facts.status, head.index.reason.of(head.bytes));
@@ -154,27 +174,17 @@ impl Downstream for ToClient<'_, '_> {
         Begun {
             framing,
             replaced: false,
-            sent: ex.begin_stream(out, start, self.length(framing)),
+            web: by_web,
+            sent: ex.begin_stream(out, start, length(framing, goes_on)),
             fill,
         }
     }
 }
 
 impl ToClient<'_, '_> {
-    /// The length of what follows a head, if its last byte is the end.
-    fn length(&self, framing: Body) -> Option<u64> {
-        match framing {
-            Body::None | Body::Length(0) => Some(0),
-            // Trailers may follow, whatever the length.
-            Body::Length(_) if self.lease.speaks_h2() => None,
-            Body::Length(n) => Some(n),
-            Body::Chunked | Body::UntilClose => None,
-        }
-    }
-
     /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
     /// that have been sent already.
-    fn switching(&self, head: Head<'_>, out: &mut Vec<u8>) -> usize {
+    fn switching(&self, request: &Work, head: Head<'_>, out: &mut Vec<u8>) -> usize {
         let start = out.len();
         let ex = self.exchange;
         let mut to = ex.client_head(out);
@@ -193,15 +203,30 @@ impl ToClient<'_, '_> {
                 "Upgrade",
                 head.get(FieldId::Upgrade).unwrap_or(b"websocket"),
             );
+            let asked = Head::new(&request.input, &request.index);
+            if head.index.version == Version::Http2
+                && let Some(key) = asked.get(FieldId::SecWebSocketKey)
+                && let Ok(key) = std::str::from_utf8(key)
+            {
+                // The server has seen no key: it has agreed by its status.
+                let proof = base64::encode(&websocket::proof(key));
+                to.line("Sec-WebSocket-Accept", proof.as_bytes());
+            }
         }
         to.end();
         ex.begin_stream(out, start, None)
     }
 
     /// How the client is told the body's length.
-    fn framing(&mut self, facts: &ResponseFacts) -> Body {
-        match (facts.body, self.exchange.version()) {
+    fn framing(&mut self, body: Body, goes_on: bool) -> Body {
+        match (body, self.exchange.version()) {
             (Body::None, _) => Body::None,
+            // Nothing, and perhaps trailers: a length would leave no place for them.
+            (Body::Length(0), Version::Http11)
+                if goes_on && self.exchange.facts.is_some_and(|f| f.trailers) =>
+            {
+                Body::Chunked
+            }
             (Body::Length(n), _) => Body::Length(n),
             (Body::Chunked | Body::UntilClose, Version::Http11) => Body::Chunked,
             // Bytes as they are: the end of the stream is said when the exchange ends.
@@ -260,6 +285,7 @@ impl ToClient<'_, '_> {
         Some(Begun {
             framing: Body::Length(page.body.len() as u64),
             replaced: true,
+            web: None,
             sent,
             fill: None,
         })
@@ -310,5 +336,14 @@ impl ToClient<'_, '_> {
             }
         }
         names
+    }
+}
+
+/// The length of what follows a head, if its last byte is the end. `goes_on`: trailers may follow, whatever the length.
+fn length(framing: Body, goes_on: bool) -> Option<u64> {
+    match framing {
+        Body::None => Some(0),
+        Body::Length(n) if !goes_on => Some(n),
+        Body::Length(_) | Body::Chunked | Body::UntilClose => None,
     }
 }

@@ -14,6 +14,8 @@ use narthex_upstream::{
     Tried, Wish,
 };
 
+use narthex_wire::grpc_web::TextDecoder;
+
 use crate::attempt::{Attempt, Limit};
 use crate::connection::Next;
 use crate::fail::Failure;
@@ -44,7 +46,10 @@ impl Exchange<'_> {
             self.account.set_base(body.held());
             self.upload = Upload::Whole;
         }
-        let mut attempt = Attempt::of(Source::of(facts.body, facts.version, extension));
+        let mut attempt = Attempt::of(Source::of(facts.body, self.goes_on(), extension));
+        if self.is_web_text() && self.buffered.is_none() {
+            attempt.decoder = Some(TextDecoder::default());
+        }
         self.admission = match self.admit(&cluster).await {
             Ok(admission) => admission,
             Err(failure) => return self.fail(failure).await,

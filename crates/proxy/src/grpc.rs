@@ -2,6 +2,7 @@
 //! head with `grpc-status` and nothing behind it.
 
 use narthex_message::FieldId;
+use narthex_message::validate::is_token_byte;
 
 use crate::fail::Failure;
 use crate::handle::Exchange;
@@ -18,15 +19,26 @@ const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 const UNAUTHENTICATED: u8 = 16;
 
+/// The media type.
+pub(crate) const NAME: &[u8] = b"application/grpc";
+
+/// What follows `name` in a media type of it: `+proto`, or nothing; `None` if it is another. Parameters are left out.
+pub(crate) fn suffix<'v>(value: &'v [u8], name: &[u8]) -> Option<&'v [u8]> {
+    let (own, rest) = value.split_at_checked(name.len())?;
+    let end = rest.iter().position(|b| matches!(b, b';' | b' '));
+    let (suffix, parameters) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+    let good = match suffix {
+        [] => true,
+        [b'+', form @ ..] => !form.is_empty() && form.iter().all(|b| is_token_byte(*b)),
+        _ => false,
+    };
+    let ends = matches!(parameters.trim_ascii_start(), [] | [b';', ..]);
+    (good && ends && own.eq_ignore_ascii_case(name)).then_some(suffix)
+}
+
 /// `application/grpc`, or that with a message form (`+proto`) or parameters.
 fn is_content_type(value: &[u8]) -> bool {
-    const NAME: &[u8] = b"application/grpc";
-    value
-        .split_at_checked(NAME.len())
-        .is_some_and(|(name, rest)| {
-            name.eq_ignore_ascii_case(NAME)
-                && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-        })
+    suffix(value, NAME).is_some()
 }
 
 /// A `grpc-timeout` in milliseconds, rounded up; `None` if it is none.
@@ -64,14 +76,17 @@ fn status(failure: Failure) -> u8 {
 }
 
 impl Exchange<'_> {
-    /// Does the client call by gRPC?
+    /// Does the client call by gRPC, be it by a translation?
     pub(crate) fn calls_grpc(&self) -> bool {
-        self.client.h2.is_some()
-            && self.facts.is_some()
-            && self
-                .head()
-                .get(FieldId::ContentType)
-                .is_some_and(is_content_type)
+        let by_itself = || {
+            self.client.h2.is_some()
+                && self.facts.is_some()
+                && self
+                    .head()
+                    .get(FieldId::ContentType)
+                    .is_some_and(is_content_type)
+        };
+        self.web.is_some() || by_itself()
     }
 
     /// The status of this failure, if the client calls by gRPC.

@@ -4,13 +4,13 @@
 use std::rc::Rc;
 
 use narthex_message::{Index, Reject};
-use narthex_mux::{Driver, Head, MuxStream, Owner, Session};
+use narthex_mux::{Driver, Ended, Head, MuxStream, Owner, Session};
 use narthex_net::accept::Peer;
 use narthex_net::rt;
 use narthex_net::stream::{Stream, Virtual};
 use narthex_wire::h2::{Bounds, ErrorCode, Fatal, Role};
 
-use crate::connection::{Client, Next};
+use crate::connection::{Client, Next, linger};
 use crate::core::CoreProxy;
 use crate::handle;
 use crate::tls;
@@ -23,6 +23,7 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, mut client: Client) {
     };
     let session = Session::new(Role::Server, bounds);
     let _listed = proxy.list_session(&session);
+    let lingering = Rc::clone(&proxy);
     let owner = Server {
         proxy,
         peer: client.peer,
@@ -32,9 +33,13 @@ pub(crate) async fn serve(proxy: Rc<CoreProxy>, mut client: Client) {
         work: None,
     };
     let input = std::mem::take(&mut client.input);
-    Driver::new(&session, &client.stream, owner)
+    let ended = Driver::new(&session, &client.stream, owner)
         .run(input)
         .await;
+    drop(session);
+    if ended == Ended::Said {
+        Box::pin(linger(&lingering, &client)).await;
+    }
 }
 
 fn bounds(proxy: &CoreProxy, client: &Client) -> Option<Bounds> {

@@ -26,6 +26,7 @@ use crate::connection::{Client, Next};
 use crate::context::context;
 use crate::core::{CoreProxy, CoreRuntime};
 use crate::fail::Failure;
+use crate::grpc_web;
 use crate::host_cache::Known;
 use crate::identity::{self, Identity};
 use crate::late;
@@ -72,6 +73,8 @@ pub(crate) struct Exchange<'c> {
     pub(crate) admission: Admission,
     /// How much of the body has been taken from the client.
     pub(crate) upload: Upload,
+    /// The call by gRPC-Web that is translated.
+    pub(crate) web: Option<Box<grpc_web::Call>>,
     /// Value of a `Set-Cookie` that the answer carries for us.
     pub(crate) cookie: Option<Vec<u8>>,
     pub(crate) story: Story,
@@ -236,6 +239,7 @@ impl<'c> Exchange<'c> {
             request_id: [b'0'; 32],
             given_id: None,
             buffered: None,
+            web: None,
             cookie: None,
             admission: Admission::default(),
             upload: Upload::Untouched,
@@ -461,6 +465,7 @@ impl Exchange<'_> {
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
         self.find_route(site)?;
+        self.web = self.called_by_web();
         let rt = Rc::clone(&self.rt);
         let route = rt
             .runtime
@@ -480,7 +485,10 @@ impl Exchange<'_> {
             return Err(Failure::BodyTooLarge);
         }
         let bodyless = matches!(facts.method, Method::Get | Method::Head | Method::Delete);
-        if route.settings.reject_body_on_get && bodyless && !facts.body.is_empty() {
+        if route.settings.reject_body_on_get
+            && bodyless
+            && (!facts.body.is_empty() || self.goes_on())
+        {
             return Err(Failure::Reject(Reject::BodyNotAllowed));
         }
         if facts.version == Version::Http2

@@ -75,7 +75,8 @@ impl Exchange<'_> {
         let may = |f: narthex_message::RequestFacts| {
             f.method.is_idempotent()
                 && f.upgrade.is_none()
-                && (f.body.is_empty() || self.buffered.is_some())
+                && (f.body.is_empty() && !self.goes_on() || self.buffered.is_some())
+                && self.work.request_trailers.is_empty()
         };
         !tries.hedged && affinity.tag.is_none() && self.facts.is_some_and(may)
     }

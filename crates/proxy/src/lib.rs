@@ -18,6 +18,7 @@ mod fail;
 mod fleet_metrics;
 mod forward;
 mod grpc;
+mod grpc_web;
 mod h2;
 mod handle;
 mod hedge;

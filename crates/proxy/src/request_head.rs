@@ -1,17 +1,19 @@
 //! The head of a request as a server gets it: our own line, the client's fields, what we say of the client.
 
 use std::rc::Rc;
+use std::task::Poll;
 
 use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
 use narthex_message::field::BELIEVED;
 use narthex_message::head::Version;
 use narthex_message::{Body, FieldId, FieldSet, Method, base64, validate};
 use narthex_mux::MuxStream;
-use narthex_net::{proxy_header, websocket};
+use narthex_net::{proxy_header, rt, websocket};
 use narthex_upstream::{Connection, Lease};
 use narthex_wire::h1::encode::{self, Keep};
 use narthex_wire::h2;
 
+use crate::grpc_web::Form;
 use crate::handle::Exchange;
 use crate::identity;
 
@@ -33,7 +35,13 @@ impl Exchange<'_> {
     }
 
     /// Sends the request's head on a server's stream. False: there was no room for it after all, and nothing was sent.
-    pub(crate) fn open_stream(&mut self, lease: &Lease, stream: &Rc<MuxStream>) -> bool {
+    /// `tunnel`: asks for one, by extended CONNECT.
+    pub(crate) fn open_stream(
+        &mut self,
+        lease: &Lease,
+        stream: &Rc<MuxStream>,
+        tunnel: Option<&Asked>,
+    ) -> bool {
         let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
             return false;
         };
@@ -43,7 +51,11 @@ impl Exchange<'_> {
         self.write_host(settings, lease, &mut authority);
         let mut block = Vec::with_capacity(512);
         let request = h2::encode::Request {
-            method: self.head().method(),
+            method: if tunnel.is_some() {
+                b"CONNECT"
+            } else {
+                self.head().method()
+            },
             scheme: if lease.settings().encryption.is_some() {
                 b"https"
             } else {
@@ -51,30 +63,30 @@ impl Exchange<'_> {
             },
             authority: &authority,
             path: &path,
-            protocol: None,
+            protocol: tunnel.map(|asked| asked.protocol.as_slice()),
         };
         h2::encode::request(&request, &mut block);
-        h2::encode::fields(
-            self.head(),
-            self.kept(settings),
-            &self.work.edits,
-            &mut block,
-        );
+        let mut keep = self.kept(settings);
+        if tunnel.is_some() {
+            keep = keep.without(FieldSet::of(&[FieldId::SecWebSocketKey]));
+        }
+        if let Some(web) = &self.web {
+            keep = keep.without(FieldSet::of(&[FieldId::ContentType, FieldId::Accept]));
+            h2::encode::line("content-type", &web.upwards(), &mut block);
+        }
+        h2::encode::fields(self.head(), keep, &self.work.edits, &mut block);
         let mut lines = Vec::with_capacity(256);
         self.write_ours(settings, &mut lines);
         h2::encode::lines(&lines, &mut block);
-        if facts.trailers {
+        if facts.trailers || self.web.is_some() {
             h2::encode::line("te", b"trailers", &mut block);
         }
-        let body = self
-            .buffered
-            .as_ref()
-            .map_or(facts.body, |b| Body::Length(b.len()));
-        let length = match body {
+        let length = match self.body_upwards(true) {
+            Body::None if tunnel.is_some() => None,
             Body::None => Some(0),
             Body::Length(n) => {
                 h2::encode::content_length(n, &mut block);
-                Some(n)
+                Some(n).filter(|_| !self.may_trail())
             }
             Body::Chunked | Body::UntilClose => None,
         };
@@ -82,8 +94,71 @@ impl Exchange<'_> {
         stream.open(&block, length, facts.method == Method::Head)
     }
 
+    /// Has the client's stream of HTTP/2 not ended with the head, whatever length that announced?
+    pub(crate) fn goes_on(&self) -> bool {
+        let facts = self.facts.filter(|f| f.version == Version::Http2);
+        facts.is_some_and(|f| f.body != Body::None) && !self.work.index.ended
+    }
+
+    /// Is the request's body Base64 that is to be read?
+    pub(crate) fn is_web_text(&self) -> bool {
+        self.web.as_ref().is_some_and(|web| web.asked == Form::Text)
+    }
+
+    /// May trailers follow a body, whatever its length?
+    fn may_trail(&self) -> bool {
+        match &self.buffered {
+            Some(_) => !self.work.request_trailers.is_empty(),
+            None => self.goes_on(),
+        }
+    }
+
+    /// How a server is told the body's length. `h2`: it has a place for trailers behind any. Of HTTP/1 only chunks have: they are
+    /// used where trailers are there or announced, or are all that can follow.
+    pub(crate) fn body_upwards(&self, h2: bool) -> Body {
+        let body = self.facts.map_or(Body::None, |f| f.body);
+        let announced = self.work.index.present.has(FieldId::Trailer);
+        match (&self.buffered, body) {
+            (Some(_), _) if !h2 && self.may_trail() => Body::Chunked,
+            (Some(buffered), _) => Body::Length(buffered.len()),
+            (None, Body::Length(n)) if !h2 && self.goes_on() && (n == 0 || announced) => {
+                Body::Chunked
+            }
+            // Base64 is longer than what it says.
+            (None, Body::Length(1..)) if self.is_web_text() => Body::Chunked,
+            (None, body) => body,
+        }
+    }
+
+    /// The tunnel that a server of HTTP/2 is asked for, if it offers any (RFC 8441): a WebSocket, by a client of either version. A
+    /// client of HTTP/1.1 must have sent a key (RFC 6455 4.1), which is answered here.
+    pub(crate) async fn tunnel_by(&self, stream: &MuxStream, within_ms: u64) -> Option<Asked> {
+        let (facts, route) = (self.facts?, self.route_config()?);
+        let protocol = allowed_upgrade(facts.upgrade?.of(&self.work.input), &route.settings)?;
+        let key = self.head().get(FieldId::SecWebSocketKey);
+        let key = key.and_then(|key| base64::decode(std::str::from_utf8(key).ok()?));
+        let has_key = key.is_some_and(|key| key.len() == 16);
+        if !protocol.eq_ignore_ascii_case(b"websocket")
+            || !facts.body.is_empty()
+            || facts.method != Method::Get
+            || facts.version != Version::Http2 && !has_key
+        {
+            return None;
+        }
+        let ends = rt::now_ms().saturating_add(within_ms);
+        let offered = std::future::poll_fn(|_| match stream.poll_offers_connect() {
+            Poll::Pending if self.client.stream.poll_dead().is_ready() => Poll::Ready(false),
+            Poll::Pending => rt::poll_deadline(ends).map(|()| false),
+            known @ Poll::Ready(_) => known,
+        });
+        offered.await.then(|| Asked {
+            protocol: protocol.to_ascii_lowercase(),
+            proof: None,
+        })
+    }
+
     /// Which of the client's fields a server gets.
-    fn kept(&self, settings: &RouteSettings) -> Keep {
+    pub(crate) fn kept(&self, settings: &RouteSettings) -> Keep {
         let nominates = self.facts.is_some_and(|f| f.nominates);
         let mut keep = Keep::request(nominates, settings.underscore_headers);
         if self.version() == Version::Http2 {
@@ -167,11 +242,7 @@ impl Exchange<'_> {
             });
         }
         // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
-        let body = self
-            .buffered
-            .as_ref()
-            .map_or(facts.body, |b| Body::Length(b.len()));
-        encode::framing(body, out);
+        encode::framing(self.body_upwards(false), out);
         out.extend_from_slice(b"\r\n");
         asked
     }

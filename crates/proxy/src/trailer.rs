@@ -1,8 +1,16 @@
-//! Trailer sections: the same scanner as for heads, and a short list of what may pass (RFC 9110 6.5).
+//! Trailer sections: the same scanner as for heads, and a short list of what may pass (RFC 9110 6.5). They are held in the form
+//! of HTTP/1, whatever they came by.
 
 use narthex_message::field::NOT_IN_TRAILERS;
-use narthex_message::{FieldId, Index, Reject};
+use narthex_message::validate::is_nominated;
+use narthex_message::{FieldId, Head, Index, Reject};
+use narthex_mux::MuxStream;
+use narthex_wire::h1::encode;
 use narthex_wire::h1::scan::{self, HeadLimits, Progress};
+
+use crate::handle::Exchange;
+use crate::tls;
+use crate::work::Work;
 
 /// Gathers a trailer section from `bytes` into `held`. Returns how many bytes belong to it and whether it is complete; a
 /// complete one is well-formed and has no name that must not stand there.
@@ -34,20 +42,74 @@ fn has_forbidden(lines: &[u8], index: &Index) -> bool {
     })
 }
 
-/// A section that came by HTTP/2, as a complete one of HTTP/1; `None` if it names what must not stand there.
-pub(crate) fn of_stream(lines: &[u8], index: &Index) -> Option<Vec<u8>> {
-    if has_forbidden(lines, index) {
-        return None;
+/// Takes the section with which a message of HTTP/2 has ended, if it had one, into `held`: as a complete one of HTTP/1, and by
+/// the same rules.
+pub(crate) fn take_from(
+    stream: Option<&MuxStream>,
+    limits: &HeadLimits,
+    held: &mut Vec<u8>,
+) -> Result<(), Reject> {
+    held.clear();
+    let Some(trailers) = stream.and_then(MuxStream::take_trailers) else {
+        return Ok(());
+    };
+    if trailers.oversize.is_some() {
+        return Err(Reject::TrailersTooLarge);
     }
+    let (lines, index) = (&trailers.bytes, &trailers.index);
     let mut section = Vec::with_capacity(lines.len() + 2);
     for field in &index.fields {
-        section.extend_from_slice(field.name.of(lines));
-        section.extend_from_slice(b": ");
-        section.extend_from_slice(field.value.of(lines));
-        section.extend_from_slice(b"\r\n");
+        line(field.name.of(lines), field.value.of(lines), &mut section);
     }
     section.extend_from_slice(b"\r\n");
-    Some(section)
+    match take(held, &section, limits)? {
+        (n, true) if n == section.len() => Ok(()),
+        _ => Err(Reject::Trailer),
+    }
+}
+
+fn line(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Exchange<'_> {
+    /// The end of a request in chunks.
+    pub(crate) fn end_chunks(&self, work: &Work, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"0\r\n");
+        self.write_trailers(work, out);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Writes those lines of the request's trailers that a server gets. What filters remove or set, what we say ourselves and what
+    /// the client's `Connection` names has no way around through them. `work`: has the request in it.
+    pub(crate) fn write_trailers(&self, work: &Work, out: &mut Vec<u8>) {
+        let (Some(plan), Some(route)) = (self.plan(), self.route_config()) else {
+            return;
+        };
+        if work.request_trailers.is_empty() {
+            return;
+        }
+        let mut index = Index::default();
+        let limits = &plan.bounds.trailer_limits;
+        let Ok(Progress::Complete(_)) = scan::trailers(&work.request_trailers, &mut index, limits)
+        else {
+            return;
+        };
+        let section = Head::new(&work.request_trailers, &index);
+        let request = Head::new(&work.input, &work.index);
+        let id = &self.rt.runtime.config.request_id;
+        encode::each_kept(section, self.kept(&route.settings), &work.edits, |f| {
+            let name = f.name.of(section.bytes);
+            let ours = self.rt.runtime.tls.asks_clients() && tls::identity::tells(name)
+                || id.enabled && name.eq_ignore_ascii_case(id.header.as_bytes());
+            if !ours && !is_nominated(request, f.id, name) {
+                line(name, f.value.of(section.bytes), out);
+            }
+        });
+    }
 }
 
 fn word(reject: Reject) -> Reject {

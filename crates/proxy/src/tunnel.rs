@@ -162,7 +162,8 @@ pub(crate) async fn run(
         {
             return Poll::Ready(());
         }
-        account.charge(work.held() + up.held() + down.held(), cx);
+        let held = work.held() + up.held() + down.held() + client.held() + upstream.held();
+        account.charge(held, cx);
         if idle_ms > 0 && rt::poll_deadline(last.saturating_add(idle_ms)).is_ready() {
             return Poll::Ready(());
         }

@@ -7,8 +7,13 @@
 //!
 //! A best pace that was measured while the upstream was busy is no best one, and an upstream changes. So a limit that is
 //! always reached is lowered for a moment, now and then, and what is seen then is the best pace from there on. It is lowered
-//! to a part that shrinks what is seen falsely each time, whatever the tolerance. A limit that is not reached is never touched
+//! to a part that shrinks what is seen falsely each time, whatever the tolerance. A limit that is not reached is not touched
 //! by this: there the best pace follows what is seen.
+//!
+//! But clients that wait for their answers can fill an upstream and never reach a limit that is far too high. So what is seen
+//! while more than a few are under way is believed only near to what is known for sure. Beyond that there is a glance: those
+//! under way become fewer by a quarter for a moment. No faster then: it is known. Faster: they stood in a queue, and the best
+//! pace is measured as above, from those who are under way.
 
 use std::mem::take;
 
@@ -24,6 +29,8 @@ const STEP: f64 = 0.5;
 const LEARN: f64 = 0.2;
 /// The limit falls by so much at most with one window, before [`STEP`].
 const STEEPEST: f64 = 0.5;
+/// A limit that falls to this part or less is far from where it should be.
+const FAR: f64 = 0.6;
 /// In so many milliseconds a limit that is not used goes most of the way to twice of what is used.
 const FADE_MS: f64 = 60_000.0;
 /// Between two measurements at a lowered limit: so many times as long as a request takes, within these milliseconds.
@@ -31,6 +38,19 @@ const PROBE_TIMES: u64 = 100;
 const PROBE_MS: (u64, u64) = (15_000, 600_000);
 /// The same while the limit is far from where it should be.
 const PROBE_SOON: (u64, u64) = (8, 2_000);
+/// So many under way at once, or the lowest limit if that is more, are few: a queue of theirs is none to speak of.
+const FEW: f64 = 16.0;
+/// A pace that is to be doubted has been there for so many windows.
+const DOUBTFUL: u32 = 10;
+/// Slower than what is known for sure by so little is not to be doubted, whatever the tolerance.
+const DOUBT_FROM: f64 = 1.25;
+/// A glance leaves this part of those under way.
+const GLANCE: f64 = 0.75;
+/// And sees what makes the pace so much faster (a logarithm; about half of what a queue of all would), if it is more than
+/// chance. So much slower, and it has seen nothing.
+const GLANCE_SEES: f64 = 0.19;
+/// So many glances have to see none: a machine that stands still for a moment spoils one.
+const GLANCES: u32 = 3;
 
 /// Response times of one core, to be [folded](Limiter::fold). Plain numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,6 +58,8 @@ pub struct Samples {
     count: u64,
     /// Of logarithms: one request that takes a thousand times as long counts as ten that take twice as long.
     logs: f64,
+    /// Of the squares of these.
+    squares: f64,
     peak: usize,
 }
 
@@ -45,19 +67,33 @@ impl Samples {
     /// The head of a response came after so many microseconds; `used` is how many requests were under way.
     pub fn add(&mut self, us: u64, used: usize) {
         self.count = self.count.saturating_add(1);
-        self.logs += (us.max(1) as f64).log2();
+        let log = (us.max(1) as f64).log2();
+        self.logs += log;
+        self.squares += log * log;
         self.peak = self.peak.max(used);
     }
 
     fn merge(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.logs += other.logs;
+        self.squares += other.squares;
         self.peak = self.peak.max(other.peak);
     }
 
     /// The mean in microseconds.
     fn mean(&self) -> f64 {
-        (self.logs / self.count.max(1) as f64).exp2()
+        self.mean_log().exp2()
+    }
+
+    fn mean_log(&self) -> f64 {
+        self.logs / self.count.max(1) as f64
+    }
+
+    /// How far the mean of the logarithms may be off: its variance.
+    fn variance(&self) -> f64 {
+        let count = self.count.max(1) as f64;
+        let spread = self.squares / count - self.mean_log() * self.mean_log();
+        spread.max(0.0) / count
     }
 }
 
@@ -88,9 +124,27 @@ enum Phase {
     /// The limit follows the pace.
     Follow,
     /// It is lowered, and those who came before are still under way until then (milliseconds).
-    Drain(u64),
-    /// The best pace is measured, until then at most.
-    Measure(u64),
+    Drain(u64, Look),
+    /// The pace at the lowered limit is measured, until then at most.
+    Measure(u64, Look),
+}
+
+/// Why the limit is lowered for a moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Look {
+    /// And to what.
+    limit: f64,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Why {
+    /// It is time to.
+    Due,
+    /// Doubt: a glance, when so many are under way.
+    Glance(f64),
+    /// A glance has seen a queue.
+    Queue,
 }
 
 /// The limit and what it is made from.
@@ -103,6 +157,13 @@ pub struct Limiter {
     /// The pace of the last window and the best one, in microseconds; 0 is none yet.
     pace: f64,
     best: f64,
+    /// The best pace for sure: measured, or seen while few were under way; 0 is none yet.
+    sure: f64,
+    /// Windows in a row that showed a pace which may be that of a queue, and what was in them.
+    doubts: u32,
+    doubted: Samples,
+    /// Glances in a row that saw no queue.
+    glances: u32,
     window: Samples,
     begun: u64,
     phase: Phase,
@@ -119,6 +180,10 @@ impl Limiter {
             starting: true,
             pace: 0.0,
             best: 0.0,
+            sure: 0.0,
+            doubts: 0,
+            doubted: Samples::default(),
+            glances: 0,
             window: Samples::default(),
             begun: now,
             phase: Phase::Follow,
@@ -137,7 +202,9 @@ impl Limiter {
     pub fn limit(&self) -> usize {
         match self.phase {
             Phase::Follow => self.limit as usize,
-            _ => self.lowered() as usize,
+            Phase::Drain(_, look) | Phase::Measure(_, look) => {
+                self.bounds.clamp(look.limit.min(self.limit)) as usize
+            }
         }
     }
 
@@ -157,21 +224,22 @@ impl Limiter {
         match self.phase {
             Phase::Follow if self.is_over(now) => self.follow(now),
             Phase::Follow => {}
-            Phase::Drain(until) => {
+            Phase::Drain(until, look) => {
                 self.window = Samples::default();
                 if now >= until {
                     self.begun = now;
                     let most = self.pace_ms().saturating_mul(4).saturating_add(2_000);
-                    self.phase = Phase::Measure(now.saturating_add(most));
+                    self.phase = Phase::Measure(now.saturating_add(most), look);
                 }
             }
-            Phase::Measure(_) if self.is_over(now) => self.measured(now, random),
-            Phase::Measure(until) if now >= until => {
+            Phase::Measure(_, look) if self.is_over(now) => self.looked(look, now, random),
+            Phase::Measure(until, _) if now >= until => {
                 self.next_window(now);
                 self.phase = Phase::Follow;
+                self.trust();
                 self.schedule(now, false, random);
             }
-            Phase::Measure(_) => {}
+            Phase::Measure(..) => {}
         }
     }
 
@@ -194,7 +262,13 @@ impl Limiter {
         if self.best == 0.0 {
             self.best = self.pace;
         }
-        let gradient = (self.bounds.good() * self.best / self.pace).clamp(STEEPEST, 1.0);
+        let gradient = self.gradient();
+        let full = peak >= 0.9 * self.limit;
+        if full {
+            self.trust();
+        } else {
+            self.doubt(&seen, now);
+        }
         if peak < self.limit / 2.0 && gradient >= 1.0 {
             self.rest(peak, long);
             return;
@@ -203,26 +277,71 @@ impl Limiter {
         if self.pace < self.best {
             self.learn();
         }
-        let full = peak >= 0.9 * self.limit;
         if self.starting && full && gradient >= 1.0 {
             self.limit = self.bounds.clamp(2.0 * self.limit);
         } else if full || gradient < 1.0 {
-            let to = self.limit * gradient + self.limit.sqrt();
+            // What is not reached does not grow: it would not come down to where it is.
+            let more = if full { self.limit.sqrt() } else { 0.0 };
+            let to = self.limit * gradient + more;
             self.limit = self.bounds.clamp(self.limit + STEP * (to - self.limit));
         }
         if self.starting && (gradient < 1.0 || self.limit >= self.bounds.clamp(f64::MAX)) {
             // What was taken for the best pace may be that of a full upstream.
             self.starting = false;
             self.next_probe = now;
-        } else if gradient <= 0.6 {
+        } else if gradient <= FAR {
             self.next_probe = self.next_probe.min(self.soon(self.probed));
         }
-        if full && now >= self.next_probe && self.lowered() < self.limit {
-            // Those under way, and what the cores have seen of them.
-            let drained = self.pace_ms().saturating_mul(2).saturating_add(WINDOW_MS);
-            self.phase = Phase::Drain(now.saturating_add(drained));
-            self.probed = now;
+        if full && now >= self.next_probe {
+            self.lower(self.limit, Why::Due, now);
         }
+    }
+
+    /// The part of the limit that the pace leaves of it.
+    fn gradient(&self) -> f64 {
+        (self.bounds.good() * self.best / self.pace).clamp(STEEPEST, 1.0)
+    }
+
+    /// The limit is not reached. Is the best pace the upstream's own?
+    fn doubt(&mut self, seen: &Samples, now: u64) {
+        let peak = seen.peak as f64;
+        if peak <= self.bounds.clamp(FEW) {
+            self.sure = if self.sure == 0.0 {
+                self.pace
+            } else {
+                nearer(self.sure, self.pace)
+            };
+            return self.trust();
+        }
+        if self.sure > 0.0 && self.best <= self.bounds.good().max(DOUBT_FROM) * self.sure {
+            return self.trust();
+        }
+        self.doubts = self.doubts.saturating_add(1);
+        self.doubted.merge(seen);
+        if self.doubts >= DOUBTFUL && now >= self.soon(self.probed) {
+            self.lower(peak, Why::Glance(peak), now);
+        }
+    }
+
+    fn trust(&mut self) {
+        self.doubts = 0;
+        self.doubted = Samples::default();
+    }
+
+    /// Begins to look with fewer than `from`, if the bounds allow it.
+    fn lower(&mut self, from: f64, why: Why, now: u64) {
+        let limit = match why {
+            Why::Glance(_) => self.bounds.clamp((GLANCE * from).floor()),
+            Why::Due | Why::Queue => self.lowered(from),
+        };
+        if limit >= from {
+            return;
+        }
+        // Those under way, and what the cores have seen of them.
+        let drained = self.pace_ms().saturating_mul(2).saturating_add(WINDOW_MS);
+        let look = Look { limit, why };
+        self.phase = Phase::Drain(now.saturating_add(drained), look);
+        self.probed = now;
     }
 
     /// Nobody is kept waiting, by us or by others: what is seen is the upstream's own pace, and a limit so far above it means
@@ -236,20 +355,47 @@ impl Limiter {
     }
 
     fn learn(&mut self) {
-        self.best *= (self.pace / self.best).powf(LEARN);
+        self.best = nearer(self.best, self.pace);
     }
 
-    fn measured(&mut self, now: u64, random: u64) {
+    /// What the lowered limit has shown.
+    fn looked(&mut self, look: Look, now: u64, random: u64) {
         let (seen, _) = self.next_window(now);
-        let before = std::mem::replace(&mut self.best, seen.mean());
+        let pace = seen.mean();
         self.phase = Phase::Follow;
-        self.schedule(now, self.best < 0.8 * before, random);
+        if let Why::Glance(peak) = look.why {
+            let slower = seen.mean_log() - self.doubted.mean_log();
+            let chance = 2.0 * (seen.variance() + self.doubted.variance()).sqrt();
+            let clear = chance.max(GLANCE_SEES);
+            self.trust();
+            if slower < -clear {
+                self.lower(peak, Why::Queue, now);
+            } else if slower < clear {
+                self.glances = self.glances.saturating_add(1);
+                if self.glances >= GLANCES {
+                    self.know(pace);
+                }
+            }
+            // Slower with fewer: the load has changed meanwhile, and the doubt begins anew.
+            return;
+        }
+        let before = self.best;
+        self.know(pace);
+        // One look at a limit that had still far to fall shows little.
+        let far = self.gradient() <= FAR || self.best < 0.8 * before;
+        self.schedule(now, far, random);
+    }
+
+    fn know(&mut self, pace: f64) {
+        self.best = pace;
+        self.sure = pace;
+        self.glances = 0;
     }
 
     /// The limit while the best pace is measured: what is seen falsely, because the upstream is busy even so, is less by half
     /// of what it was.
-    fn lowered(&self) -> f64 {
-        let part = self.limit / (2.0 * self.bounds.good());
+    fn lowered(&self, from: f64) -> f64 {
+        let part = from / (2.0 * self.bounds.good());
         self.bounds.clamp(part.floor())
     }
 
@@ -273,6 +419,11 @@ impl Limiter {
     fn pace_ms(&self) -> u64 {
         (self.pace / 1_000.0) as u64
     }
+}
+
+/// A part of the way from one pace to another.
+fn nearer(from: f64, to: f64) -> f64 {
+    from * (to / from).powf(LEARN)
 }
 
 #[cfg(test)]

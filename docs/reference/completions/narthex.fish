@@ -46,11 +46,15 @@ complete -c narthex -n "__fish_narthex_using_subcommand run" -s c -l config -d '
 complete -c narthex -n "__fish_narthex_using_subcommand run" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s l -l listen -d 'Where clients connect: `:8080`, `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s t -l to -d 'A server; once or more. Requests go to the one with the fewest in flight' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l https -d 'Where clients of HTTPS connect' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l name -d 'A name that clients of HTTPS use, beside `localhost`; once or more' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l storage -d 'Where the authority is kept [default: /var/lib/narthex for root, else ~/.local/state/narthex]' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s w -l workers -d 'Threads that serve [default: one for each core of this machine]' -r
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l access-log -d 'One line per request, on standard output' -r -f -a "json\t'One JSON object a line'
 combined\t'NCSA combined'
 off\t'None'"
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l admin -d 'Also answer `status`, `explain` and /metrics here: `127.0.0.1:9180` or `unix:/path`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l tls -d 'Also serve HTTPS'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l print -d 'Print the configuration file that says the same, and do nothing else'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand demo" -l port -d 'Port of the proxy; a free one if it is taken' -r
@@ -183,6 +187,7 @@ complete -c narthex -n "__fish_narthex_using_subcommand certs" -s c -l config -d
 complete -c narthex -n "__fish_narthex_using_subcommand certs" -l json -d 'As JSON'
 complete -c narthex -n "__fish_narthex_using_subcommand certs" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c narthex -n "__fish_narthex_using_subcommand trust" -s c -l config -d 'The configuration; as for `run` when it is left out' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand trust" -l storage -d 'Where the authority is kept, instead of a configuration: what `narthex proxy --tls` says' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand trust" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand explain" -s H -l header -d 'A header line `Name: value`; once or more' -r
 complete -c narthex -n "__fish_narthex_using_subcommand explain" -l client -d 'The client\'s address' -r

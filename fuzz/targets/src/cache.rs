@@ -27,7 +27,7 @@ pub fn cache_policy(data: &[u8]) {
         return;
     };
     for profile in [CacheProfile::Safe, CacheProfile::Rfc9111] {
-        for ttl in [None, Some(Duration::from_secs(60))] {
+        for ttl in [None, Some(Duration::from_mins(1))] {
             let rule = CacheRule {
                 profile,
                 ttl,

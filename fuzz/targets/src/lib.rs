@@ -7,6 +7,7 @@ mod chunked;
 mod config;
 mod differential;
 mod engine;
+mod grpc_web;
 mod h2;
 mod head;
 mod proxy_header;
@@ -16,6 +17,7 @@ pub use cache::{cache_key, cache_policy};
 pub use chunked::chunked;
 pub use config::config;
 pub use differential::differential;
+pub use grpc_web::grpc_web;
 pub use h2::{h2_client, h2_server, hpack};
 pub use head::head;
 pub use proxy_header::proxy_header;
@@ -39,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("h2_client", h2_client),
     ("cache_policy", cache_policy),
     ("cache_key", cache_key),
+    ("grpc_web", grpc_web),
 ];
 
 /// The product's defaults for a request.

@@ -125,3 +125,8 @@ fn cache_policy() {
 fn cache_key() {
     replay("cache_key");
 }
+
+#[test]
+fn grpc_web() {
+    replay("grpc_web");
+}

@@ -3,14 +3,20 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::process::{ChildStderr, Command};
 
 use super::update::{self, Change, Tsig};
 
 /// A program that takes longer is ended.
 const PROGRAM_MAX: Duration = Duration::from_mins(2);
-/// Bytes of a program's complaint that are shown.
+/// Characters of a program's complaint that are shown.
 const COMPLAINT_MAX: usize = 300;
+/// Bytes of it that are kept.
+const COMPLAINT_BYTES: usize = 4 * COMPLAINT_MAX;
+/// After a program's end, how long the rest of its complaint is waited for: what it has left running may hold the pipe open.
+const COMPLAINT_WAIT: Duration = Duration::from_millis(100);
 
 /// Who writes the records.
 #[derive(Clone, PartialEq, Eq)]
@@ -138,16 +144,32 @@ impl Writer {
 
 async fn run(words: &[String], what: &str, record: &str, value: &str) -> Result<(), String> {
     let (program, first) = words.split_first().ok_or("no program is named")?;
-    let child = Command::new(program)
+    let mut child = Command::new(program)
         .args(first)
         .args([what, record, value])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("cannot be started: {error}"))?;
-    let ended = tokio::time::timeout(PROGRAM_MAX, child.wait_with_output())
+    let mut group = Group::of(child.id());
+    let mut complaint = Complaint {
+        from: child.stderr.take(),
+        said: Vec::new(),
+    };
+    let work = async {
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => break status,
+                () = complaint.read(), if complaint.from.is_some() => {}
+            }
+        };
+        complaint.rest().await;
+        status
+    };
+    let status = tokio::time::timeout(PROGRAM_MAX, work)
         .await
         .map_err(|_| {
             format!(
@@ -156,12 +178,67 @@ async fn run(words: &[String], what: &str, record: &str, value: &str) -> Result<
             )
         })?
         .map_err(|error| error.to_string())?;
-    if ended.status.success() {
+    group.leave();
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&ended.stderr);
+    let said = String::from_utf8_lossy(&complaint.said);
     let said: String = said.trim().chars().take(COMPLAINT_MAX).collect();
-    Err(format!("ended with {}: {said}", ended.status))
+    Err(format!("ended with {status}: {said}"))
+}
+
+/// What a program complains of: read for as long as it runs, so that it does not wait for us, and kept up to a bound.
+struct Complaint {
+    from: Option<ChildStderr>,
+    said: Vec<u8>,
+}
+
+impl Complaint {
+    async fn read(&mut self) {
+        let Some(from) = &mut self.from else { return };
+        let mut bytes = [0; 1024];
+        match from.read(&mut bytes).await {
+            Ok(n) if n > 0 => {
+                let room = COMPLAINT_BYTES.saturating_sub(self.said.len());
+                let kept = bytes.get(..n.min(room)).unwrap_or_default();
+                self.said.extend_from_slice(kept);
+            }
+            _ => self.from = None,
+        }
+    }
+
+    /// What is in the pipe still.
+    async fn rest(&mut self) {
+        while self.from.is_some()
+            && self.said.len() < COMPLAINT_BYTES
+            && tokio::time::timeout(COMPLAINT_WAIT, self.read())
+                .await
+                .is_ok()
+        {}
+    }
+}
+
+/// A program with all that it has started: ended together, unless it has ended by itself.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(leader: Option<u32>) -> Self {
+        let leader = leader.and_then(|id| i32::try_from(id).ok());
+        Self(leader.and_then(Pid::from_raw))
+    }
+
+    fn leave(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // It may have gone meanwhile.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -260,5 +337,51 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.to_string().contains("cannot be started"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_program_may_say_much_and_leave_somebody_behind() {
+        // 32 MiB of complaint: read, so that it ends, and not kept.
+        let error = shell("echo first >&2; head -c 33554432 /dev/zero >&2; exit 4")
+            .put("r", "v")
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("exit status: 4: first"), "{error}");
+        assert!(error.len() < 2_000, "{}", error.len());
+        // What it leaves running holds its standard error open; it is done all the same.
+        let writer = shell("sleep 60 & exit 0");
+        let put = tokio::time::timeout(Duration::from_secs(20), writer.put("r", "v"));
+        put.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_is_ended_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        // The shell waits for a program of its own, which alone would outlive it.
+        let script = format!(
+            "sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait",
+            pid.display()
+        );
+        let writer = shell(&script);
+        let put = writer.put("r", "v");
+        let started = async {
+            while !pid.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            done = put => panic!("{done:?}"),
+            () = started => {}
+        }
+        let pid = std::fs::read_to_string(&pid).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        let begin = std::time::Instant::now();
+        // Gone, or dead and not yet taken away by whoever inherits it.
+        while state().is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it lives on");
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -176,8 +176,9 @@ impl Keeper {
                 .build()
                 .unwrap();
             runtime.block_on(async {
+                let (_sender, on_demand) = tokio::sync::watch::channel(Arc::default());
                 tokio::select! {
-                    () = narthex_acme::keeper::run(parts, receiver) => {}
+                    () = narthex_acme::keeper::run(parts, receiver, on_demand) => {}
                     _ = ended => {}
                 }
             });

@@ -182,6 +182,9 @@ fn settings(s: &RouteSettings, out: &mut Writer) {
         out.line("unsafe-underscore-headers");
     }
     out.line(format!("reject-body-on-get #{}", s.reject_body_on_get));
+    if s.grpc_web {
+        out.line("grpc-web");
+    }
     out.line(format!("tunnel idle={}", time(s.tunnel_idle)));
     if let Some(rule) = &s.cache {
         super::cache::rule(rule, out);

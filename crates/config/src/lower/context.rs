@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub env: &'a Environment<'a>,
     /// The texts.
     pub sources: &'a Sources,
+    /// Somebody says which names may get a certificate on demand.
+    pub on_demand: bool,
 }
 
 impl Context<'_> {

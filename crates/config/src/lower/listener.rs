@@ -33,6 +33,8 @@ pub struct Group {
     pub steps: Vec<Step>,
     /// `redirect-to-https`.
     pub redirect: bool,
+    /// Its `port`.
+    pub redirect_port: Option<u16>,
 }
 
 impl Listeners {
@@ -73,6 +75,7 @@ impl Listeners {
     fn group(&mut self, ctx: &mut Context<'_>, item: &Item<'_>) -> usize {
         let steps = filters::steps(ctx, &item.children);
         let redirect = item.child("redirect-to-https").is_some_and(Item::switch);
+        let redirect_port = item.child("redirect-to-https").and_then(|r| r.int("port"));
         if let (true, Some(tls)) = (redirect, item.child("tls")) {
             let place = item
                 .child("redirect-to-https")
@@ -86,7 +89,7 @@ impl Listeners {
             );
         }
         if let Some(same) = self.groups.iter().position(|g| {
-            g.redirect == redirect
+            (g.redirect, g.redirect_port) == (redirect, redirect_port)
                 && g.steps
                     .iter()
                     .map(|s| &s.filter)
@@ -103,7 +106,11 @@ impl Listeners {
                 help,
             );
         }
-        self.groups.push(Group { steps, redirect });
+        self.groups.push(Group {
+            steps,
+            redirect,
+            redirect_port,
+        });
         self.groups.len() - 1
     }
 

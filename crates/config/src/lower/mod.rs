@@ -62,6 +62,10 @@ pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
     for item in &sorted.globals {
         globals::read(ctx, item, &mut config);
     }
+    ctx.on_demand = sorted
+        .globals
+        .iter()
+        .any(|item| item.name() == "acme" && item.child("on-demand").is_some());
     let anywhere = sorted.sites.first().map(|s| s.name.span);
     let automatic = is_automatic(ctx, &sorted.sites);
     let listeners = Listeners::read(ctx, &sorted.listeners, anywhere, automatic);

@@ -25,6 +25,7 @@ pub struct Patch {
     hide_origin: Option<bool>,
     underscore: Option<bool>,
     reject_body: Option<bool>,
+    grpc_web: Option<bool>,
     tunnel_idle: Option<Duration>,
     priority: Option<Priority>,
     /// Outer: silent; inner: nothing is cached.
@@ -56,6 +57,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
         "hide-origin" => patch.hide_origin = Some(item.switch()),
         "unsafe-underscore-headers" => patch.underscore = Some(item.switch()),
         "reject-body-on-get" => patch.reject_body = Some(item.switch()),
+        "grpc-web" => patch.grpc_web = Some(item.switch()),
         "tunnel" => patch.tunnel_idle = item.duration("idle"),
         "cache" => patch.cache = Some(cache::rule(ctx, item)),
         "priority" => patch.priority = item.arg_text(0).map(|(class, _)| priority(class)),
@@ -69,6 +71,7 @@ fn read(ctx: &mut Context<'_>, item: &Item<'_>, patch: &mut Patch) {
             | "upgrade"
             | "rewrite-urls"
             | "hide-origin"
+            | "grpc-web"
             | "tunnel"
             | "priority"
             | "cache"
@@ -226,6 +229,7 @@ fn apply(settings: &mut RouteSettings, patch: &Patch) {
     set(&mut settings.hide_origin, patch.hide_origin);
     set(&mut settings.underscore_headers, patch.underscore);
     set(&mut settings.reject_body_on_get, patch.reject_body);
+    set(&mut settings.grpc_web, patch.grpc_web);
     set(&mut settings.tunnel_idle, patch.tunnel_idle);
     set(&mut settings.priority, patch.priority);
     set(&mut settings.cache, patch.cache.clone());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::check::shadow::Shadows;
 use crate::check::slashes;
 use crate::model::{
-    Action, ErrorPage, Filter, HostPattern, Hsts, Matcher, Part, Route, Site, SiteTls, Template,
-    Var,
+    Action, Address, ErrorPage, Filter, HostPattern, Hsts, Matcher, Part, Route, Site, SiteTls,
+    Template, Upstream, UpstreamProtocol, Var,
 };
 use crate::problem::did_you_mean;
 use crate::raw::{Item, Val};
@@ -189,6 +189,7 @@ pub fn read(ctx: &mut Context<'_>, shared: &mut Shared<'_>, item: &Item<'_>) -> 
         own: &own,
         used: &used,
         policies: shared.policies,
+        upstreams: &shared.upstreams.list,
     };
     Some(per_group(
         ctx,
@@ -258,6 +259,7 @@ struct Outer<'s> {
     own: &'s Level,
     used: &'s [usize],
     policies: &'s Policies,
+    upstreams: &'s [Upstream],
 }
 
 /// Listeners may run filters of their own, and a route's list is complete: one site per such group.
@@ -317,18 +319,32 @@ pub fn redirect_sites(listeners: &Listeners) -> Vec<Site> {
         .collect()
 }
 
+/// Where clients find HTTPS, if nobody says.
+fn https_port(listeners: &Listeners) -> Option<u16> {
+    let ports = listeners.list.iter().filter(|l| l.tls.is_some());
+    let ports: Vec<u16> = ports
+        .filter_map(|l| match l.address {
+            Address::Tcp(address) => Some(address.port()),
+            _ => None,
+        })
+        .collect();
+    let usual = ports.iter().find(|port| **port == 443);
+    usual.or(ports.first()).copied()
+}
+
 fn redirect_site(listeners: &Listeners, index: usize, group: &Group) -> Option<Site> {
     let members: Vec<usize> = (0..listeners.list.len())
         .filter(|l| listeners.group_of.get(*l) == Some(&index))
         .collect();
     let origin = listeners.list.get(*members.first()?)?.origin.clone();
+    let port = group.redirect_port.or_else(|| https_port(listeners));
+    let port = port.filter(|port| *port != 443).map(|p| format!(":{p}"));
+    let mut parts = vec![Part::Text("https://".to_owned()), Part::Var(Var::Host)];
+    parts.extend(port.clone().map(Part::Text));
+    parts.push(Part::Var(Var::Uri));
     let to = Template {
-        source: "https://{host}{uri}".to_owned(),
-        parts: vec![
-            Part::Text("https://".to_owned()),
-            Part::Var(Var::Host),
-            Part::Var(Var::Uri),
-        ],
+        source: format!("https://{{host}}{}{{uri}}", port.unwrap_or_default()),
+        parts,
     };
     let route = Route {
         name: "redirect-to-https".to_owned(),
@@ -567,14 +583,44 @@ impl Draft {
             self.check_bound(ctx, used);
         }
         warn_after_wall(ctx, &steps);
+        let settings = settings::merge(&patches);
+        if settings.grpc_web {
+            self.check_grpc_web(ctx, outer.upstreams, &patches);
+        }
         Some(Route {
             name: self.name.clone(),
             matcher: self.read.matcher.clone(),
             filters: steps.into_iter().map(|s| s.filter.clone()).collect(),
             action: self.written.action.clone()?,
-            settings: settings::merge(&patches),
+            settings,
             origin: ctx.origin(self.span),
         })
+    }
+
+    /// gRPC is spoken by HTTP/2 only.
+    fn check_grpc_web(&self, ctx: &mut Context<'_>, upstreams: &[Upstream], patches: &[&Patch]) {
+        let written = patches.iter().flat_map(|p| &p.upstream_only);
+        let Some((_, span)) = written.rev().find(|(name, _)| *name == "grpc-web") else {
+            return;
+        };
+        let to: Vec<usize> = match &self.written.action {
+            Some(Action::Proxy(to)) => vec![*to],
+            Some(Action::Split(split)) => split.to.iter().map(|(to, _)| *to).collect(),
+            _ => return,
+        };
+        let speaks = |to: &usize| {
+            let upstream = upstreams.get(*to);
+            upstream.is_none_or(|u| u.protocol != UpstreamProtocol::Http1)
+        };
+        if !to.iter().all(speaks) {
+            ctx.problems.error_at(
+                "needs-h2",
+                *span,
+                "gRPC-Web needs servers that are spoken HTTP/2 to",
+                "write `protocol \"h2\"` in the upstream",
+                (self.written.span, "these are spoken HTTP/1.1 to"),
+            );
+        }
     }
 
     fn check_bound(&self, ctx: &mut Context<'_>, used: &Used) {

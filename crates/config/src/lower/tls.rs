@@ -178,6 +178,17 @@ fn source(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<CertificateSource> {
     if let Some((mail, span)) = mail {
         check_mail(ctx, mail, span);
     }
+    if let Some(given) = item
+        .prop("on-demand")
+        .filter(|_| acme && item.bool("on-demand") == Some(true) && !ctx.on_demand)
+    {
+        ctx.error(
+            "missing-value",
+            given.span,
+            "nobody says which names may get a certificate on demand",
+            "write for example: acme { on-demand ask=\"http://127.0.0.1:9000/allowed\" }",
+        );
+    }
     if files {
         return pair(ctx, item).map(|pair| CertificateSource::Files(vec![pair]));
     }

@@ -183,6 +183,8 @@ pub struct RouteSettings {
     pub underscore_headers: bool,
     /// Bodies on GET, HEAD, DELETE are refused.
     pub reject_body_on_get: bool,
+    /// gRPC-Web of clients is translated to gRPC.
+    pub grpc_web: bool,
     /// A tunnel (upgrade) without a byte in either direction ends after this; 1 h.
     pub tunnel_idle: Duration,
     /// Who waits less.
@@ -259,6 +261,7 @@ impl Default for RouteSettings {
             hide_origin: true,
             underscore_headers: false,
             reject_body_on_get: false,
+            grpc_web: false,
             tunnel_idle: Duration::from_hours(1),
             priority: Priority::Normal,
             cache: None,

@@ -237,6 +237,13 @@ static KEYS: [NodeSpec; 14] = [
         name: "redirect-to-https",
         doc: "Every request on this listener is answered 308 to the same address with `https`.",
         args: &[arg("on", Bool).optional("#true")],
+        props: &[prop(
+            "port",
+            Int(1, 65_535),
+            "",
+            "The port of HTTPS that clients see, where ports are mapped. Default: 443 if a listener with `tls` has it, else that of the \
+             first one with `tls`.",
+        )],
         example: "redirect-to-https",
         ..NODE
     },

@@ -2,10 +2,10 @@
 //! manual or schema. Whoever builds one deletes its line.
 
 /// Block (`*` is any) and key.
-pub(crate) static KEYS: &[(&str, &str)] = &[("acme", "on-demand")];
+pub(crate) static KEYS: &[(&str, &str)] = &[];
 
 /// Key and property.
-pub(crate) static PROPS: &[(&str, &str)] = &[("tls", "on-demand")];
+pub(crate) static PROPS: &[(&str, &str)] = &[];
 
 /// Key and word of its first value.
 pub(crate) static WORDS: &[(&str, &str)] = &[];

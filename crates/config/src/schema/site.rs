@@ -303,7 +303,7 @@ pub static FILTERS: [NodeSpec; 7] = [
 ];
 
 /// Everything of a route that is not a step.
-pub static SETTINGS: [NodeSpec; 12] = [
+pub static SETTINGS: [NodeSpec; 13] = [
     cache::RULE,
     NodeSpec {
         name: "priority",
@@ -409,6 +409,14 @@ pub static SETTINGS: [NodeSpec; 12] = [
         doc: "Refuse bodies on GET, HEAD and DELETE. Default: #false.",
         args: &[arg("on", Bool).optional("#true")],
         example: "reject-body-on-get",
+        ..NODE
+    },
+    NodeSpec {
+        name: "grpc-web",
+        doc: "Translate gRPC-Web, binary and text, to gRPC; other requests pass as they are. The upstream needs `protocol \"h2\"`, or \
+              \"auto\". Answers to preflights (CORS) are another route's. Default: #false.",
+        args: &[arg("on", Bool).optional("#true")],
+        example: "grpc-web",
         ..NODE
     },
     NodeSpec {

@@ -317,26 +317,27 @@ static ACME_KEYS: [NodeSpec; 5] = [
     },
     NodeSpec {
         name: "on-demand",
-        doc: "Which names may get a certificate at their first handshake: those written, and those that `ask` allows.",
+        doc: "Which names may get a certificate at their first handshake, on sites with `tls acme=\"..\" on-demand=#true`: those \
+              written, and those that `ask` allows.",
         args: &[arg("name", Of("host")).optional("").many()],
         props: &[
             prop(
                 "ask",
                 Of("url"),
                 "",
-                "Asked with `?domain=NAME`; 200 allows it.",
+                "Asked with `?domain=NAME`, within 5 s; 200 allows it.",
             ),
             prop(
                 "per-hour",
                 Int(1, 100_000),
                 "100",
-                "New certificates per hour.",
+                "Names that get their first certificate, per hour.",
             ),
             prop(
                 "per-client",
                 Int(1, 100_000),
                 "10",
-                "The same, for one client's handshakes.",
+                "The same, for the handshakes of one client (a /64 of IPv6).",
             ),
         ],
         example: r#"on-demand "*.customers.example.com" ask="http://127.0.0.1:9000/allowed""#,

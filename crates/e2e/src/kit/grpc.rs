@@ -7,22 +7,26 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const PEER: &str = include_str!("grpc_peer.py");
 
-/// The Python that has `grpcio`: of `NARTHEX_GRPC_PYTHON`, else where `cargo xtask test` puts it.
+/// The Python that has `grpcio`.
 fn python() -> PathBuf {
-    if let Some(path) = std::env::var_os("NARTHEX_GRPC_PYTHON") {
+    installed("NARTHEX_GRPC_PYTHON", "grpc-python/bin/python3")
+}
+
+/// A file of what the tests need beside the product: of this variable, else where `cargo xtask test` puts it below the target directory.
+pub(super) fn installed(variable: &str, below: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
         return path.into();
     }
     // <target>/<profile>/deps/<test>
     let exe = std::env::current_exe().expect("own path");
     let target = exe.ancestors().nth(3).expect("target directory");
-    let python = target.join("grpc-python/bin/python3");
+    let place = target.join(below);
     assert!(
-        python.exists(),
-        "there is no {}: run `cargo xtask test`, which puts grpcio there, or name a Python that has grpcio and \
-         grpcio-health-checking in NARTHEX_GRPC_PYTHON",
-        python.display()
+        place.exists(),
+        "there is no {}: run `cargo xtask test`, which puts it there, or name another one in {variable}",
+        place.display()
     );
-    python
+    place
 }
 
 fn peer() -> Command {

@@ -27,6 +27,8 @@ pub struct Asked {
     pub sleepy: bool,
     /// Life of its certificates, in seconds.
     pub life: Option<u64>,
+    /// It validates on ports 80 and 443, as authorities do.
+    pub usual_ports: bool,
 }
 
 /// A process of ours, ended with its owner.
@@ -93,14 +95,19 @@ impl Pebble {
             "pebble",
         );
         listening(names);
+        let (http, tls) = if asked.usual_ports {
+            (80, 443)
+        } else {
+            (free_port(), free_port())
+        };
         let mut pebble = Self {
             dir,
             ca,
             asked,
             port: free_port(),
             management: free_port(),
-            http: free_port(),
-            tls: free_port(),
+            http,
+            tls,
             dns,
             names,
             process: None,

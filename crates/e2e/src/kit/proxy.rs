@@ -90,6 +90,15 @@ impl Proxy {
         Self::start_program(dir, config, binary().to_owned(), true)
     }
 
+    /// As [`Proxy::start_with_socket`]; so many clients wait at the socket already.
+    #[track_caller]
+    pub fn start_with_clients(config: &str, clients: usize) -> (Self, Vec<Client>) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let proxy = Self::prepare(dir, config, binary().to_owned(), true);
+        let clients = (0..clients).map(|_| proxy.connect()).collect();
+        (proxy.started(), clients)
+    }
+
     #[track_caller]
     fn start_program(
         dir: tempfile::TempDir,
@@ -97,13 +106,17 @@ impl Proxy {
         program: PathBuf,
         pass_socket: bool,
     ) -> Self {
+        Self::prepare(dir, config, program, pass_socket).started()
+    }
+
+    fn prepare(dir: tempfile::TempDir, config: &str, program: PathBuf, pass_socket: bool) -> Self {
         let ports = Ports {
             first: free_port(),
             second: free_port(),
         };
         let address = (Ipv4Addr::LOCALHOST, ports.first);
         let passed = pass_socket.then(|| TcpListener::bind(address).expect("a socket to pass on"));
-        let mut p = Self {
+        let p = Self {
             passed,
             child: None,
             dir,
@@ -114,9 +127,14 @@ impl Proxy {
             readers: Vec::new(),
         };
         p.write_config(config);
-        p.spawn();
-        p.await_ready();
         p
+    }
+
+    #[track_caller]
+    fn started(mut self) -> Self {
+        self.spawn();
+        self.await_ready();
+        self
     }
 
     /// The usual preamble, a listener with this inside, then this.

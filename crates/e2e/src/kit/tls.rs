@@ -121,18 +121,23 @@ impl Ca {
         }
     }
 
-    /// PEM: a list that revokes these.
+    /// PEM: a list that revokes these, good for a month.
     pub fn crl(&self, revoked: &[&Pair]) -> String {
+        self.crl_until(revoked, 30)
+    }
+
+    /// The same, good until so many days from now (negative is before).
+    pub fn crl_until(&self, revoked: &[&Pair], until: i64) -> String {
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(1970, 1, 1) + days(-1),
-            next_update: date_time_ymd(1970, 1, 1) + days(30),
+            this_update: date_time_ymd(1970, 1, 1) + days(-10),
+            next_update: date_time_ymd(1970, 1, 1) + days(until),
             crl_number: SerialNumber::from(1u64),
             issuing_distribution_point: None,
             revoked_certs: revoked
                 .iter()
                 .map(|pair| RevokedCertParams {
                     serial_number: SerialNumber::from_slice(&pair.serial),
-                    revocation_time: date_time_ymd(1970, 1, 1) + days(-1),
+                    revocation_time: date_time_ymd(1970, 1, 1) + days(-10),
                     reason_code: None,
                     invalidity_date: None,
                 })
@@ -257,12 +262,23 @@ impl Tls {
     /// Shakes hands. An error is what the peer's alert, or its silence, means to a client. In TLS 1.3 a refused client
     /// certificate shows only with the first read.
     pub fn connect(&self, addr: SocketAddr, name: &str) -> io::Result<(Client, Facts)> {
+        self.connect_by(addr, name, |_, _| Ok(()))
+    }
+
+    /// The same, where the hello is sent by `begin`, or as usual if that does not take it.
+    pub fn connect_by(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        begin: impl FnOnce(&mut ClientConnection, &mut TcpStream) -> io::Result<()>,
+    ) -> io::Result<(Client, Facts)> {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let connection =
+        let mut connection =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(io::Error::other)?;
-        let tcp = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        let mut tcp = TcpStream::connect_timeout(&addr, PATIENCE)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
+        begin(&mut connection, &mut tcp)?;
         let mut stream = StreamOwned::new(connection, tcp);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;

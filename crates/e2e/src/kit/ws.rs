@@ -457,7 +457,8 @@ fn sha1(bytes: &[u8]) -> [u8; 20] {
     out
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// RFC 4648, padded.
+pub fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for three in bytes.chunks(3) {

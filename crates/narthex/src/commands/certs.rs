@@ -1,5 +1,7 @@
 //! `narthex certs` and `narthex trust`: what the running process obtained, and whom clients of the internal authority believe.
 
+use std::path::PathBuf;
+
 use narthex_engine::{Source, obtain};
 
 use crate::args::{CertsArgs, TrustArgs};
@@ -31,20 +33,14 @@ pub fn certs(args: &CertsArgs) -> Exit {
 
 /// The root of the internal authority.
 pub fn trust(args: &TrustArgs) -> Exit {
-    let path = match config_file(args.config.as_ref()) {
-        Ok(path) => path,
-        Err(exit) => return exit,
+    let storage = match &args.storage {
+        Some(storage) => storage.clone(),
+        None => match configured(args) {
+            Ok(storage) => storage,
+            Err(exit) => return exit,
+        },
     };
-    let outcome = Source::File(path).examine();
-    let Some(config) = &outcome.config else {
-        show(&outcome.human);
-        return if outcome.readable {
-            Exit::No
-        } else {
-            Exit::Usage
-        };
-    };
-    match obtain::trust(config) {
+    match obtain::trust(&storage) {
         Ok(Some(root)) => {
             say(root);
             Exit::Ok
@@ -52,13 +48,29 @@ pub fn trust(args: &TrustArgs) -> Exit {
         Ok(None) => {
             complain(format!(
                 "there is no internal authority in {} yet: it is made with the first certificate of a site with `tls \"internal\"`",
-                config.acme.storage.display()
+                storage.display()
             ));
             Exit::No
         }
         Err(why) => {
             complain(why);
             Exit::No
+        }
+    }
+}
+
+/// The storage that the configuration names.
+fn configured(args: &TrustArgs) -> Result<PathBuf, Exit> {
+    let outcome = Source::File(config_file(args.config.as_ref())?).examine();
+    match &outcome.config {
+        Some(config) => Ok(config.acme.storage.clone()),
+        None => {
+            show(&outcome.human);
+            Err(if outcome.readable {
+                Exit::No
+            } else {
+                Exit::Usage
+            })
         }
     }
 }

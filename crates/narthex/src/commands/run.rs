@@ -14,6 +14,7 @@ pub fn run(args: &RunArgs) -> Exit {
             default_admin: true,
             upgradable: true,
             welcome: None,
+            hint: None,
             log_level: None,
         }),
         Err(exit) => exit,

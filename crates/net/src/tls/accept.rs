@@ -1,18 +1,19 @@
 //! A handshake with a client, from its first byte to a [`Stream`] that encrypts.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion, ServerConfig};
 
-use super::hello::{Asked, Hello, Progress};
-use super::server::{ClientIdentity, PolicyId, Profile, ServerTls};
+use super::hello::{Asked, Hello, Progress, alert};
+use super::server::{Bundle, ClientIdentity, PolicyId, Profile, ServerTls};
 use super::session::Conn;
 use super::stream::{HandshakeEnd, TlsStream, discard};
 use super::turn::{self, Place};
-use super::{ACME_TLS, Version, provider};
-use crate::rt::{Interest, now_us, timeout_at, wall_ms};
+use super::{ACME_TLS, Version, on_demand, provider};
+use crate::rt::{Interest, now_ms, now_us, timeout_at, wall_ms};
 use crate::socket::Socket;
 use crate::stream::Stream;
 
@@ -121,6 +122,17 @@ impl HandshakeError {
 }
 
 impl HandshakeError {
+    /// Was a client refused because our list of revoked certificates has ended?
+    pub fn is_list_expired(&self) -> bool {
+        use rustls::CertificateError as E;
+        matches!(
+            self,
+            Self::ClientCertificate(rustls::Error::InvalidCertificate(
+                E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. }
+            ))
+        )
+    }
+
     /// What is wrong with the other side's certificate, in one word: `expired`, `name`, `issuer`, or `other`.
     pub fn certificate_flaw(&self) -> &'static str {
         use rustls::CertificateError as E;
@@ -140,54 +152,119 @@ impl HandshakeError {
 
 /// A handshake with the client at the other end of `stream`, which is a socket. `already_read` are bytes of it that were read
 /// with something before (a PROXY header). The deadline is [`crate::rt::now_ms`] time, [`super::server::HANDSHAKE_MS`] from now as a
-/// rule. On an error the connection is closed, after the alert that belongs to it.
+/// rule; it stands still while a certificate is waited for. `client` is who a certificate on demand is counted for. On an error
+/// the connection is closed, after the alert that belongs to it.
 pub async fn accept(
     stream: Stream,
     already_read: &[u8],
     tls: &ServerTls,
-    deadline_ms: u64,
+    mut deadline_ms: u64,
+    client: Option<IpAddr>,
 ) -> Result<(Stream, Handshake), HandshakeError> {
     let Ok(socket) = stream.into_socket() else {
         return Err(HandshakeError::NotASocket);
     };
-    let Some(place) = Place::take(tls.pending) else {
+    let Some(mut place) = Place::take(tls.pending) else {
         return Err(HandshakeError::Busy);
     };
-    let done = timeout_at(deadline_ms, shake(socket, already_read, tls)).await;
+    let mut begun = now_us();
+    let mut hello = Hello::default();
+    hello.push(already_read);
+    let asked = timeout_at(deadline_ms, place.while_kept(open(&socket, &mut hello)))
+        .await
+        .map_err(|_| HandshakeError::Deadline)??;
+    let challenge = challenge(&asked, tls);
+    if challenge.is_none() && tls.comes_on_demand(asked.name.as_deref()) {
+        // Waiting is no work: whoever has a certificate needs the place more.
+        drop(place);
+        let since = now_us();
+        let came = await_certificate(tls, asked.name.as_deref(), client).await;
+        if !came {
+            refuse(&socket, UNRECOGNIZED_NAME);
+            return Err(HandshakeError::NoCertificate(asked.name));
+        }
+        let waited = now_us().saturating_sub(since);
+        begun = begun.saturating_add(waited);
+        deadline_ms = deadline_ms.saturating_add(waited / 1_000);
+        place = Place::take(tls.pending).ok_or(HandshakeError::Busy)?;
+    }
+    let shaking = place.while_kept(shake(socket, hello, tls, asked, challenge));
+    let done = timeout_at(deadline_ms, shaking).await;
     drop(place);
-    done.map_err(|_| HandshakeError::Deadline)?
+    let (stream, mut handshake) = done.map_err(|_| HandshakeError::Deadline)??;
+    handshake.took_us = now_us().saturating_sub(begun);
+    Ok((stream, handshake))
+}
+
+/// Reads the hello, and says what it asks for.
+async fn open(socket: &Socket, hello: &mut Hello) -> Result<Asked, HandshakeError> {
+    read_hello(socket, hello).await?;
+    turn::step().await;
+    hello.asked().map_err(|(error, alert)| {
+        let _ = socket.try_send(&alert);
+        HandshakeError::Tls(error)
+    })
+}
+
+/// Has the certificate for this name come in time?
+async fn await_certificate(tls: &ServerTls, name: Option<&str>, client: Option<IpAddr>) -> bool {
+    let (Some(name), Some(on_demand)) = (name, &tls.on_demand) else {
+        return false;
+    };
+    let Some(waiting) = on_demand.desk.ask(name, client) else {
+        return false;
+    };
+    let until = now_ms().saturating_add(on_demand::WAIT_MS);
+    let came = timeout_at(until, waiting).await;
+    came.is_ok_and(|came| came) && tls.certificates.has(name)
 }
 
 async fn shake(
     socket: Socket,
-    already_read: &[u8],
+    hello: Hello,
     tls: &ServerTls,
+    asked: Asked,
+    challenge: Option<Arc<ServerConfig>>,
 ) -> Result<(Stream, Handshake), HandshakeError> {
-    let begun = now_us();
-    let mut hello = Hello::default();
-    hello.push(already_read);
-    read_hello(&socket, &mut hello).await?;
-    turn::step().await;
-    let asked = match hello.asked() {
-        Ok(asked) => asked,
-        Err((error, alert)) => {
-            let _ = socket.try_send(&alert);
-            return Err(HandshakeError::Tls(error));
-        }
-    };
-    if let Some(config) = challenge(&asked, tls) {
+    if let Some(config) = challenge {
         return Err(answer(socket, &hello, config, asked).await);
     }
     let name = asked.name;
-    let Some(ready) = tls.ready_for(name.as_deref()) else {
+    // Addresses are not asked for by name: who names nobody asks for the one that he has connected to, if that is a site.
+    let by_address = match &name {
+        Some(_) => None,
+        None => own_address(&socket, tls),
+    };
+    let wanted = by_address
+        .as_ref()
+        .map(|(address, _)| address)
+        .or(name.as_ref());
+    let ready = match &by_address {
+        Some((address, _)) if tls.knows(address) => tls.ready_for(Some(address)),
+        _ => tls.ready_for(name.as_deref()),
+    };
+    let Some(ready) = ready else {
         refuse(&socket, UNRECOGNIZED_NAME);
         return Err(HandshakeError::UnknownName(name));
     };
-    if tls.certificates.find(name.as_deref()).is_none() {
+    let shown = match wanted {
+        // A site is not shown with the certificate of another one.
+        Some(wanted) if tls.knows(wanted) => tls.certificates.serves(wanted),
+        _ => tls.certificates.find(name.as_deref()).is_some(),
+    };
+    if !shown {
         refuse(&socket, UNRECOGNIZED_NAME);
         return Err(HandshakeError::NoCertificate(name));
     }
-    let stream = start(socket, &hello, Arc::clone(&ready.config))?;
+    let config = match by_address {
+        None => Arc::clone(&ready.config),
+        Some((_, bundle)) => {
+            let mut config = ServerConfig::clone(&ready.config);
+            config.cert_resolver = bundle;
+            Arc::new(config)
+        }
+    };
+    let stream = start(socket, &hello, config)?;
     drop(hello);
     drive(&stream).await?;
     let client = stream.with_common(|common| {
@@ -201,6 +278,11 @@ async fn shake(
                 "its names cannot be read".into(),
             )));
         }
+        Some(Some(identity)) if identity.not_after < now_s() => {
+            // Only a session can outlive the certificate that it was begun with, resumed again and again.
+            let expired = rustls::CertificateError::Expired;
+            return Err(HandshakeError::ClientCertificate(expired.into()));
+        }
         Some(identity) => identity,
         None => None,
     };
@@ -212,7 +294,7 @@ async fn shake(
         resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
         policy: ready.id,
         client,
-        took_us: now_us().saturating_sub(begun),
+        took_us: 0,
     });
     Ok((stream.into(), handshake))
 }
@@ -299,10 +381,21 @@ fn sort(stream: &TlsStream, error: rustls::Error) -> HandshakeError {
 }
 
 /// An alert before there is a connection; the end follows.
-fn refuse(socket: &Socket, alert: u8) {
+fn refuse(socket: &Socket, what: u8) {
     // Who does not take seven bytes does not get them.
-    let _ = socket.try_send(&[21, 3, 3, 0, 2, 2, alert]);
+    let _ = socket.try_send(&alert(what));
     socket.shutdown_write();
+}
+
+fn now_s() -> i64 {
+    i64::try_from(wall_ms() / 1_000).unwrap_or(i64::MAX)
+}
+
+/// The address that the client has connected to and what is shown for it, if it has certificates of its own.
+fn own_address(socket: &Socket, tls: &ServerTls) -> Option<(String, Arc<Bundle>)> {
+    let address = socket.local_ip()?.to_canonical().to_string();
+    let bundle = tls.certificates.own(&address)?;
+    Some((address, bundle))
 }
 
 /// What is shown to a certificate authority, if this is one that we wait for.

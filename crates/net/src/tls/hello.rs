@@ -1,6 +1,7 @@
 //! The ClientHello, read whole before anything is decided: in however many records and segments it comes (SL-12).
 
 use rustls::server::Acceptor;
+use rustls::{CipherSuite, PeerIncompatible};
 
 use super::names;
 
@@ -11,6 +12,15 @@ pub(super) const MAX_HELLO: usize = 64 * 1024;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const RECORD_HEADER: usize = 5;
+/// The version of TLS 1.2, and of 1.3 in the extension that names it.
+const TLS_12: u16 = 0x0303;
+const TLS_13: u16 = 0x0304;
+const SUPPORTED_VERSIONS: u16 = 43;
+/// What a client adds to its suites that tries again with less than it can (RFC 7507).
+const FALLBACK_SCSV: u16 = 0x5600;
+/// Alerts (RFC 8446, section 6.2; RFC 7507).
+const PROTOCOL_VERSION: u8 = 70;
+const INAPPROPRIATE_FALLBACK: u8 = 86;
 const MESSAGE_HEADER: usize = 4;
 /// Largest plaintext of a record.
 const MAX_RECORD: usize = 16 * 1024;
@@ -109,6 +119,46 @@ impl Hello {
         }
     }
 
+    /// The message, out of its records.
+    fn message(&self) -> Vec<u8> {
+        let mut message = Vec::with_capacity(self.have);
+        let mut rest = self.bytes.get(..self.record).unwrap_or_default();
+        while let Some((header, body)) = rest.split_first_chunk::<RECORD_HEADER>() {
+            let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+            let (body, after) = body.split_at(length.min(body.len()));
+            message.extend_from_slice(body);
+            rest = after;
+        }
+        message
+    }
+
+    /// The versions of the extension that names them.
+    fn versions(&self) -> Option<Vec<u16>> {
+        let message = self.message();
+        let mut rest = Fields(message.get(MESSAGE_HEADER..)?);
+        // Version and random; session; suites; compression.
+        rest.take(2 + 32)?;
+        rest.vector(1)?;
+        rest.vector(2)?;
+        rest.vector(1)?;
+        let mut extensions = Fields(rest.vector(2)?);
+        loop {
+            let kind = extensions.number(2)?;
+            let body = extensions.vector(2)?;
+            if kind == usize::from(SUPPORTED_VERSIONS) {
+                let pairs = Fields(body).vector(1)?.chunks_exact(2);
+                return Some(pairs.filter_map(be16).collect());
+            }
+        }
+    }
+
+    /// Is TLS 1.1 the best that it speaks?
+    fn is_old(&self) -> bool {
+        let message = self.message();
+        let named = message.get(MESSAGE_HEADER..).and_then(be16);
+        named.is_some_and(|version| version < TLS_12) && self.versions().is_none()
+    }
+
     /// Reads a whole hello. An error comes with the alert that is to be sent.
     pub(super) fn asked(&self) -> Result<Asked, (rustls::Error, Vec<u8>)> {
         let mut acceptor = Acceptor::default();
@@ -118,6 +168,14 @@ impl Hello {
             match acceptor.accept() {
                 Ok(Some(accepted)) => {
                     let hello = accepted.client_hello();
+                    // A client that could do better and thinks that we could not: somebody in between has seen to that.
+                    let fallen_back = hello
+                        .cipher_suites()
+                        .contains(&CipherSuite::from(FALLBACK_SCSV));
+                    if fallen_back && !self.versions().is_some_and(|v| v.contains(&TLS_13)) {
+                        let error = rustls::Error::General("the client has fallen back".into());
+                        return Err((error, alert(INAPPROPRIATE_FALLBACK).to_vec()));
+                    }
                     let mut protocols = hello.alpn().into_iter().flatten();
                     let challenge =
                         protocols.next() == Some(super::ACME_TLS) && protocols.next().is_none();
@@ -131,6 +189,11 @@ impl Hello {
                     let error = rustls::Error::General("the ClientHello is not whole".into());
                     return Err((error, Vec::new()));
                 }
+                // What a hello of TLS 1.1 lacks is no news: it is the version that is wrong with it.
+                Err((rustls::Error::PeerIncompatible(_), _)) if self.is_old() => {
+                    let error = PeerIncompatible::Tls12NotOffered.into();
+                    return Err((error, alert(PROTOCOL_VERSION).to_vec()));
+                }
                 Err((error, mut alert)) => {
                     let mut bytes = Vec::new();
                     // Writing into memory does not fail.
@@ -139,5 +202,36 @@ impl Hello {
                 }
             }
         }
+    }
+}
+
+fn be16(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+/// A fatal alert, in a record.
+pub(super) fn alert(what: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, what]
+}
+
+/// Reads a message from outside: nothing is indexed.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self, width: usize) -> Option<usize> {
+        let bytes = self.take(width)?;
+        Some(bytes.iter().fold(0, |sum, b| sum << 8 | usize::from(*b)))
+    }
+
+    /// Bytes behind their length, which is so wide.
+    fn vector(&mut self, width: usize) -> Option<&'a [u8]> {
+        let length = self.number(width)?;
+        self.take(length)
     }
 }

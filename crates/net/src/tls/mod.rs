@@ -8,6 +8,7 @@ pub mod challenges;
 pub mod client;
 mod hello;
 mod names;
+pub mod on_demand;
 pub mod problem;
 mod scratch;
 pub mod server;

@@ -55,6 +55,11 @@ impl<T> Names<T> {
         None
     }
 
+    /// Exact, and nothing else.
+    pub(crate) fn find_exact(&self, name: &str) -> Option<&T> {
+        self.exact.get(name)
+    }
+
     /// As a certificate's wildcard is meant: of one label (RFC 9525, section 6.3).
     pub(crate) fn find_one_label(&self, name: &str) -> Option<&T> {
         if let Some(found) = self.exact.get(name) {

@@ -114,7 +114,7 @@ impl TicketKeys {
                     "the secret of the session tickets has {} bytes",
                     secret.len()
                 ),
-                "make one with: openssl rand -out FILE 48",
+                "make one with: openssl rand -base64 48",
             ));
         }
         let salt = Salt::new(HKDF_SHA256, b"narthex session tickets");

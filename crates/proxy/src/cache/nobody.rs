@@ -39,6 +39,10 @@ impl Virtual for Nobody {
         }
     }
 
+    fn is_held_up(&self) -> bool {
+        false
+    }
+
     fn is_dead(&self) -> bool {
         false
     }

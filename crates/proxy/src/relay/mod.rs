@@ -25,10 +25,12 @@ use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::BULK;
 use narthex_net::stream::Stream;
+use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::scan::HeadLimits;
 
 use crate::account::Account;
 use crate::fail::Failure;
+use crate::grpc_web::Form;
 use crate::request_head::Asked;
 use crate::spool::Spool;
 use crate::work::Work;
@@ -83,6 +85,8 @@ pub(crate) struct Begun {
     pub(crate) framing: Body,
     /// The body is not forwarded: something else was written in its place.
     pub(crate) replaced: bool,
+    /// Its body is translated for a client of gRPC-Web.
+    pub(crate) web: Option<Form>,
     /// Bytes of the head that have gone to the client already.
     pub(crate) sent: usize,
     /// An object of the cache that gets the body, too.
@@ -93,6 +97,8 @@ pub(crate) struct Begun {
 pub(crate) trait Downstream {
     /// An informational response (never 101) is passed on.
     fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>);
+    /// Those lines of the request's trailers that a server gets.
+    fn trailers(&self, request: &Work, out: &mut Vec<u8>);
     /// `100 Continue` of our own.
     fn go_on(&mut self, out: &mut Vec<u8>);
     /// The final response, or 101. `request` is the exchange's memory with the request in it; `upload_done`: the whole
@@ -129,6 +135,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) upstream: &'a Stream,
     /// The server speaks HTTP/2: heads and ends go by this.
     pub(crate) h2: Option<&'a MuxStream>,
+    /// The client speaks HTTP/2: its message ends by this.
+    pub(crate) client_h2: Option<&'a MuxStream>,
     pub(crate) work: &'a mut Work,
     pub(crate) downstream: D,
     pub(crate) bounds: &'a Bounds,
@@ -139,6 +147,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) expects_continue: bool,
     /// The change of protocol that we have asked for.
     pub(crate) upgrading: Option<Asked>,
+    /// The server was asked for a tunnel by extended CONNECT.
+    pub(crate) by_connect: bool,
     /// The client asks for a tunnel by extended CONNECT.
     pub(crate) connects: bool,
     /// The client takes trailers.
@@ -155,6 +165,16 @@ pub(crate) struct Relay<'a, D> {
     fill: Option<Writer>,
 
     pub(crate) source: Source,
+    /// Reads a request's body that is Base64: by gRPC-Web.
+    pub(crate) decoder: Option<TextDecoder>,
+    /// The client calls by gRPC-Web.
+    pub(crate) by_web: bool,
+    /// What a body that was taken before is followed by.
+    pub(crate) behind: Vec<u8>,
+    /// A body in chunks is complete, and its end has not been written.
+    owes_end: bool,
+    /// Trailers on their way; empty between calls.
+    trailers: Vec<u8>,
     up_at: usize,
     up_broken: bool,
     /// The server's stream has been told that the request is complete.
@@ -168,6 +188,8 @@ pub(crate) struct Relay<'a, D> {
     sink: Sink,
     down_at: usize,
     framing: Body,
+    /// The answer is translated.
+    web: Option<Form>,
     replaced: bool,
     informational: u32,
     heard: bool,
@@ -215,6 +237,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client,
             upstream,
             h2: None,
+            client_h2: None,
             work,
             downstream,
             bounds,
@@ -223,6 +246,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             client_version,
             expects_continue: false,
             upgrading: None,
+            by_connect: false,
             connects: false,
             client_trailers: false,
             retry_statuses: &[],
@@ -231,6 +255,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
             lost: false,
             fill: None,
             source,
+            decoder: None,
+            by_web: false,
+            behind: Vec::new(),
+            owes_end: false,
+            trailers: Vec::new(),
             up_at: 0,
             up_broken: false,
             up_ended: false,
@@ -240,6 +269,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             sink: Sink::Head,
             down_at: 0,
             framing: Body::None,
+            web: None,
             replaced: false,
             informational: 0,
             heard: false,
@@ -267,7 +297,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
     /// Bytes of memory of both directions.
     #[inline]
     fn held(&self) -> usize {
-        let mut held = self.work.held() + self.client.held();
+        let mut held = self.work.held() + self.client.held() + self.upstream.held();
         if let Source::Spooled(reader) = &self.source {
             held += reader.held();
         }

@@ -2,11 +2,12 @@
 
 use std::io;
 
-use narthex_message::Body;
-use narthex_message::head::Version;
+use narthex_message::{Body, Reject};
+use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
+use narthex_wire::h2;
 
 use super::{Downstream, Relay};
 use crate::fail::Failure;
@@ -31,9 +32,10 @@ pub(crate) enum Source {
 
 impl Source {
     /// Of a request's framing.
-    pub(crate) fn of(body: Body, version: Version, chunk_extension: usize) -> Self {
+    /// `goes_on`: a stream of HTTP/2 that has not ended with its head, whatever length was announced.
+    pub(crate) fn of(body: Body, goes_on: bool, chunk_extension: usize) -> Self {
         match body {
-            Body::Chunked if version == Version::Http2 => Self::Stream,
+            Body::Length(_) | Body::Chunked if goes_on => Self::Stream,
             Body::None | Body::UntilClose | Body::Length(0) => Self::Done,
             Body::Length(n) => Self::Length(n),
             Body::Chunked => Self::Chunked(ChunkDecoder::new(chunk_extension)),
@@ -51,6 +53,7 @@ impl<D: Downstream> Relay<'_, D> {
         let taken = self.feed_up(input.get(from..).unwrap_or_default());
         self.work.input = input;
         self.work.taken = from + taken?;
+        self.say_end();
         Ok(())
     }
 
@@ -62,7 +65,14 @@ impl<D: Downstream> Relay<'_, D> {
             };
             let n = match self.client.try_recv(buffer) {
                 Ok(0) if matches!(self.source, Source::Stream) => {
+                    trailer::take_from(
+                        self.client_h2,
+                        &self.bounds.trailer_limits,
+                        &mut self.work.request_trailers,
+                    )
+                    .map_err(Failure::Reject)?;
                     self.end_up();
+                    self.say_end();
                     return Ok(true);
                 }
                 Ok(0) => return Err(Failure::ClientGone),
@@ -72,15 +82,25 @@ impl<D: Downstream> Relay<'_, D> {
             };
             self.last_up = rt::now_ms();
             let block = buffer.get(..n).unwrap_or_default();
-            let taken = if let Source::Length(left) = self.source {
+            let taken = if let (Source::Length(left), None) = (&self.source, &self.decoder) {
+                let left = *left;
                 let mine = usize::try_from(left).map_or(n, |left| left.min(n));
                 let (mine, _) = block.split_at(mine);
                 self.count_body(mine)?;
                 self.send_up(mine);
                 self.length_taken(mine.len() as u64);
                 mine.len()
+            } else if matches!(self.source, Source::Stream)
+                && self.h2.is_some()
+                && self.decoder.is_none()
+            {
+                self.count_body(block)?;
+                self.send_up(block);
+                n
             } else {
-                self.feed_up(block)?
+                let taken = self.feed_up(block)?;
+                self.say_end();
+                taken
             };
             // What follows the body is the next request.
             if taken < n {
@@ -104,13 +124,17 @@ impl<D: Downstream> Relay<'_, D> {
                     let n = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
                     let data = rest.get(..n).unwrap_or_default();
                     self.count_body(data)?;
-                    self.work.up.extend_from_slice(data);
+                    if self.decoder.is_some() {
+                        self.push_up(data)?;
+                    } else {
+                        self.work.up.extend_from_slice(data);
+                    }
                     self.length_taken(n as u64);
                     at += n;
                 }
                 Source::Stream => {
                     self.count_body(rest)?;
-                    self.push_up(rest);
+                    self.push_up(rest)?;
                     at += rest.len();
                 }
                 Source::Chunked(decoder) => match decoder.step(rest).map_err(Failure::Reject)? {
@@ -118,7 +142,7 @@ impl<D: Downstream> Relay<'_, D> {
                     Step::Data { skip, data } => {
                         let piece = rest.get(skip..skip + data).unwrap_or_default();
                         self.count_body(piece)?;
-                        self.push_up(piece);
+                        self.push_up(piece)?;
                         at += skip + data;
                     }
                     Step::Trailers { consumed } => {
@@ -136,7 +160,6 @@ impl<D: Downstream> Relay<'_, D> {
                     .map_err(Failure::Reject)?;
                     at += taken;
                     if done {
-                        // A request's trailers are dropped: an HTTP/1.1 origin has not said that it wants them.
                         self.end_up();
                     }
                 }
@@ -146,22 +169,58 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     /// Bytes of a body whose length is not known before: in chunks, or as they are on a stream.
-    fn push_up(&mut self, data: &[u8]) {
+    fn push_up(&mut self, data: &[u8]) -> Result<(), Failure> {
+        if let Some(decoder) = &mut self.decoder {
+            // To a server of HTTP/2, always.
+            let from = self.work.up.len();
+            decoder
+                .feed(data, &mut self.work.up)
+                .map_err(|_| Failure::Reject(Reject::WebText))?;
+            let up = std::mem::take(&mut self.work.up);
+            self.keep_body(up.get(from..).unwrap_or_default());
+            self.work.up = up;
+            return Ok(());
+        }
         if self.h2.is_some() {
             self.work.up.extend_from_slice(data);
-            return;
+            return Ok(());
         }
         chunk::size_line(data.len(), &mut self.work.up);
         self.work.up.extend_from_slice(data);
         self.work.up.extend_from_slice(b"\r\n");
+        Ok(())
     }
 
-    /// Such a body is complete.
+    /// Such a body is complete. To a server of HTTP/2 that is said when all of it has been sent.
     fn end_up(&mut self) {
-        if self.h2.is_none() {
-            self.work.up.extend_from_slice(chunk::LAST_CHUNK);
-        }
+        self.owes_end = self.h2.is_none();
         self.source_done();
+    }
+
+    /// Says the end of a body in chunks, if it has come. By itself: trailers are judged by the head, which is not at hand while the
+    /// body is taken from what came with it.
+    fn say_end(&mut self) {
+        if std::mem::take(&mut self.owes_end) {
+            self.work.up.extend_from_slice(b"0\r\n");
+            self.downstream.trailers(self.work, &mut self.trailers);
+            self.work.up.append(&mut self.trailers);
+            self.work.up.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// The request is complete, and so is what the server's stream gets of it.
+    pub(super) fn end_stream_up(&mut self, stream: &MuxStream) -> Result<(), Failure> {
+        if self.decoder.is_some_and(|d| d.finish().is_err()) {
+            return Err(Failure::Reject(Reject::WebText));
+        }
+        let mut block = Vec::new();
+        if !self.work.request_trailers.is_empty() {
+            self.downstream.trailers(self.work, &mut self.trailers);
+            h2::encode::lines(&self.trailers, &mut block);
+            self.trailers.clear();
+        }
+        stream.finish(&block);
+        Ok(())
     }
 
     fn length_taken(&mut self, n: u64) {
@@ -173,12 +232,20 @@ impl<D: Downstream> Relay<'_, D> {
         }
     }
 
-    /// Counts body bytes against the route's bound, and keeps them for another attempt while they fit.
+    /// Counts body bytes against the route's bound, and keeps them for another attempt, if they go as they are.
     fn count_body(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.received = self.received.saturating_add(bytes.len() as u64);
         if self.received > self.own.body_max {
             return Err(Failure::BodyTooLarge);
         }
+        if self.decoder.is_none() {
+            self.keep_body(bytes);
+        }
+        Ok(())
+    }
+
+    /// Keeps bytes for another attempt while they fit.
+    fn keep_body(&mut self, bytes: &[u8]) {
         if self.own.replay_max > 0 && self.replayable {
             if self.work.replay.len() + bytes.len() > self.own.replay_max {
                 self.replayable = false;
@@ -187,7 +254,6 @@ impl<D: Downstream> Relay<'_, D> {
                 self.work.replay.extend_from_slice(bytes);
             }
         }
-        Ok(())
     }
 
     pub(super) fn source_done(&mut self) {

@@ -3,13 +3,14 @@
 use std::io;
 
 use narthex_message::{BadResponse, Body, Reject};
-use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
+use narthex_wire::grpc_web;
 use narthex_wire::h1::chunk::{self, ChunkDecoder, Step};
 
 use super::{Downstream, Relay};
 use crate::fail::Failure;
+use crate::grpc_web::Form;
 use crate::trailer;
 
 /// Where in the response the origin is.
@@ -53,7 +54,10 @@ impl<D: Downstream> Relay<'_, D> {
                 let block = block.get(..here).unwrap_or_default();
                 self.took_body(block);
                 self.send_down(block)?;
-            } else if matches!(self.sink, Sink::Stream) && self.framing != Body::Chunked {
+            } else if matches!(self.sink, Sink::Stream)
+                && self.framing != Body::Chunked
+                && self.web != Some(Form::Text)
+            {
                 self.took_body(block);
                 self.send_down(block)?;
             } else {
@@ -135,13 +139,13 @@ impl<D: Downstream> Relay<'_, D> {
 
     /// An HTTP/2 server's answer is complete; perhaps with trailers.
     fn end_stream(&mut self) -> Result<(), Failure> {
-        self.work.response_trailers.clear();
-        if let Some(trailers) = self.h2.and_then(MuxStream::take_trailers) {
-            let lines = trailer::of_stream(&trailers.bytes, &trailers.index);
-            self.work.response_trailers = lines
-                .filter(|_| trailers.oversize.is_none())
-                .ok_or(Failure::UpstreamInvalid(BadResponse::Trailer))?;
-        }
+        trailer::take_from(
+            self.h2,
+            &self.bounds.trailer_limits,
+            &mut self.work.response_trailers,
+        )
+        .map_err(|_| Failure::UpstreamInvalid(BadResponse::Trailer))?;
+        self.end_web();
         self.end_chunked();
         Ok(())
     }
@@ -151,11 +155,11 @@ impl<D: Downstream> Relay<'_, D> {
     pub(super) fn took_body(&mut self, data: &[u8]) {
         self.body_bytes += data.len() as u64;
         if self.fill.is_some() {
-            self.keep_body(data);
+            self.fill_object(data);
         }
     }
 
-    fn keep_body(&mut self, data: &[u8]) {
+    fn fill_object(&mut self, data: &[u8]) {
         if let Some(fill) = &mut self.fill
             && fill.push(data).is_err()
             && !fill.is_followed()
@@ -171,8 +175,34 @@ impl<D: Downstream> Relay<'_, D> {
         }
     }
 
-    /// Body bytes in the client's framing.
+    /// To a client of gRPC-Web trailers are the body's last frame.
+    fn end_web(&mut self) {
+        if self.web.is_none() || self.work.response_trailers.is_empty() {
+            return;
+        }
+        let (mut lines, mut frame) = (Vec::new(), Vec::new());
+        trailer::copy(
+            &self.work.response_trailers,
+            &self.bounds.trailer_limits,
+            &mut lines,
+        );
+        grpc_web::trailer_frame(&lines, &mut frame);
+        self.push_down(&frame);
+        self.work.response_trailers.clear();
+    }
+
+    /// Body bytes in the client's form and framing.
     fn push_down(&mut self, data: &[u8]) {
+        if self.web == Some(Form::Text) {
+            let mut text = Vec::new();
+            grpc_web::encode_text(data, &mut text);
+            self.put_down(&text);
+        } else {
+            self.put_down(data);
+        }
+    }
+
+    fn put_down(&mut self, data: &[u8]) {
         self.took_body(data);
         if self.framing == Body::Chunked {
             chunk::size_line(data.len(), &mut self.work.down);

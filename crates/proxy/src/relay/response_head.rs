@@ -216,6 +216,17 @@ impl<D: Downstream> Relay<'_, D> {
             }
             return Ok(());
         }
+        if self.by_connect && (200..300).contains(&facts.status) {
+            // There is a tunnel (RFC 8441 5); to the client that is the change of protocol.
+            self.switched(
+                head,
+                ResponseFacts {
+                    status: 101,
+                    ..facts
+                },
+            );
+            return Ok(());
+        }
         if self.connects && (200..300).contains(&facts.status) {
             // To the client it would say that there is a tunnel (RFC 8441 5).
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
@@ -231,12 +242,15 @@ impl<D: Downstream> Relay<'_, D> {
         self.framing = begun.framing;
         self.replaced = begun.replaced;
         self.fill = begun.fill;
+        self.web = begun.web;
         self.facts = Some(facts);
         self.head_us = rt::now_us();
         self.sink = match facts.body {
-            Body::None | Body::Length(0) => Sink::Done,
             // Its length has been checked when the stream has ended, and trailers may follow.
-            Body::Length(_) | Body::Chunked if self.h2.is_some() => Sink::Stream,
+            Body::Length(_) | Body::Chunked if self.h2.is_some() && !head.index.ended => {
+                Sink::Stream
+            }
+            Body::None | Body::Length(0) => Sink::Done,
             Body::Length(n) => Sink::Length(n),
             Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
             Body::UntilClose => Sink::UntilClose,
@@ -262,11 +276,15 @@ impl<D: Downstream> Relay<'_, D> {
         if !as_asked {
             return Err(Failure::UpstreamInvalid(BadResponse::UnexpectedSwitch));
         }
+        self.switched(head, facts);
+        Ok(())
+    }
+
+    fn switched(&mut self, head: Head<'_>, facts: ResponseFacts) {
         self.write_head(head, &facts, true);
         self.facts = Some(facts);
         self.clean = false;
         self.sink = Sink::Done;
-        Ok(())
     }
 
     fn write_head(&mut self, head: Head<'_>, facts: &ResponseFacts, upload_done: bool) -> Begun {

@@ -18,6 +18,8 @@ impl Downstream for Plain {
         out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
+    fn trailers(&self, _: &Work, _: &mut Vec<u8>) {}
+
     fn informational(&mut self, _: Head<'_>, _: &ResponseFacts, _: &mut Vec<u8>) {}
 
     fn begin(
@@ -34,6 +36,7 @@ impl Downstream for Plain {
             fill: None,
             framing: facts.body,
             replaced: false,
+            web: None,
         }
     }
 }

@@ -33,9 +33,10 @@ impl<D: Downstream> Relay<'_, D> {
             }
             progress = true;
         }
-        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, self.up_ended) {
+        let ended = self.up_ended || self.by_connect;
+        if let (Some(stream), Source::Done, false) = (self.h2, &self.source, ended) {
             self.up_ended = true;
-            stream.finish(b"");
+            self.end_stream_up(stream)?;
         }
         if matches!(self.source, Source::Done) || self.up_broken {
             // Nothing is left to come back for: the way down is looked at after this.
@@ -117,6 +118,7 @@ impl<D: Downstream> Relay<'_, D> {
             return false;
         };
         if reader.is_empty() {
+            self.work.up.append(&mut self.behind);
             self.source_done();
             return true;
         }

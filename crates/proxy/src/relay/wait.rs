@@ -38,6 +38,8 @@ impl<D: Downstream> Relay<'_, D> {
                 }
             } else if !matches!(self.source, Source::Done | Source::Spooled(_)) {
                 let _ = self.client.poll_readable();
+                // Clients of gRPC-Web say all they have to say at once.
+                let is_call = is_call && !self.by_web;
                 let idle_ends = if is_call {
                     call_ends
                 } else {
@@ -87,11 +89,20 @@ impl<D: Downstream> Relay<'_, D> {
         if nearest.0 != u64::MAX && rt::poll_deadline(nearest.0.max(1)).is_ready() {
             // The end of the grace is no failure by itself.
             if nearest.1 == Failure::ClientSlowBody
-                && !is_call
+                && (!is_call || self.by_web)
                 && !self.is_too_slow(now)
                 && now < self.last_up.saturating_add(self.bounds.client_body_idle)
             {
                 let _ = rt::poll_deadline(now.saturating_add(1_000));
+                return Poll::Pending;
+            }
+            // What holds up a server's stream is not the server: others of its connection have their turn.
+            if nearest.1 == Failure::UpstreamStalled
+                && self.facts.is_none()
+                && self.upstream.is_held_up()
+            {
+                self.last_up = now;
+                let _ = rt::poll_deadline(now.saturating_add(self.own.upstream_idle));
                 return Poll::Pending;
             }
             // A slow reader empties the kernel's buffer long before the socket is called writable again.
@@ -108,7 +119,8 @@ impl<D: Downstream> Relay<'_, D> {
     /// Has the client taken bytes since this was last asked?
     fn client_still_reads(&mut self) -> bool {
         let unsent = self.client.unsent().unwrap_or(0);
-        let progress = unsent < std::mem::replace(&mut self.unsent, unsent);
+        let progress =
+            unsent < std::mem::replace(&mut self.unsent, unsent) || self.client.is_held_up();
         if progress {
             self.last_down = rt::now_ms();
         }

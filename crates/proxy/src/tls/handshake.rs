@@ -1,5 +1,8 @@
 //! The handshake with a client, and what is remembered of it.
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use narthex_filter::values::TlsValues;
 use narthex_net::rt;
 use narthex_net::stream::Stream;
@@ -8,6 +11,7 @@ use narthex_net::tls::{self, H2, HandshakeError, Version};
 use narthex_observe::access_log::TlsRecord;
 
 use super::Guard;
+use super::shared::unix_now;
 use super::tables::ListenerTls;
 
 /// What is remembered of a handshake, for as long as its connection lives.
@@ -65,10 +69,11 @@ pub(crate) async fn accept(
     core: usize,
     stream: Stream,
     already_read: &[u8],
+    client: Option<IpAddr>,
 ) -> Option<(Stream, Session)> {
     let deadline = rt::now_ms().saturating_add(tls.handshake_ms);
     let pending = tls.metrics.begin(core);
-    let result = tls::accept(stream, already_read, &tls.server, deadline).await;
+    let result = tls::accept(stream, already_read, &tls.server, deadline, client).await;
     drop(pending);
     match result {
         Ok((stream, done)) => {
@@ -88,10 +93,28 @@ pub(crate) async fn accept(
             tls.metrics.failed(core, error.reason());
             // Whoever scans the network fails all the time: that is no news.
             match error {
+                _ if error.is_list_expired() => tell_of_list(),
                 HandshakeError::NoCertificate(_) => tracing::debug!("{error}"),
                 _ => tracing::trace!("{error}"),
             }
             None
         }
+    }
+}
+
+/// An operator must hear of it, once a minute: every client with a certificate is refused.
+fn tell_of_list() {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let now = unix_now();
+    let told = TOLD.load(Ordering::Relaxed);
+    if told.saturating_add(60) <= now
+        && TOLD
+            .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    {
+        tracing::error!(
+            "clients with certificates are refused: a list of revoked certificates (`crl=`) has ended; put the authority's next one in \
+             its place and reload"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What the origin gets to know of a client's certificate (RFC 9440), and what no client may say of itself.
 
-use narthex_message::FieldId;
+use narthex_message::{FieldId, base64};
 use narthex_net::tls::server::ClientIdentity;
 use narthex_wire::h1::encode;
 
@@ -19,7 +19,7 @@ const TOLD: [&str; 8] = [
 ];
 
 /// Does a field of this name tell who a client is? An application may read `_` as `-`.
-fn tells(name: &[u8]) -> bool {
+pub(crate) fn tells(name: &[u8]) -> bool {
     TOLD.iter().any(|told| {
         name.get(..told.len()).is_some_and(|begin| {
             begin
@@ -61,45 +61,14 @@ impl Exchange<'_> {
 fn write(client: &ClientIdentity, out: &mut Vec<u8>) {
     let mut value = Vec::with_capacity(client.certificate.len() / 3 * 4 + 6);
     value.push(b':');
-    base64(&client.certificate, &mut value);
+    base64::encode_to(&client.certificate, &mut value);
     value.push(b':');
     encode::line("Client-Cert", &value, out);
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |n: u32| DIGITS[(n & 63) as usize];
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let n = byte(0) << 16 | byte(1) << 8 | byte(2);
-        let mut four = [digit(n >> 18), digit(n >> 12), digit(n >> 6), digit(n)];
-        for missing in four.iter_mut().skip(chunk.len() + 1) {
-            *missing = b'=';
-        }
-        out.extend_from_slice(&four);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_every_length() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            let mut out = Vec::new();
-            base64(bytes.as_bytes(), &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), text);
-        }
-    }
 
     #[test]
     fn what_tells_of_a_certificate() {

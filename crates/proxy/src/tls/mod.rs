@@ -7,7 +7,7 @@ mod files;
 mod guard;
 mod handshake;
 pub(crate) mod hsts;
-mod identity;
+pub(crate) mod identity;
 mod metrics;
 mod shared;
 mod tables;

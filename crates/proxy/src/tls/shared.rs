@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use narthex_config::model::TlsTickets;
 use narthex_net::tls::Problem;
 use narthex_net::tls::challenges::Challenges;
+use narthex_net::tls::on_demand::Desk;
 use narthex_net::tls::server::{Bundle, Certificates, Expiry};
 use narthex_net::tls::tickets::TicketKeys;
 use narthex_observe::metrics::{Kind, Registry};
@@ -26,12 +27,15 @@ pub(super) struct Table {
 #[derive(Default)]
 pub struct TlsShared {
     challenges: Arc<Challenges>,
+    desk: Arc<Desk>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     tickets: Option<Tickets>,
+    /// Every ring that somebody may still seal with: a configuration that was refused leaves the one before in use.
+    rings: Vec<Weak<TicketKeys>>,
     /// Keys that the process before us has handed over.
     bequest: Vec<u8>,
     /// Certificates that were obtained, by name.
@@ -69,6 +73,16 @@ impl TlsShared {
     /// Where the answers to certificate authorities are put.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.challenges
+    }
+
+    /// Where handshakes ask for certificates on demand.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// When a certificate that was obtained on demand was asked for last, in seconds since 1970; 0 for never since it came.
+    pub fn used(&self, name: &str) -> u64 {
+        self.lock().obtained.get(name).map_or(0, Bundle::used)
     }
 
     /// Puts certificates that were obtained into every listener's table, now and after reloads. Names as in certificates
@@ -130,11 +144,12 @@ impl TlsShared {
         self.lock().runtimes.push(Arc::downgrade(runtime));
     }
 
-    /// Turns the ring of ticket keys, if it is time.
+    /// Turns the rings of ticket keys, if it is time.
     pub fn advance(&self) {
-        let keys = self.lock().tickets.as_ref().map(|t| Arc::clone(&t.keys));
-        if let Some(keys) = keys {
-            keys.advance(unix_now());
+        let mut state = self.lock();
+        state.rings.retain(|ring| ring.strong_count() > 0);
+        for ring in state.rings.iter().filter_map(Weak::upgrade) {
+            ring.advance(unix_now());
         }
     }
 
@@ -175,6 +190,7 @@ impl TlsShared {
                 keys
             }
         };
+        state.rings.push(Arc::downgrade(&keys));
         state.tickets = Some(Tickets {
             of: of.clone(),
             keys: Arc::clone(&keys),
@@ -227,4 +243,33 @@ pub(super) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_refused_configuration_stops_no_ring() {
+        let shared = TlsShared::default();
+        let rotate = |seconds| TlsTickets {
+            secret: None,
+            rotate: Duration::from_secs(seconds),
+        };
+        let serving = shared.tickets(&rotate(1)).unwrap();
+        let first = serving.export();
+        // Built, and refused for something else.
+        shared.tickets(&rotate(3_600)).unwrap();
+        let begin = Instant::now();
+        while serving.export() == first {
+            shared.advance();
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "it turns no more"
+            );
+            std::thread::yield_now();
+        }
+    }
 }

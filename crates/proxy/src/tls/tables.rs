@@ -8,8 +8,8 @@ use narthex_config::model::{
     self, CertificateSource, Config, HostPattern, Listener, Protocol, Site, TlsLevel,
 };
 use narthex_net::tls::server::{
-    Bundle, Certificate, Certificates, ClientAuth, Policy, Profile, ServerTls, ServerTlsParts,
-    UnknownName,
+    Bundle, Certificate, Certificates, ClientAuth, OnDemand, Policy, Profile, ServerTls,
+    ServerTlsParts, UnknownName,
 };
 use narthex_net::tls::{H2, HTTP_11, PolicyId, Problem};
 use narthex_observe::metrics::Registry;
@@ -178,7 +178,13 @@ fn bundles(
 /// A host as `net::tls` names it; `None` for every host.
 fn name_of(host: &HostPattern) -> Option<String> {
     match host {
-        HostPattern::Exact(name) => Some(name.clone()),
+        // An address of IPv6 has brackets in `Host` alone.
+        HostPattern::Exact(name) => Some(
+            name.strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'))
+                .unwrap_or(name)
+                .to_owned(),
+        ),
         HostPattern::Wildcard(zone) => Some(format!("*.{zone}")),
         HostPattern::Any => None,
     }
@@ -203,6 +209,11 @@ impl ListenerTls {
         let mut policies = Vec::new();
         let mut taken = HashSet::new();
         let mut default = usual.clone();
+        let mut on_demand = OnDemand {
+            desk: Arc::clone(shared.desk()),
+            names: HashSet::new(),
+            any: false,
+        };
         for (at, site) in sites_of(config, index) {
             let failed = |problem| BuildError::Tls {
                 origin: site.origin.clone(),
@@ -219,13 +230,20 @@ impl ListenerTls {
             if let Some(place) = sites.get_mut(at) {
                 *place = u16::try_from(guard).map_err(|_| BuildError::Policies)?;
             }
+            let comes = comes_on_demand(site);
             for host in &site.hosts {
                 match name_of(host) {
                     Some(name) if taken.insert(name.clone()) => {
+                        if comes {
+                            on_demand.names.insert(name.clone());
+                        }
                         policies.push((name, policy.clone()));
                     }
                     Some(_) => {}
-                    None => default = policy.clone(),
+                    None => {
+                        default = policy.clone();
+                        on_demand.any = comes;
+                    }
                 }
             }
         }
@@ -253,6 +271,7 @@ impl ListenerTls {
             tickets: shared.tickets(&config.tls_tickets).map_err(failed)?,
             challenges: Arc::clone(shared.challenges()),
             pending: tls.pending,
+            on_demand: (on_demand.any || !on_demand.names.is_empty()).then_some(on_demand),
         })
         .map_err(failed)?;
         Ok(Self {
@@ -278,6 +297,14 @@ impl ListenerTls {
         let guard = usize::from(*self.sites.get(site)?);
         self.guards.get(guard).map(|(_, guard)| *guard)
     }
+}
+
+/// Are the certificates of this site obtained at the first handshake?
+fn comes_on_demand(site: &Site) -> bool {
+    matches!(
+        site.tls.as_ref().map(|t| &t.source),
+        Some(CertificateSource::Acme(acme)) if acme.on_demand
+    )
 }
 
 fn profile(level: TlsLevel) -> Profile {

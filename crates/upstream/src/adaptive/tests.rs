@@ -116,6 +116,18 @@ impl World {
         take(&mut self.seen)
     }
 
+    /// The machine stands still for so many milliseconds: nobody works, the clock goes on.
+    fn pause(&mut self, ms: u64) {
+        self.now += ms;
+        let free = self
+            .free
+            .drain()
+            .map(|Reverse(at)| Reverse(at + ms * 1_000));
+        self.free = free.collect::<Vec<_>>().into();
+        let later = |Reverse((end, begun)): Reverse<(u64, u64)>| Reverse((end + ms * 1_000, begun));
+        self.under_way = self.under_way.drain().map(later).collect::<Vec<_>>().into();
+    }
+
     fn end_some(&mut self) {
         while let Some(Reverse((end, begun))) = self.under_way.peek().copied()
             && end <= self.now * 1_000
@@ -193,6 +205,77 @@ fn clients_that_wait_for_their_answers_do_not_hide_a_queue() {
             );
             let full = world.capacity() * 60_000.0;
             assert!(seen.served as f64 >= 0.9 * full, "{clients}: {seen:?}");
+        }
+    }
+}
+
+/// The first load is overload already, so that no good pace was ever seen, and the machine stops now and then, first when
+/// the clients have just come: what is seen at first is as slow as all that comes later, the limit doubles falsely, and so few
+/// clients never reach it again.
+#[test]
+fn an_upstream_that_was_never_seen_idle_is_not_believed() {
+    for (workers, clients) in [(4, 64), (4, 48), (8, 64), (4, 100), (4, 28)] {
+        for pause in [0, 100, 250, 400, 800] {
+            for seed in 1..8 {
+                let mut world = World::new(BOUNDS, workers, 20.0);
+                world.random = Random(0x9e37_79b9_7f4a_7c15 >> seed);
+                world.clients = clients;
+                world.ask();
+                while world.under_way.len() < clients.min(world.limiter.limit()) {
+                    world.ask();
+                }
+                world.pause(pause);
+                for _ in 0..20 {
+                    world.run(1, 0.0);
+                    let ms = world.random.next() % 120;
+                    world.pause(ms);
+                }
+                let seen = world.run(20, 0.0);
+                let what = format!("{workers}, {clients}, {pause} ms, {seed}");
+                assert!(
+                    seen.mean_ms() <= 4.0 * 20.0,
+                    "{what}: {seen:?} {:?}",
+                    world.limiter
+                );
+                let full = world.capacity() * 20_000.0;
+                assert!(seen.served as f64 >= 0.85 * full, "{what}: {seen:?}");
+            }
+        }
+    }
+}
+
+/// A few more every two seconds, below a limit from better days: each window is as good as the one before.
+#[test]
+fn a_pace_that_worsens_little_by_little_is_not_believed() {
+    for more in [1, 2, 4] {
+        let mut world = World::new(BOUNDS, 4, 20.0);
+        world.limiter.limit = 1_000.0;
+        for clients in (2..=64).step_by(more) {
+            world.clients = clients;
+            world.run(2, 0.0);
+        }
+        world.run(20, 0.0);
+        let seen = world.run(20, 0.0);
+        assert!(
+            seen.mean_ms() <= 60.0,
+            "{more}: {seen:?} {:?}",
+            world.limiter
+        );
+    }
+}
+
+/// As many as the upstream has workers, at once and for long: a few glances at first, and never again.
+#[test]
+fn a_healthy_upstream_is_left_alone() {
+    for (workers, clients, service) in [(64, 24, 5.0), (64, 64, 5.0), (100, 100, 300.0)] {
+        for seed in 1..8 {
+            let mut world = World::new(BOUNDS, workers, service);
+            world.random = Random(0x9e37_79b9_7f4a_7c15 >> seed);
+            world.clients = clients;
+            world.run(60, 0.0);
+            let seen = world.run(120, 0.0);
+            let what = format!("{workers}, {clients}, {seed}: {seen:?} {:?}", world.limiter);
+            assert!(seen.lowest >= clients, "{what}");
         }
     }
 }

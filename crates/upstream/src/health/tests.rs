@@ -230,12 +230,14 @@ fn the_connection_is_kept_and_now_and_then_renewed() {
             kept_for: 100,
             ..Bounds::of_process()
         };
-        let (_fleet, _, endpoints) = checked_within(bounds, path("/"), [patient.address]);
-        until("it was renewed", || patient.connections() >= 3).await;
-        let (asked, connections) = (patient.asked().len(), patient.connections());
-        // A slow machine may have lost one or the other to a timeout, or asked more rarely.
-        assert!(connections <= asked / 2, "{connections} for {asked}");
-        assert_eq!(endpoints[0].active(), Active::Up);
+        let (_fleet, _, endpoints) = checked_within(bounds, patiently(), [patient.address]);
+        // A slow machine may ask so rarely for a while that each is on a connection of its own.
+        let kept = || {
+            let connections = patient.connections();
+            connections >= 3 && patient.asked().len() >= 2 * connections
+        };
+        until("it was kept, and renewed", kept).await;
+        until("it is up", || endpoints[0].active() == Active::Up).await;
     });
 }
 

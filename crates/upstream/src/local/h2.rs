@@ -21,6 +21,9 @@ const HEAD: HeadLimits = HeadLimits {
     fields: 200,
 };
 
+/// What the windows of a connection's streams may grow by, together, for bodies that flow. Bytes.
+const GROWTH: u32 = 8 << 20;
+
 /// Tasks that are remembered as waiting, those included that have given up; more, and all look again.
 const MOST_WAITING: usize = 4_096;
 
@@ -123,9 +126,15 @@ impl Sessions {
         encryption: u64,
         opening: Option<Opening>,
     ) {
+        let most = Bounds::default();
+        let all = most.streams.saturating_mul(most.stream_window.0);
         let bounds = Bounds {
             head: HEAD,
-            ..Bounds::default()
+            growth: GROWTH,
+            // One client that does not read must not keep the answers of others from coming: each stream's own window is what
+            // stops it, never that of all.
+            connection_window: (all.saturating_add(GROWTH), all.saturating_add(GROWTH)),
+            ..most
         };
         let session = Session::new(Role::Client, bounds);
         self.open

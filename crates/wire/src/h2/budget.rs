@@ -45,11 +45,12 @@ pub mod most {
     pub const PROVOKED: u32 = 50;
     /// And in all.
     pub const PROVOKED_IN_ALL: u32 = 500;
-    /// Streams above the limit while our SETTINGS may not have arrived, in 10 s.
+    /// Streams above the limit while our SETTINGS may not have arrived, or while given up ones have not come free, in 10 s.
     pub const EARLY_REFUSALS: u32 = 200;
     /// SETTINGS in 10 s.
     pub const SETTINGS: u32 = 10;
-    /// PING in 10 s.
+    /// PING in 10 s, and one more per DATA that we have sent: peers measure with them what a way can hold (gRPC's do so all the time
+    /// that a message flows).
     pub const PINGS: u32 = 20;
     /// Frames that change nothing, in 10 s: PRIORITY, PRIORITY_UPDATE, unknown ones, those for streams that are gone.
     pub const NOISE: u32 = 100;

@@ -32,6 +32,8 @@ pub struct Bounds {
     pub streams: u32,
     /// Receive window of a stream, bytes, at first and at most. Not below 65,535, which a peer may use before it knows.
     pub stream_window: (u32, u32),
+    /// By how much all streams' windows together may be larger than at first, bytes.
+    pub growth: u32,
     /// Receive window of the connection, bytes, at first and at most.
     pub connection_window: (u32, u32),
     /// Size of a head: the limits of HTTP/1.
@@ -55,6 +57,7 @@ impl Default for Bounds {
         Self {
             streams: 100,
             stream_window: (256 << 10, 1 << 20),
+            growth: u32::MAX,
             connection_window: (1 << 20, 4 << 20),
             head: HeadLimits {
                 line: 8 << 10,
@@ -155,6 +158,9 @@ pub(super) struct Peer {
     /// Its SETTINGS have come; it has acknowledged ours.
     pub(super) settings: bool,
     pub(super) acknowledged: bool,
+    /// It has said what is urgent, or that it will (RFC 9218). Streams of one that does not share, as they did in RFC 7540: one
+    /// after the other, a large answer would keep all later ones waiting for its end.
+    pub(super) prioritizes: bool,
 }
 
 /// A header block under way.
@@ -188,6 +194,8 @@ pub struct Connection {
     pub(super) recent: VecDeque<(StreamId, bool)>,
     pub(super) early: Vec<(StreamId, Priority)>,
     pub(super) window: Receive,
+    /// What is left of the streams' growth.
+    growth: u32,
     pub(super) send: i64,
     pub(super) peer: Peer,
     /// Server: the highest that came. Client: the next to open.
@@ -211,6 +219,8 @@ pub struct Connection {
     /// The connection as a whole: since when somebody wants and nothing is sent.
     pub(super) stalled: Option<u64>,
     pub(super) progress: u64,
+    /// Bytes of DATA that were sent, ever.
+    pub(super) sent: u64,
 }
 
 impl Connection {
@@ -266,6 +276,7 @@ impl Connection {
             recent: VecDeque::new(),
             early: Vec::new(),
             window: Receive::new(bounds.connection_window.0, bounds.connection_window.1),
+            growth: bounds.growth,
             send: i64::from(INITIAL_WINDOW),
             peer: Peer {
                 initial_window: INITIAL_WINDOW,
@@ -275,6 +286,7 @@ impl Connection {
                 table_update: false,
                 settings: false,
                 acknowledged: false,
+                prioritizes: false,
             },
             last: 0,
             next: 1,
@@ -293,6 +305,7 @@ impl Connection {
             naming: false,
             stalled: None,
             progress: 0,
+            sent: 0,
             bounds,
         }
     }
@@ -312,7 +325,7 @@ impl Connection {
         let n = n.min(s.held);
         s.held -= n;
         let said = if s.can_receive() {
-            s.window.give(n)
+            s.window.give_within(n, &mut self.growth)
         } else {
             None
         };
@@ -358,6 +371,8 @@ impl Connection {
         self.unwant(stream);
         if let Some(s) = self.streams.remove(stream) {
             self.remember(stream, s.reset == Some(Reset::Local));
+            let grown = s.window.size().saturating_sub(self.bounds.stream_window.0);
+            self.growth = self.growth.saturating_add(grown);
             self.credit(s.held);
         }
     }
@@ -422,6 +437,7 @@ impl Connection {
             granted: 0,
             stalled: None,
             progress: 0,
+            seen_sent: self.sent,
         }
     }
 
@@ -535,6 +551,9 @@ impl Connection {
 
     /// When `tick` has something to look at.
     pub fn next_tick(&self) -> Option<u64> {
+        if self.fatal.is_some() {
+            return None;
+        }
         self.streams
             .iter()
             .filter(|s| s.wants && s.send <= 0)
@@ -543,6 +562,21 @@ impl Connection {
             .chain(self.partial_since)
             .min()
             .map(|since| since.saturating_add(self.bounds.stall_ms))
+    }
+
+    /// The peer's socket has taken much of what was sent before: nothing stands still yet.
+    pub fn moved(&mut self, now: u64) {
+        for s in self.streams.iter_mut().filter(|s| s.stalled.is_some()) {
+            (s.stalled, s.progress) = (Some(now), 0);
+        }
+        if self.stalled.is_some() {
+            (self.stalled, self.progress) = (Some(now), 0);
+        }
+    }
+
+    /// How long it may stand still, in milliseconds, and what counts as progress, in bytes.
+    pub fn patience(&self) -> (u64, u64) {
+        (self.bounds.stall_ms, u64::from(self.bounds.stall_bytes))
     }
 
     /// Streams that are not released.

@@ -57,6 +57,10 @@ impl Connection {
                     let allowed = frame::MAX_PAYLOAD as u32..=MAX_FRAME_SIZE;
                     (!allowed.contains(&value)).then_some(ErrorCode::PROTOCOL_ERROR)
                 }
+                setting::NO_RFC7540_PRIORITIES => {
+                    self.peer.prioritizes |= value == 1 && self.role == Role::Server;
+                    None
+                }
                 setting::ENABLE_CONNECT_PROTOCOL if value <= 1 => {
                     self.peer.extended_connect |= value == 1;
                     None
@@ -278,6 +282,7 @@ impl Connection {
         if stream & 1 == 0 {
             return Err(self.die(ErrorCode::PROTOCOL_ERROR, "PRIORITY_UPDATE of no request"));
         }
+        self.peer.prioritizes = true;
         self.prioritize(stream, payload.get(4..).unwrap_or_default());
         Ok(())
     }

@@ -46,6 +46,14 @@ impl Receive {
     #[inline]
     #[must_use]
     pub fn give(&mut self, n: usize) -> Option<u32> {
+        let mut any = u32::MAX;
+        self.give_within(n, &mut any)
+    }
+
+    /// The same; it grows by `growth` at most, from which that is taken.
+    #[inline]
+    #[must_use]
+    pub fn give_within(&mut self, n: usize, growth: &mut u32) -> Option<u32> {
         let n = n as u32;
         self.credit = self.credit.saturating_add(n);
         self.since_growth = self.since_growth.saturating_add(n);
@@ -54,9 +62,10 @@ impl Receive {
         }
         // A whole window has gone through: it is too small for this body.
         if self.since_growth >= self.size && self.size < self.max {
-            let size = self.size.saturating_mul(2).min(self.max);
-            self.credit = self.credit.saturating_add(size - self.size);
-            self.size = size;
+            let more = (self.max - self.size).min(self.size).min(*growth);
+            *growth -= more;
+            self.credit = self.credit.saturating_add(more);
+            self.size = self.size.saturating_add(more);
             self.since_growth = 0;
         }
         let said = self.credit;

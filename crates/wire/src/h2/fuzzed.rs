@@ -182,3 +182,183 @@ proptest! {
         prop_assert_eq!(run(role, &bytes, || usize::MAX), run(role, &bytes, || size));
     }
 }
+
+/// What happens to answers that are under way.
+#[derive(Debug, Clone)]
+enum Op {
+    /// A request, perhaps with a priority; its answer's head is sent.
+    Ask(Option<&'static str>),
+    /// One of the streams has more to send.
+    Offer(usize, usize),
+    /// Its window, or the connection's, opens.
+    Window(Option<usize>, u32),
+    /// All windows change.
+    Initial(u32),
+    /// The socket takes some of what waits.
+    Take(usize),
+    /// The end of a turn: those that are named write, but for those that do not come to it.
+    Turn(u8),
+    /// A stream is given up.
+    Release(usize),
+    /// Or reset by the peer.
+    Reset(usize),
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let priority = prop_oneof![
+        3 => Just(None),
+        1 => prop_oneof![Just("u=0"), Just("u=5"), Just("i"), Just("u=3")].prop_map(Some),
+    ];
+    prop_oneof![
+        2 => priority.prop_map(Op::Ask),
+        4 => (0usize..6, 1usize..100_000).prop_map(|(s, n)| Op::Offer(s, n)),
+        3 => (prop::option::of(0usize..6), 1u32..60_000).prop_map(|(s, n)| Op::Window(s, n)),
+        1 => prop_oneof![Just(0u32), Just(1), Just(65_535), Just(1 << 20)].prop_map(Op::Initial),
+        3 => (1usize..200_000).prop_map(Op::Take),
+        4 => any::<u8>().prop_map(Op::Turn),
+        1 => (0usize..6).prop_map(Op::Release),
+        1 => (0usize..6).prop_map(Op::Reset),
+    ]
+}
+
+/// Answers under way: what each has left, and whether it waits to be named.
+#[derive(Default)]
+struct Answers {
+    open: Vec<(StreamId, usize, bool)>,
+    next: StreamId,
+}
+
+impl Answers {
+    /// As an exchange does: it sends what it can, and waits for its name if that is not all.
+    fn write(conn: &mut Connection, answer: &mut (StreamId, usize, bool)) {
+        let body = vec![0; answer.1];
+        let n = conn.data(answer.0, &body, false, 0);
+        answer.1 -= n;
+        answer.2 = answer.1 > 0;
+        // Who may not go on is not told that it may.
+        assert!(!answer.2 || conn.writable(answer.0) == 0);
+    }
+
+    /// The session's end of a turn. `skip`: bits of those that do not come to it.
+    fn turn(&mut self, conn: &mut Connection, skip: u8) {
+        let mut named = Vec::new();
+        while let Some(id) = conn.next_writable() {
+            named.push(id);
+        }
+        for (i, id) in named.into_iter().enumerate() {
+            let answer = self.open.iter_mut().find(|o| o.0 == id).unwrap();
+            assert!(answer.2, "named, and did not wait");
+            if skip & (1 << (i % 8)) == 0 && conn.writable(id) > 0 {
+                Self::write(conn, answer);
+            }
+        }
+    }
+
+    fn apply(&mut self, conn: &mut Connection, op: Op) {
+        let nth = |i: usize| self.open.get(i % self.open.len().max(1)).map(|o| o.0);
+        let frame = |conn: &mut Connection, bytes: &[u8]| {
+            let mut rest = bytes;
+            loop {
+                let received = conn.receive(rest, 0).unwrap();
+                rest = &rest[received.taken..];
+                if received.taken == 0 && received.event.is_none() {
+                    return;
+                }
+            }
+        };
+        let mut bytes = Vec::new();
+        match op {
+            Op::Ask(priority) if self.open.len() < 6 => {
+                let mut block = vec![0x82, 0x86, 0x84, 0x41, 1, b'a'];
+                if let Some(value) = priority {
+                    block.push(0);
+                    for text in ["priority", value] {
+                        block.push(text.len() as u8);
+                        block.extend_from_slice(text.as_bytes());
+                    }
+                }
+                self.next += 2;
+                let id = self.next - 1;
+                frame::write(kind::HEADERS, 5, id, &block, &mut bytes);
+                frame(conn, &bytes);
+                assert!(conn.head(id, &[0x88], false, 0));
+                self.open.push((id, 0, false));
+            }
+            Op::Ask(_) => {}
+            Op::Offer(i, n) => {
+                let len = self.open.len().max(1);
+                if let Some(answer) = self.open.get_mut(i % len).filter(|a| !a.2) {
+                    answer.1 += n;
+                    Self::write(conn, answer);
+                }
+            }
+            Op::Window(which, n) => {
+                let id = match which {
+                    None => Some(0),
+                    Some(i) => nth(i),
+                };
+                if let Some(id) = id {
+                    frame::write(kind::WINDOW_UPDATE, 0, id, &n.to_be_bytes(), &mut bytes);
+                    frame(conn, &bytes);
+                }
+            }
+            Op::Initial(n) => {
+                frame::settings(&[(frame::setting::INITIAL_WINDOW_SIZE, n)], &mut bytes);
+                frame(conn, &bytes);
+            }
+            Op::Take(n) => {
+                let n = n.min(conn.out.len());
+                conn.out.drain(..n);
+            }
+            Op::Turn(skip) => self.turn(conn, skip),
+            Op::Release(i) | Op::Reset(i) => {
+                let Some(id) = nth(i) else { return };
+                if matches!(op, Op::Reset(_)) {
+                    frame::write(kind::RST_STREAM, 0, id, &[0, 0, 0, 8], &mut bytes);
+                    frame(conn, &bytes);
+                    assert_eq!(conn.data(id, b"x", false, 0), 0);
+                }
+                conn.release(id);
+                self.open.retain(|o| o.0 != id);
+            }
+        }
+        let wanting = conn.streams.iter().filter(|s| s.wants).count();
+        let granted: usize = conn.streams.iter().map(|s| s.granted).sum();
+        assert_eq!((conn.wanting, conn.granted), (wanting, granted));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    /// Nobody waits for ever: whatever happened, once windows are open and the socket takes what there is, all goes out, though
+    /// each that was refused moves only when it is named.
+    #[test]
+    fn answers_come_to_their_end(ops in prop::collection::vec(any_op(), 1..80)) {
+        let mut conn = Connection::new(Role::Server, Bounds::default(), 0);
+        let mut answers = Answers::default();
+        let mut rest: &[u8] = &hello(Role::Server, Vec::new());
+        while !rest.is_empty() {
+            let received = conn.receive(rest, 0).unwrap();
+            rest = &rest[received.taken..];
+        }
+        let mut settings = 0;
+        for op in ops {
+            // More are a flood.
+            settings += usize::from(matches!(op, Op::Initial(_)));
+            if settings < 8 || !matches!(op, Op::Initial(_)) {
+                answers.apply(&mut conn, op);
+            }
+        }
+        answers.apply(&mut conn, Op::Initial(1 << 20));
+        answers.apply(&mut conn, Op::Window(None, 1 << 30));
+        for i in 0..answers.open.len() {
+            answers.apply(&mut conn, Op::Window(Some(i), 1 << 29));
+        }
+        for _ in 0..400 {
+            answers.apply(&mut conn, Op::Turn(0));
+            answers.apply(&mut conn, Op::Take(usize::MAX));
+        }
+        prop_assert!(answers.open.iter().all(|o| o.1 == 0), "{:?}", answers.open);
+    }
+}

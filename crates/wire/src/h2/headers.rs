@@ -232,8 +232,10 @@ impl Connection {
             return Ok(());
         }
         if self.streams.len() >= self.bounds.streams as usize {
-            // It may not know the limit yet.
-            if self.peer.acknowledged {
+            // It may not know the limit yet; nor does it know of places that it has given up and that are not free yet (their
+            // resets are counted).
+            let kept = self.streams.iter().filter(|s| !s.is_over()).count();
+            if self.peer.acknowledged && kept >= self.bounds.streams as usize {
                 self.provoked(now)?;
             } else if !self
                 .budgets
@@ -245,8 +247,9 @@ impl Connection {
             self.refuse(id, ErrorCode::REFUSED_STREAM);
             return Ok(());
         }
-        let said = head::priority(&self.decoded)
-            .map_or_else(Priority::default, |v| Priority::default().updated(v));
+        let said = head::priority(&self.decoded);
+        self.peer.prioritizes |= said.is_some();
+        let said = said.map_or_else(Priority::default, |v| Priority::default().updated(v));
         let priority = self.first_priority(id, said);
         let mut stream = self.start(id);
         stream.priority = priority;

@@ -56,7 +56,7 @@ impl Connection {
         if self.fatal.is_some() {
             return 0;
         }
-        let mut most = self.writable(stream);
+        let mut most = self.free(stream);
         if s.granted > 0 {
             // Its turn: nobody holds it up, but what it was given is meant for others too.
             if self.wanting > 1 {
@@ -73,7 +73,12 @@ impl Connection {
         let n = bytes.len().min(most);
         let ends = end && n == bytes.len();
         let written = bytes.get(..n).unwrap_or_default();
+        let before = self.budgets.sent;
         self.write_data(stream, written, ends);
+        let frames = self.budgets.sent.saturating_sub(before);
+        self.budgets
+            .pings
+            .earn(now, u32::try_from(frames).unwrap_or(u32::MAX));
         self.account(stream, n, n == bytes.len(), ends, now);
         n
     }
@@ -111,15 +116,17 @@ impl Connection {
         // Never more than a window.
         let sent = i64::try_from(n).unwrap_or(i64::MAX);
         self.send -= sent;
+        self.sent += n as u64;
         self.turn += 1;
         let turn = self.turn;
         let stall_bytes = u64::from(self.bounds.stall_bytes);
+        let shares = !self.peer.prioritizes;
         let Some(s) = self.streams.get_mut(stream) else {
             return;
         };
         s.send -= sent;
         s.sent = ends;
-        if s.priority.incremental && n > 0 {
+        if (shares || s.priority.incremental) && n > 0 {
             s.turn = turn;
         }
         let wanted = s.wants;
@@ -157,8 +164,32 @@ impl Connection {
         self.budgets.sent += 1;
     }
 
-    /// How many bytes `data` would take now, were the stream alone; 0 also if it is over.
+    /// How many bytes `data` may be offered now; 0 also if the stream is over. One whose `data` was refused has to be named by
+    /// `next_writable` first: whoever tried again at once could be held up by a more urgent one for ever, and keep that from its
+    /// turn.
     pub fn writable(&self, stream: StreamId) -> usize {
+        match self.streams.get(stream) {
+            Some(s) if s.wants && s.granted == 0 => 0,
+            _ => self.free(stream),
+        }
+    }
+
+    /// Is it the connection's other streams that hold up what this one wants to send, not its own window? To be asked once in a
+    /// while: the connection must have moved since, by what each of those that wait is to move (or a peer could keep all of them
+    /// for the price of one).
+    pub fn is_held_up(&mut self, stream: StreamId) -> bool {
+        let each = u64::from(self.bounds.stall_bytes);
+        let enough = each.saturating_mul(self.wanting as u64);
+        let sent = self.sent;
+        let Some(s) = self.streams.get_mut(stream) else {
+            return false;
+        };
+        let moved = sent - std::mem::replace(&mut s.seen_sent, sent);
+        s.wants && s.send > 0 && moved >= enough
+    }
+
+    /// How many bytes `data` would take now, were the stream alone.
+    fn free(&self, stream: StreamId) -> usize {
         let Some(s) = self.streams.get(stream).filter(|s| s.can_send()) else {
             return 0;
         };
@@ -191,12 +222,13 @@ impl Connection {
             return None;
         }
         let room = self.room() - self.granted;
+        let shares = !self.peer.prioritizes;
         let s = self
             .streams
             .iter_mut()
             .filter(|s| s.wants && s.granted == 0 && s.send > 0)
             .min_by_key(|s| (s.priority.urgency, s.turn))?;
-        let most = if s.priority.incremental {
+        let most = if shares || s.priority.incremental {
             room.min(TURN)
         } else {
             room

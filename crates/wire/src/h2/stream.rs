@@ -45,6 +45,8 @@ pub struct Stream {
     /// Since when it wants without progress, and how much it has progressed since.
     pub stalled: Option<u64>,
     pub progress: u64,
+    /// What the connection had sent when it was last asked whether that holds the stream up.
+    pub seen_sent: u64,
 }
 
 impl Stream {

@@ -48,6 +48,7 @@ pub fn run(args: &DemoArgs) -> Exit {
         default_admin: false,
         upgradable: false,
         welcome: Some(welcome(&places)),
+        hint: None,
         log_level: Some("warn"),
     });
     if exit == Exit::Ok {

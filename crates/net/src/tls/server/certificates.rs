@@ -1,12 +1,16 @@
 //! Names -> certificates. Exchanged while connections go on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::tls::names::{self, Names};
+
+/// How exactly the last use of a certificate is known, in seconds.
+pub const USE_STEP: u64 = 600;
 
 /// Kind of a certificate's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +88,8 @@ impl Certificate {
 #[derive(Debug, Clone, Default)]
 pub struct Bundle {
     certificates: Vec<Arc<Certificate>>,
+    /// Seconds since 1970; of certificates that come on demand. Copies share it.
+    used: Arc<AtomicU64>,
 }
 
 impl Bundle {
@@ -96,7 +102,15 @@ impl Bundle {
             KeyKind::Rsa => 2,
         };
         certificates.sort_by_key(|c| (rank(c), std::cmp::Reverse(c.not_after)));
-        Self { certificates }
+        Self {
+            certificates,
+            used: Arc::default(),
+        }
+    }
+
+    /// When a handshake asked for it last, to [`USE_STEP`]; 0 for never. Told of certificates that come on demand.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// All of them, the preferred one first.
@@ -207,6 +221,46 @@ impl Certificates {
             .cloned()
     }
 
+    /// Does it have something for this name: its own, its wildcard's, or a default that is for it?
+    pub(crate) fn serves(&self, name: &str) -> bool {
+        let table = self.table.load();
+        if table.names.find_one_label(name).is_some() {
+            return true;
+        }
+        let wildcard = name.split_once('.').map(|(_, zone)| zone);
+        let is_for = |own: &String| {
+            own == name || (wildcard.is_some() && own.strip_prefix("*.") == wildcard)
+        };
+        table
+            .default
+            .iter()
+            .flat_map(|bundle| &bundle.certificates)
+            .any(|certificate| certificate.names.iter().any(is_for))
+    }
+
+    /// What exactly this name has, no wildcard and no default.
+    pub(crate) fn own(&self, name: &str) -> Option<Arc<Bundle>> {
+        self.table.load().names.find_exact(name).cloned()
+    }
+
+    /// Has this name a certificate of its own, or a wildcard's?
+    pub(in crate::tls) fn has(&self, name: &str) -> bool {
+        self.table.load().names.find_one_label(name).is_some()
+    }
+
+    /// The same, and remembers that it is used.
+    pub(in crate::tls) fn note_use(&self, name: &str, now: u64) -> bool {
+        let table = self.table.load();
+        let Some(bundle) = table.names.find_one_label(name) else {
+            return false;
+        };
+        // Cores write it seldom, since all of them read it.
+        if bundle.used().saturating_add(USE_STEP) <= now {
+            bundle.used.store(now, Ordering::Relaxed);
+        }
+        true
+    }
+
     /// Names in the table.
     pub fn len(&self) -> usize {
         self.table.load().names.len()
@@ -237,6 +291,12 @@ impl Certificates {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name).then(a.not_after.cmp(&b.not_after)));
         all
+    }
+}
+
+impl ResolvesServerCert for Bundle {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.signature_schemes())
     }
 }
 

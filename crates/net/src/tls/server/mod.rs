@@ -6,14 +6,17 @@ pub mod identity;
 pub(crate) mod load;
 pub mod policy;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
 use super::challenges::Challenges;
 use super::names::Names;
+use super::on_demand::Desk;
 use super::problem::{Problem, ProblemKind};
 use super::tickets::TicketKeys;
+use crate::rt::wall_ms;
 pub use certificates::{Bundle, Certificate, Certificates, Expiry, KeyKind};
 pub use identity::ClientIdentity;
 pub use load::CertificateFiles;
@@ -51,18 +54,32 @@ pub struct ServerTlsParts {
     pub challenges: Arc<Challenges>,
     /// Handshakes that may be under way on one core ([`PENDING`]).
     pub pending: usize,
+    /// Names whose certificates come while handshakes wait.
+    pub on_demand: Option<OnDemand>,
+}
+
+/// Certificates at the first handshake.
+#[derive(Debug)]
+pub struct OnDemand {
+    /// Who is asked for them.
+    pub desk: Arc<Desk>,
+    /// For which names: those of [`ServerTlsParts::policies`], as they are written there. The others have theirs, or have none.
+    pub names: HashSet<String>,
+    /// Also for every other name, which is then not unknown: it gets the default policy.
+    pub any: bool,
 }
 
 /// A listener's side of TLS, ready for handshakes. Shared by all cores; never changed, only replaced. Certificates are
 /// exchanged below it, in [`Certificates`].
 #[derive(Debug)]
 pub struct ServerTls {
-    policies: Names<Arc<Ready>>,
+    policies: Names<(Arc<Ready>, bool)>,
     default: Option<Arc<Ready>>,
     unknown_name: UnknownName,
     pub(super) certificates: Arc<Certificates>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) pending: usize,
+    pub(super) on_demand: Option<OnDemand>,
 }
 
 /// A policy, ready for handshakes.
@@ -91,7 +108,9 @@ impl ServerTls {
         let mut policies = Names::default();
         for (name, policy) in &parts.policies {
             let ready = make(policy)?;
-            if let Some(before) = policies.insert(name, Arc::clone(&ready))
+            let comes = parts.on_demand.as_ref();
+            let comes = comes.is_some_and(|on_demand| on_demand.names.contains(name));
+            if let Some((before, _)) = policies.insert(name, (Arc::clone(&ready), comes))
                 && before.id != ready.id
             {
                 return Err(Problem::new(
@@ -110,6 +129,7 @@ impl ServerTls {
             certificates: parts.certificates,
             challenges: parts.challenges,
             pending: parts.pending.max(1),
+            on_demand: parts.on_demand,
         })
     }
 
@@ -119,13 +139,34 @@ impl ServerTls {
         self.ready_for(name).map(|ready| ready.id)
     }
 
+    /// Does a site have this name, or a wildcard for it?
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.policies.find(name).is_some()
+    }
+
     pub(super) fn ready_for(&self, name: Option<&str>) -> Option<&Arc<Ready>> {
         let Some(name) = name else {
             return self.default.as_ref();
         };
-        self.policies.find(name).or(match self.unknown_name {
-            UnknownName::Refuse => None,
-            UnknownName::Default => self.default.as_ref(),
-        })
+        if let Some((ready, _)) = self.policies.find(name) {
+            return Some(ready);
+        }
+        let any = self.on_demand.as_ref().is_some_and(|o| o.any);
+        match self.unknown_name {
+            UnknownName::Refuse if !any => None,
+            UnknownName::Refuse | UnknownName::Default => self.default.as_ref(),
+        }
+    }
+
+    /// Does this name get its certificate while handshakes wait, and has none yet? If it has one, its use is noted.
+    pub(super) fn comes_on_demand(&self, name: Option<&str>) -> bool {
+        let (Some(name), Some(on_demand)) = (name, &self.on_demand) else {
+            return false;
+        };
+        let comes = match self.policies.find(name) {
+            Some((_, comes)) => *comes,
+            None => on_demand.any,
+        };
+        comes && !self.certificates.note_use(name, wall_ms() / 1_000)
     }
 }

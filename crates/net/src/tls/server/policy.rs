@@ -184,7 +184,10 @@ fn verifier(
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     if !ca.crls.is_empty() {
         // Who gives lists gives them for every authority: what no list speaks of is refused, not believed.
-        builder = builder.with_crls(ca.crls.iter().cloned());
+        // So is everybody when they have ended: whoever was revoked since then is on none of them.
+        builder = builder
+            .with_crls(ca.crls.iter().cloned())
+            .enforce_revocation_expiration();
     }
     if !required {
         builder = builder.allow_unauthenticated();

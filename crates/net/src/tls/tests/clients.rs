@@ -23,7 +23,7 @@ fn identified(
     serial: u64,
     version: &'static SupportedProtocolVersion,
 ) -> Arc<ClientConfig> {
-    let (cert, key) = ca.pem_for(&["client.example"], false, |params| {
+    with(ca, version, |params| {
         params.distinguished_name.push(DnType::CommonName, "Ada");
         params.serial_number = Some(SerialNumber::from(serial));
         params
@@ -32,7 +32,16 @@ fn identified(
         params
             .subject_alt_names
             .push(SanType::Rfc822Name("ada@example".try_into().unwrap()));
-    });
+    })
+}
+
+/// A client with a certificate like this.
+fn with(
+    ca: &Ca,
+    version: &'static SupportedProtocolVersion,
+    change: impl FnOnce(&mut rcgen::CertificateParams),
+) -> Arc<ClientConfig> {
+    let (cert, key) = ca.pem_for(&["client.example"], false, change);
     let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::clone(crate::tls::provider()))
@@ -196,4 +205,30 @@ fn a_name_with_a_nul_is_nobodys() {
         ClientIdentity::of(&CertificateDer::from(vec![1, 2, 3])),
         None
     );
+}
+
+#[test]
+fn a_session_does_not_outlive_the_certificate_it_was_begun_with() {
+    let ca = Ca::new();
+    let server = server(ClientAuth::Required(bundle(&ca, None)));
+    for version in VERSIONS {
+        let end = real_now_s() + 2;
+        let end_date = rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(end);
+        let config = with(&ca, version, |params| params.not_after = end_date);
+        let begin = std::time::Instant::now();
+        // Resumed again and again: each session makes a new one.
+        let end = loop {
+            let mut client = server.tls(&config, "a.example");
+            let _ = client
+                .write_all(b"x")
+                .and_then(|()| client.read_exact(&mut [0]));
+            match server.result() {
+                Ok(made) => assert!(made.client.is_some()),
+                Err(end) => break end,
+            }
+            assert!(begin.elapsed() < crate::testing::PATIENCE, "for ever");
+        };
+        assert_eq!(end.reason(), "client-certificate");
+        assert_eq!(end.certificate_flaw(), "expired", "{end}");
+    }
 }

@@ -344,7 +344,7 @@ fn bytes_that_were_read_before_belong_to_the_hello() {
         ours.set_nonblocking(true).unwrap();
         on_core(move || async move {
             let stream = Stream::new(ours.into()).unwrap();
-            let accepted = accept(stream, &read[..n], &server_tls(), now_ms() + 10_000).await;
+            let accepted = accept(stream, &read[..n], &server_tls(), now_ms() + 10_000, None).await;
             let (stream, handshake) = accepted.unwrap();
             assert_eq!(handshake.sni.as_deref(), Some("a.example"));
             let mut buf = [0; 16];
@@ -353,4 +353,147 @@ fn bytes_that_were_read_before_belong_to_the_hello() {
         });
         assert_eq!(client.join().unwrap(), b"hello");
     }
+}
+
+/// A ClientHello by hand, in one record: version, suites, extensions with their bodies.
+fn by_hand(version: u16, suites: &[u16], extensions: &[(u16, &[u8])]) -> Vec<u8> {
+    let with_length = |body: &[u8]| [&(body.len() as u16).to_be_bytes()[..], body].concat();
+    let mut body = version.to_be_bytes().to_vec();
+    body.extend_from_slice(&[7; 32]);
+    body.push(0);
+    let suites: Vec<u8> = suites.iter().flat_map(|s| s.to_be_bytes()).collect();
+    body.extend(with_length(&suites));
+    body.extend_from_slice(&[1, 0]);
+    let mut all = Vec::new();
+    for (kind, inside) in extensions {
+        all.extend_from_slice(&kind.to_be_bytes());
+        all.extend(with_length(inside));
+    }
+    body.extend(with_length(&all));
+    let mut message = vec![1, 0];
+    message.extend(with_length(&body));
+    [&[22, 3, 1][..], &with_length(&message)].concat()
+}
+
+/// What a hello by hand is answered with: an alert, or the first byte of something else.
+fn answered(server: &Server, hello: &[u8]) -> Vec<u8> {
+    let mut socket = server.connect();
+    socket.write_all(hello).unwrap();
+    let mut got = [0; 7];
+    socket.read_exact(&mut got).unwrap();
+    if got[0] == 21 {
+        got.to_vec()
+    } else {
+        vec![got[0]]
+    }
+}
+
+#[test]
+fn old_versions_and_a_client_that_has_fallen_back_get_their_alerts() {
+    let server = Server::echo();
+    let name: &[u8] = b"\0\x0c\0\0\x09a.example";
+    let groups: &[u8] = &[0, 2, 0, 29];
+    let schemes: &[u8] = &[0, 2, 4, 3];
+    let usual = [(0, name), (10, groups), (13, schemes)];
+    let alert = |what: u8| vec![21, 3, 3, 0, 2, 2, what];
+    // TLS 1.1, which knows no schemes; with and without extensions.
+    for extensions in [&usual[..2], &[]] {
+        assert_eq!(
+            answered(&server, &by_hand(0x0302, &[0xc009, 0xc013], extensions)),
+            alert(70)
+        );
+        assert_eq!(server.result().unwrap_err().reason(), "incompatible");
+    }
+    // TLS 1.2 is spoken; not with one who says that he could do better.
+    assert_eq!(answered(&server, &by_hand(0x0303, &[0xc02b], &usual)), [22]);
+    assert_eq!(
+        answered(&server, &by_hand(0x0303, &[0xc02b, 0x5600], &usual)),
+        alert(86)
+    );
+    // One who names TLS 1.3 has not fallen back: whatever is wrong with this hello, it is not that.
+    let both: &[u8] = &[4, 3, 4, 3, 3];
+    let with = [usual[0], usual[1], usual[2], (43, both)];
+    let said = answered(&server, &by_hand(0x0303, &[0x1301, 0xc02b, 0x5600], &with));
+    assert_ne!(said, alert(86));
+}
+
+#[test]
+fn a_crowd_of_silent_clients_makes_room_for_who_speaks() {
+    let mut parts = parts(vec![("a.example", plain_policy())]);
+    parts.pending = 8;
+    let limits = Limits {
+        // Longer than anybody here waits.
+        deadline_ms: 10 * 60 * 1_000,
+        ..Limits::default()
+    };
+    let server = Server::limited(Arc::new(ServerTls::new(parts).unwrap()), limits, echo);
+    let silent: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    let begin = std::time::Instant::now();
+    let config = Arc::new(client(None));
+    let mut refused = 0;
+    while server.tls(&config, "a.example").write_all(b"x").is_err() {
+        refused += 1;
+        assert!(begin.elapsed() < PATIENCE, "nobody gets in any more");
+    }
+    // Those that were there first, and had their time; nobody before.
+    assert!(
+        refused > 0 && begin.elapsed().as_millis() >= 900,
+        "{refused}"
+    );
+    drop(silent);
+}
+
+#[test]
+fn a_site_is_not_shown_with_anothers_certificate() {
+    let parts = parts(vec![
+        ("a.example", plain_policy()),
+        ("c.example", plain_policy()),
+        ("d.x.w.example", plain_policy()),
+    ]);
+    let certificates = Arc::clone(&parts.certificates);
+    let server = Server::start(Arc::new(ServerTls::new(parts).unwrap()), echo);
+    let config = Arc::new(client(None));
+    // There is a default, for other names.
+    for name in ["c.example", "d.x.w.example"] {
+        server.tls(&config, name).write_all(b"x").unwrap_err();
+        assert_eq!(
+            server.result().unwrap_err().reason(),
+            "no-certificate",
+            "{name}"
+        );
+    }
+    // A default that is for this name is as good as its own.
+    let both = Bundle::new(vec![CA.certificate(&["a.example", "c.example"], false)]);
+    certificates.set_default(Some(both));
+    server.exchange(&config, "c.example");
+}
+
+#[test]
+fn who_connects_to_an_address_gets_its_certificate() {
+    let mut parts = parts(vec![("a.example", plain_policy())]);
+    parts.default = Some(plain_policy());
+    let own = CA.certificate(&["127.0.0.1"], false);
+    let other = CA.certificate(&["a.example"], false);
+    let names = [("127.0.0.1", &own), ("a.example", &other)];
+    let names = names.map(|(name, c)| (name.to_owned(), Bundle::new(vec![Arc::clone(c)])));
+    // The default is somebody else's.
+    parts
+        .certificates
+        .replace(names, Some(Bundle::new(vec![other])));
+    let certificates = Arc::clone(&parts.certificates);
+    let server = Server::start(Arc::new(ServerTls::new(parts).unwrap()), echo);
+    let config = Arc::new(client(None));
+    assert_eq!(server.exchange(&config, "127.0.0.1").sni, None);
+    server.exchange(&config, "a.example");
+    // Without one of its own it is the default, as for everybody who names nobody.
+    certificates.remove("127.0.0.1");
+    let config = Arc::new(client(None));
+    let refused = server
+        .tls(&config, "127.0.0.1")
+        .write_all(b"x")
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("not valid for name"),
+        "{refused}"
+    );
 }

@@ -128,6 +128,7 @@ pub(super) fn parts(policies: Vec<(&str, Policy)>) -> ServerTlsParts {
         tickets: TicketKeys::random(real_now_s(), ROTATION_S),
         challenges: Challenges::new(),
         pending: 256,
+        on_demand: None,
     }
 }
 
@@ -212,7 +213,7 @@ impl Server {
                     spawn(async move {
                         let stream = Stream::new(OwnedFd::from(socket)).unwrap();
                         let deadline = now_ms() + limits.deadline_ms;
-                        match accept(stream, &[], &tls, deadline).await {
+                        match accept(stream, &[], &tls, deadline, None).await {
                             Ok((stream, handshake)) => {
                                 let _ = tell.send(Ok(handshake));
                                 handle(stream).await;

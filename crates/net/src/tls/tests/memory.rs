@@ -105,7 +105,7 @@ fn measure(version: &'static rustls::SupportedProtocolVersion) {
         let mut before = 0;
         for i in 0..N {
             let stream = Stream::new(given.recv().unwrap()).unwrap();
-            let accepted = accept(stream, &[], &tls, now_ms() + 10_000).await;
+            let accepted = accept(stream, &[], &tls, now_ms() + 10_000, None).await;
             let (stream, _) = accepted.unwrap();
             let mut buf = [0; 16];
             let n = stream.recv(&mut buf).await.unwrap();

@@ -276,3 +276,53 @@ fn rs_11_fields_without_a_name() {
     ours.take(&headers(1, &with(&GET, &fields), true)).unwrap();
     assert_eq!(ours.said(), [RST_PROTOCOL]);
 }
+
+#[test]
+fn a_ping_for_every_data_is_no_flood() {
+    // So gRPC's clients measure a way while a message flows.
+    let mut ours = Ours::server();
+    ours.take(&get(1)).unwrap();
+    ours.conn.head(1, &[0x88], false, 0);
+    for i in 0..2000 {
+        ours.now += 1;
+        assert_eq!(ours.conn.data(1, b"message", false, ours.now), 7, "{i}");
+        ours.drain();
+        let ping = frame(kind::PING, 0, 0, &[0; 8]);
+        let windows = [window_update(0, 7), window_update(1, 7)].concat();
+        ours.take(&[ping, windows].concat()).unwrap();
+    }
+    // Without them it is.
+    let ping = |_: &mut Ours, _: usize| frame(kind::PING, 0, 0, &[0; 8]);
+    ours.now += 20_000;
+    assert_eq!(flood(ours, 1000, ping), (20, CALM));
+}
+
+#[test]
+fn who_gave_up_and_asks_anew_is_refused_and_no_more() {
+    let mut ours = Ours::server();
+    for round in 0..3 {
+        let id = |i: u32| 2 * (150 * round + i) + 1;
+        for i in 0..100 {
+            ours.take(&get(id(i))).unwrap();
+            ours.conn.head(id(i), &[0x88], false, ours.now);
+        }
+        // All at once: the session has had no time for what was given up.
+        let given_up = (0..60).map(|i| rst(id(i)));
+        let anew = (100..150).map(|i| get(id(i)));
+        ours.take(&given_up.chain(anew).collect::<Vec<_>>().concat())
+            .unwrap();
+        let refused = ours.said();
+        assert_eq!(refused.len(), 50);
+        assert!(refused.iter().all(|r| r.ends_with("refused-stream")));
+        for i in 0..100 {
+            ours.conn.release(id(i));
+        }
+        ours.said();
+    }
+    // Places that it has not given up are another matter.
+    for i in 0..100 {
+        ours.take(&get(1001 + 2 * i)).unwrap();
+    }
+    let above = |_: &mut Ours, i: usize| get(2001 + 2 * i as u32);
+    assert_eq!(flood(ours, 1000, above).1, CALM);
+}

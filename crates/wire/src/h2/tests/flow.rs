@@ -221,3 +221,154 @@ fn urgent_streams_first_and_equal_ones_in_turn() {
     ours.conn.out.clear();
     assert_eq!(ours.conn.next_writable(), Some(1));
 }
+
+#[test]
+fn who_was_refused_is_not_ready_before_its_name_is_called() {
+    let body = vec![0; 100_000];
+    let mut ours = Ours::server();
+    ours.take(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)]))
+        .unwrap();
+    ours.take(&get(1)).unwrap();
+    ours.conn.head(1, &[0x88], false, 0);
+    assert_eq!(ours.conn.data(1, &body, true, 0), 65_535);
+    // More comes of the connection's window, and another request, before the first has had its turn.
+    ours.take(&[window_update(0, 1 << 20), get(3)].concat())
+        .unwrap();
+    ours.conn.head(3, &[0x88], false, 0);
+    assert_eq!(ours.conn.data(3, b"mine", true, 0), 0);
+    // Nothing has gone out since it came.
+    assert!(!ours.conn.is_held_up(3));
+    // Who calls it ready would have it try again for ever, and the first never get its turn.
+    assert_eq!(ours.conn.writable(3), 0);
+    assert_eq!(ours.conn.next_writable(), Some(1));
+    assert_eq!(ours.conn.next_writable(), Some(3));
+    assert_eq!(ours.conn.writable(3), (128 << 10) - ours.conn.out.len());
+    assert_eq!(ours.conn.data(3, b"mine", true, 0), 4);
+    assert!(!ours.conn.is_held_up(3));
+}
+
+#[test]
+fn who_is_held_up_by_others_is_not_slow() {
+    let body = vec![0; 100_000];
+    let mut ours = Ours::server();
+    ours.take(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1 << 20)]))
+        .unwrap();
+    for (id, priority) in [(1, "u=7"), (3, "u=0")] {
+        let block = with(&GET, &[("priority", priority)]);
+        ours.take(&headers(id, &block, true)).unwrap();
+        ours.conn.head(id, &[0x88], false, 0);
+    }
+    assert_eq!(ours.conn.data(3, &body, false, 0), 65_535);
+    assert_eq!(ours.conn.data(1, &body, false, 0), 0);
+    assert!(ours.conn.is_held_up(1));
+    // Each of the two is to move by 16 KiB, or the other in its place.
+    let mut more = |n: u32| {
+        ours.take(&window_update(0, n)).unwrap();
+        assert_eq!(ours.conn.next_writable(), Some(3));
+        while ours.conn.next_writable().is_some() {}
+        assert_eq!(ours.conn.data(3, &body, false, 0), n as usize);
+        ours.conn.out.clear();
+        ours.conn.is_held_up(1)
+    };
+    assert!(more(32 << 10));
+    assert!(!more((32 << 10) - 1));
+    // Its own window is its peer's.
+    ours.take(&settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]))
+        .unwrap();
+    assert!(!ours.conn.is_held_up(1));
+}
+
+#[test]
+fn streams_of_a_peer_that_says_nothing_of_urgency_share() {
+    let body = vec![0; 1 << 20];
+    let turns = |settled: &[(u16, u32)], priority: Option<&'static str>| {
+        let mut ours = Ours::server();
+        let windows = [&[(setting::INITIAL_WINDOW_SIZE, 1 << 30)], settled].concat();
+        ours.take(&[settings(&windows), window_update(0, 1 << 29)].concat())
+            .unwrap();
+        for id in [1, 3] {
+            let more: Vec<_> = priority.map(|p| ("priority", p)).into_iter().collect();
+            ours.take(&headers(id, &with(&GET, &more), true)).unwrap();
+            ours.conn.head(id, &[0x88], false, 0);
+        }
+        ours.drain();
+        assert_eq!(ours.conn.data(1, &body, false, 0), 128 << 10);
+        assert_eq!(ours.conn.data(3, &body, false, 0), 0);
+        let mut named = Vec::new();
+        for _ in 0..2 {
+            ours.conn.out.clear();
+            let next = ours.conn.next_writable().unwrap();
+            named.push(next);
+            while ours.conn.next_writable().is_some() {}
+            ours.conn.data(next, &body, false, 0);
+        }
+        named
+    };
+    assert_eq!(turns(&[], None), [3, 1]);
+    // Who has said so wants them one after the other (RFC 9218 10).
+    assert_eq!(turns(&[], Some("u=3")), [1, 1]);
+    assert_eq!(turns(&[(setting::NO_RFC7540_PRIORITIES, 1)], None), [1, 1]);
+}
+
+#[test]
+fn a_slow_reader_does_not_stand_still() {
+    let mut ours = Ours::server();
+    ours.take(&get(1)).unwrap();
+    ours.conn.head(1, &[0x88], false, 0);
+    assert_eq!(ours.conn.data(1, &vec![0; 70_000], true, 0), 65_535);
+    ours.conn.moved(29_000);
+    assert_eq!(ours.conn.next_tick(), Some(59_000));
+    assert_eq!(ours.conn.tick(58_999), None);
+    assert!(ours.conn.tick(59_000).is_some());
+}
+
+#[test]
+fn a_connection_that_is_over_has_no_time() {
+    let mut ours = Ours::server();
+    // A header block that does not end.
+    ours.take(&frame(kind::HEADERS, 0, 1, &[0x82])).unwrap();
+    assert_eq!(ours.conn.next_tick(), Some(30_000));
+    assert_eq!(ours.conn.tick(30_000), None);
+    assert!(ours.conn.fatal().is_some());
+    // Else a session whose last word cannot leave would look again and again.
+    assert_eq!(ours.conn.next_tick(), None);
+}
+
+#[test]
+fn streams_grow_within_what_they_have_together() {
+    let bounds = Bounds {
+        growth: 300 << 10,
+        connection_window: (1 << 30, 1 << 30),
+        ..Bounds::default()
+    };
+    let mut ours = Ours::server_with(bounds);
+    let fill = |ours: &mut Ours, id: u32| {
+        ours.take(&post(id)).unwrap();
+        // What flows through makes its window larger.
+        for _ in 0..300 {
+            ours.take(&data(id, &[0; 16 << 10], false)).unwrap();
+            ours.drain();
+        }
+        // And what nobody takes stops at it.
+        let mut held = 0;
+        let piece = data(id, &[0; 16 << 10], false);
+        loop {
+            let received = ours.conn.receive(&piece, 0).unwrap();
+            if ours.conn.is_over(id) {
+                ours.take(&piece[received.taken..]).unwrap();
+                ours.drain();
+                return held >> 10;
+            }
+            held += 16 << 10;
+        }
+    };
+    let first: u32 = fill(&mut ours, 1);
+    let second = fill(&mut ours, 3);
+    // Less than half a window may be on its way back to the peer.
+    assert!((300..=556).contains(&first), "{first}");
+    assert!((128..=256).contains(&second), "{second}");
+    // The first is gone, and what it had is free.
+    ours.conn.release(1);
+    let third = fill(&mut ours, 5);
+    assert!((300..=556).contains(&third), "{third}");
+}
