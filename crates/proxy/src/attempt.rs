@@ -52,6 +52,15 @@ pub(crate) struct Limit {
     pub(crate) asked: bool,
 }
 
+impl Limit {
+    /// Nothing but the upstream's.
+    pub(crate) const NONE: Self = Self {
+        ms: u64::MAX,
+        hurried: false,
+        asked: false,
+    };
+}
+
 /// An answer that the origin has given and the client has not taken.
 pub(crate) struct Unfed {
     /// First byte of `work.down` that waits.
@@ -67,11 +76,7 @@ impl Attempt {
             source,
             decoder: None,
             under_way: None,
-            limit: Limit {
-                ms: u64::MAX,
-                hurried: false,
-                asked: false,
-            },
+            limit: Limit::NONE,
             received: 0,
             answered: false,
             replayable: false,

@@ -216,6 +216,10 @@ impl Exchange<'_> {
     ) -> (Limit, Option<Reserved<'c>>) {
         let settings = lease.settings();
         let retry = &settings.retry;
+        if tries.ends == 0 && retry.try_timeout.is_zero() {
+            // The usual case: nothing bounds it but the upstream's own time.
+            return (Limit::NONE, None);
+        }
         let left = tries.left();
         let mut limit = Limit {
             ms: left.max(1),

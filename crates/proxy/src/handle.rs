@@ -207,7 +207,9 @@ enum Plan {
 }
 
 impl<'c> Exchange<'c> {
-    /// A request that begins. `None`: its listener is gone, and so is the configuration before this one.
+    /// A request that begins. `None`: its listener is gone, and so is the configuration before this one. Made where it stays,
+    /// in its caller's future: it is large.
+    #[inline(always)]
     pub(crate) fn of(
         proxy: &'c Rc<CoreProxy>,
         client: &'c mut Client,
@@ -673,6 +675,9 @@ impl Exchange<'_> {
     }
 
     fn filter_request(&mut self) -> Result<(), Failure> {
+        if !self.route_plan().is_some_and(|p| p.chain.has_request()) {
+            return Ok(());
+        }
         let rt = Rc::clone(&self.rt);
         let Some(plan) = self
             .site
@@ -681,9 +686,6 @@ impl Exchange<'_> {
         else {
             return Ok(());
         };
-        if !plan.chain.has_request() {
-            return Ok(());
-        }
         let mut edits = std::mem::take(&mut self.work.edits);
         let mut target = Target::default();
         let verdict = self.with_values(None, |values| {

@@ -215,10 +215,10 @@ fn last(mut bits: u64, mut have: u32, out: &mut Vec<u8>) -> bool {
 /// Bytes that `text` takes encoded.
 #[inline]
 pub fn encoded_len(text: &[u8]) -> usize {
-    let bits: usize = text
-        .iter()
-        .map(|&b| usize::from(LENGTHS_OF_BYTES[usize::from(b)]))
-        .sum();
+    // No sum is too large: the text is in memory, and no code has more than 30 bits. So nothing checks it, byte by byte.
+    let bits = text.iter().fold(0usize, |bits, &b| {
+        bits.wrapping_add(usize::from(LENGTHS_OF_BYTES[usize::from(b)]))
+    });
     bits.div_ceil(8)
 }
 
@@ -252,12 +252,12 @@ pub fn encode(text: &[u8], out: &mut Vec<u8>) {
     let (mut bits, mut have) = (0u64, 0u32);
     for &b in text {
         let (code, length) = CODES[usize::from(b)];
-        bits = (bits << length) | u64::from(code);
-        have += u32::from(length);
-        // At most 31 bits stay, and a code has 30: there is always room.
+        // At most 31 bits stay, and a code has 30: there is always room, and no step needs its own check.
+        bits = bits.wrapping_shl(u32::from(length)) | u64::from(code);
+        have = have.wrapping_add(u32::from(length));
         if have >= 32 {
-            have -= 32;
-            out.extend_from_slice(&((bits >> have) as u32).to_be_bytes());
+            have = have.wrapping_sub(32);
+            out.extend_from_slice(&(bits.wrapping_shr(have) as u32).to_be_bytes());
         }
     }
     while have >= 8 {
