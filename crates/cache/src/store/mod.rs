@@ -4,6 +4,7 @@
 //! whoever reads it holds it, in the index or not.
 
 mod account;
+mod ask;
 mod block;
 mod body;
 mod fill;
@@ -16,6 +17,7 @@ mod shard;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod victims;
 mod waiters;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use account::{Accounts, Site};
+pub use ask::Variant;
+use ask::{Ask, Seen};
 use block::Blocks;
 pub use block::{BLOCKS_MAX, Block, Blocked, Full, Pattern};
 pub use body::{Body, Read};
@@ -30,8 +34,7 @@ pub use fill::{Fill, Lead, Outcome, Writer};
 pub use object::{Key, Object, hash};
 use purge::Purges;
 pub use purge::{Purge, Purged};
-pub use shard::Variant;
-use shard::{Ask, Seen, Shard};
+use shard::Shard;
 pub use stats::{Counts, Stats};
 
 use crate::policy::Why;

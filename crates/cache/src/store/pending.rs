@@ -6,10 +6,11 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::Found;
+use super::ask::{Ask, Wanted};
 use super::fill::Fill;
 use super::object::{Key, Names};
 use super::purge::{Cover, Record};
-use super::shard::{Ask, Wanted};
+
 use crate::policy::Why;
 
 /// Marks in a shard; beyond it the oldest goes.

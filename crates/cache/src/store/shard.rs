@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::Found;
+use super::ask::{Ask, Seen, Variant, Wanted};
 use super::fill::Fill;
 use super::nodes::{NIL, Node, Nodes};
 use super::object::{Key, Names, Object};
@@ -17,10 +18,6 @@ use crate::policy::Why;
 /// Bytes that the index takes for an object: its node, its place in the table (4 bytes and one, at a load of a half to seven
 /// eighths), what remembers it after its eviction.
 pub const NODE_WEIGHT: u64 = size_of::<Node>() as u64 + 12;
-/// Sites with a quota that have a queue of their own in a shard; further ones share the common one.
-const QUEUES_MAX: usize = 1_024;
-/// Nodes that are looked at for objects of a site that stand in the common queue.
-const LOOK_MAX: u32 = 256;
 /// Sets of names in `Vary` that are kept to be shared.
 const NAMES_MAX: usize = 16;
 
@@ -29,41 +26,20 @@ const NAMES_MAX: usize = 16;
 pub struct Shard {
     /// Of a key, its newest object's node.
     keys: HashTable<u32>,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     objects: usize,
     /// The first: of objects whose site has no quota.
-    queues: Vec<(Option<u32>, Queue)>,
+    pub(super) queues: Vec<(Option<u32>, Queue)>,
     pending: Pending,
     names: Vec<Arc<[Box<[u8]>]>>,
     scratch: Vec<u8>,
-    random: u64,
+    pub(super) random: u64,
     /// Where [`Shard::sweep`] goes on.
     swept: u32,
-    /// Where [`Shard::victim_of`] goes on.
-    looked: u32,
+    /// Where the search for objects of a site goes on.
+    pub(super) looked: u32,
     /// What happened.
     pub counts: Counts,
-}
-
-/// What a request asks, and against what it is compared.
-pub struct Ask<'a> {
-    /// Of what.
-    pub key: &'a Key<'a>,
-    /// When (Unix ms).
-    pub now_ms: u64,
-    /// The purges there have been.
-    pub purges: &'a Purges,
-}
-
-/// What the one that wants to fetch has found before.
-#[derive(Clone, Copy)]
-pub enum Seen<'a> {
-    /// It fetches whatever is there.
-    Whatever,
-    /// Nothing: it does not fetch if something is there by now.
-    Nothing,
-    /// This, which does not do: it does not fetch if something else is there by now.
-    Object(&'a Arc<Object>),
 }
 
 /// What another object has taken the place of, as long as that is not whole.
@@ -76,40 +52,6 @@ pub struct Old {
 
 /// Objects that have left the index, to be dropped when no lock is held.
 pub type Gone = Vec<Arc<Object>>;
-
-/// Puts together which variant a request wants, of these names.
-pub type Variant<'a> = &'a mut dyn FnMut(&[Box<[u8]>], &mut Vec<u8>);
-
-/// The variant that a request wants, put together once for each set of names.
-pub struct Wanted<'a, 'b> {
-    variant: Variant<'a>,
-    value: &'b mut Vec<u8>,
-    /// What `value` is made of.
-    names: Names,
-}
-
-impl Wanted<'_, '_> {
-    /// Whether it is this one.
-    pub fn is(&mut self, names: Option<&Arc<[Box<[u8]>]>>, value: &[u8]) -> bool {
-        names.is_none_or(|names| *self.value(Some(names)) == *value)
-    }
-
-    fn value(&mut self, names: Option<&Arc<[Box<[u8]>]>>) -> &[u8] {
-        let Some(names) = names else {
-            return &[];
-        };
-        if !self
-            .names
-            .as_ref()
-            .is_some_and(|made| Arc::ptr_eq(made, names))
-        {
-            self.value.clear();
-            (self.variant)(names, self.value);
-            self.names = Some(Arc::clone(names));
-        }
-        self.value
-    }
-}
 
 /// The table's hash, of the half that a node keeps.
 fn spread(hash: u32) -> u64 {
@@ -150,11 +92,7 @@ impl Shard {
         let key = ask.key;
         let first = self.first(key.hash, key.bytes);
         let mut value = std::mem::take(&mut self.scratch);
-        let mut wanted = Wanted {
-            variant,
-            value: &mut value,
-            names: None,
-        };
+        let mut wanted = Wanted::new(variant, &mut value);
         let found = match self.find_object(first, &mut wanted, ask.purges, gone) {
             Some((node, object)) => self.hit(node, object),
             None => match self.pending.find(ask, &mut wanted) {
@@ -260,11 +198,7 @@ impl Shard {
         gone: &mut Gone,
     ) -> Result<Arc<Fill>, Arc<Fill>> {
         let mut value = std::mem::take(&mut self.scratch);
-        let mut wanted = Wanted {
-            variant,
-            value: &mut value,
-            names: None,
-        };
+        let mut wanted = Wanted::new(variant, &mut value);
         let led = self.lead_or_follow(ask, &mut wanted, seen, new, gone);
         self.scratch = value;
         match led {
@@ -482,33 +416,6 @@ impl Shard {
         Ok(())
     }
 
-    fn queue(&mut self, site: u32, has_quota: bool) -> u16 {
-        if !has_quota {
-            return 0;
-        }
-        if let Some(at) = self.queue_of(site) {
-            return at as u16;
-        }
-        if self.queues.len() >= QUEUES_MAX {
-            return 0;
-        }
-        self.queues.push((Some(site), Queue::default()));
-        (self.queues.len() - 1) as u16
-    }
-
-    fn queue_of(&self, site: u32) -> Option<usize> {
-        self.queues
-            .iter()
-            .position(|(other, _)| *other == Some(site))
-    }
-
-    fn enqueue(&mut self, node: u32) {
-        let queue = usize::from(self.nodes.get(node).queue);
-        if let Some((_, queue)) = self.queues.get_mut(queue) {
-            queue.insert(&mut self.nodes, node);
-        }
-    }
-
     /// An object has come whole.
     pub fn complete(&mut self, hash: u64, object: &Arc<Object>) {
         self.counts.stored += 1;
@@ -578,7 +485,7 @@ impl Shard {
     }
 
     /// Takes a node out of everything.
-    fn unlink(&mut self, node: u32) -> Option<Arc<Object>> {
+    pub(super) fn unlink(&mut self, node: u32) -> Option<Arc<Object>> {
         let entry = self.nodes.get(node);
         let object = entry.object.clone()?;
         let (hash, sibling) = (spread(entry.hash), entry.sibling);
@@ -607,63 +514,6 @@ impl Shard {
         self.objects -= 1;
         object.body.set_indexed(false);
         Some(object)
-    }
-
-    /// Takes out the least useful object: of a site, or of all.
-    pub fn evict(&mut self, site: Option<u32>) -> Option<Arc<Object>> {
-        let node = match site {
-            Some(site) => self.victim_of(site)?,
-            None => {
-                let queue = self.any_queue()?;
-                self.victim(queue)?
-            }
-        };
-        let weight = self.nodes.get(node).weight();
-        let object = self.unlink(node)?;
-        self.counts.evictions += 1;
-        self.counts.evicted_bytes += weight;
-        Some(object)
-    }
-
-    fn victim(&mut self, queue: usize) -> Option<u32> {
-        let (_, queue) = self.queues.get_mut(queue)?;
-        queue.victim(&mut self.nodes)
-    }
-
-    /// A site's own queue gives a victim. Objects that came before the site had a quota stand in the common one: some are looked at.
-    fn victim_of(&mut self, site: u32) -> Option<u32> {
-        if let Some(queue) = self.queue_of(site)
-            && let Some(node) = self.victim(queue)
-        {
-            return Some(node);
-        }
-        for _ in 0..LOOK_MAX.min(self.nodes.end()) {
-            self.looked = (self.looked + 1) % self.nodes.end();
-            let node = self.nodes.get(self.looked);
-            let is_of = |object: &Arc<Object>| object.site() == site;
-            if node.list != List::None && !node.is_read() && node.object.as_ref().is_some_and(is_of)
-            {
-                return Some(self.looked);
-            }
-        }
-        None
-    }
-
-    /// A queue, each as often as it has objects.
-    fn any_queue(&mut self) -> Option<usize> {
-        if self.queues.len() == 1 {
-            return Some(0);
-        }
-        let count: usize = self.queues.iter().map(|(_, queue)| queue.count()).sum();
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let mut left = (self.random % count.max(1) as u64) as usize;
-        self.queues.iter().position(|(_, queue)| {
-            let is_in = left < queue.count();
-            left = left.saturating_sub(queue.count());
-            is_in
-        })
     }
 
     /// A purge of one key. How many objects it covers.
