@@ -1105,7 +1105,7 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__proxy)
-            opts="-l -t -w -h --listen --to --tls --https --name --storage --workers --access-log --admin --print --help"
+            opts="-l -t -w -h --listen --to --tls --https --name --storage --workers --access-log --admin --cache --print --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1153,6 +1153,10 @@ _narthex() {
                     ;;
                 --admin)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cache)
+                    COMPREPLY=($(compgen -W "safe rfc9111" -- "${cur}"))
                     return 0
                     ;;
                 *)
