@@ -122,17 +122,28 @@ fn lower(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// A string literal, Huffman coded if that is shorter.
+/// Shorter strings are not worth the work: a sixth of all that a small answer costs, for some 50 bytes of it.
+const HUFFMAN_FROM: usize = 64;
+
+/// A string literal, Huffman coded if that is much shorter.
 #[inline]
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
-    let coded = huffman::encoded_len(text);
-    if coded < text.len() {
-        integer(coded, 7, 0x80, out);
-        huffman::encode(text, out);
-    } else {
+    if text.len() < HUFFMAN_FROM || !coded_string(text, out) {
         integer(text.len(), 7, 0, out);
         out.extend_from_slice(text);
     }
+}
+
+/// False: it would not be shorter.
+#[cold]
+fn coded_string(text: &[u8], out: &mut Vec<u8>) -> bool {
+    let coded = huffman::encoded_len(text);
+    if coded >= text.len() {
+        return false;
+    }
+    integer(coded, 7, 0x80, out);
+    huffman::encode(text, out);
+    true
 }
 
 /// An integer behind `flags` (RFC 7541 5.1).
