@@ -123,8 +123,12 @@ fn chromium_is_content() {
         of.map(|r| r["protocol"].as_str().unwrap().to_owned())
             .collect()
     };
+    assert!(
+        eventually(PATIENCE, || spoken("/ws").len() == 2),
+        "{:?}",
+        spoken("/ws")
+    );
     let sockets = spoken("/ws");
-    assert_eq!(sockets.len(), 2, "{sockets:?}");
     assert!(
         sockets.contains(&"HTTP/2.0".into()) && sockets.contains(&"HTTP/1.1".into()),
         "{sockets:?}"
