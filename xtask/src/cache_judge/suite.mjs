@@ -1,5 +1,5 @@
 // Runs `http-cache-tests`: `node suite.mjs serve PORT` is its origin, on loopback; `node suite.mjs run URL` its client. The client
-// writes a line per test: kind, id, verdict and what the suite says of it, with tabs between. The verdicts are the suite's own.
+// writes a line per test: group, kind, id, verdict and what the suite says of it, with tabs between. The verdicts are the suite's own.
 import http from 'http'
 import process from 'process'
 
@@ -35,12 +35,12 @@ if (what === 'serve') {
   }
   await runTests(tests, fetch, false, where)
   const results = getResults()
-  for (const { tests: of } of tests) {
+  for (const { id: group, tests: of } of tests) {
     for (const test of of) {
       if (test.browser_only === true) continue
       const word = words[determineTestResult(tests, test.id, results)[2]]
       const said = Array.isArray(results[test.id]) ? results[test.id].join(': ') : ''
-      console.log([test.kind || 'required', test.id, word, said.replace(/\s+/g, ' '), test.name.replace(/\s+/g, ' ')].join('\t'))
+      console.log([group, test.kind || 'required', test.id, word, said.replace(/\s+/g, ' ')].join('\t'))
     }
   }
 }
