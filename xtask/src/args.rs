@@ -17,6 +17,7 @@ const FLAGS: &[&str] = &[
     "--only-cargo",
     "--quick",
     "--update",
+    "--verbose",
 ];
 
 impl Args {

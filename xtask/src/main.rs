@@ -4,6 +4,7 @@ mod apt;
 mod args;
 mod bench;
 mod browser;
+mod cache_judge;
 mod counts;
 mod docs;
 mod fuzz;
@@ -33,6 +34,8 @@ The project's chores.
   cargo xtask fuzz       [TARGET] [--seconds N]                fuzz one target, or each in turn (needs nightly)
   cargo xtask docs       [--check]                             generated pages: written, or compared
   cargo xtask judges [--profile NAME]                          outside judges of HTTP/1.1 (downloads them)
+  cargo xtask cache-judge [--profile NAME] [--verbose] [--proxy URL --origin-port N]
+                                                               the public tests of HTTP caches (downloads them)
 
 bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, separated by commas; all without.
         --peers nginx,haproxy (or none)   --json FILE   --keep leaves the configurations and logs
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(args),
         "docs" => docs::run(args),
         "judges" => judges::run(args),
+        "cache-judge" => cache_judge::run(args),
         "help" | "-h" | "--help" => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::totals::Totals;
-use crate::{apt, browser, counts, docs, grpc, rig, scorecard, sh};
+use crate::{apt, browser, cache_judge, counts, docs, grpc, rig, scorecard, sh};
 
 /// Requests under callgrind: enough for an exact figure, a few seconds.
 const COUNTED: u64 = 2_000;
@@ -93,6 +93,10 @@ fn programs(totals: &mut Totals, binary: &Path) {
 fn checks(totals: &mut Totals, binary: &Path) {
     let pages = step("generated pages are current", || docs::check(binary));
     totals.check("generated pages", pages);
+    let judged = step("the public tests of HTTP caches", || {
+        cache_judge::check(binary)
+    });
+    totals.check("http-cache-tests", judged);
     let counted = step("instructions and syscalls per request", || {
         counts::guard("release", COUNTED)
     });

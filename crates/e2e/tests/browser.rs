@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use narthex_e2e::kit::Fnv;
+use narthex_e2e::kit::{Fnv, PATIENCE, eventually};
 use narthex_e2e::kit::browser;
 use narthex_e2e::kit::grpc::GrpcServer;
 use narthex_e2e::kit::h2peer::body;

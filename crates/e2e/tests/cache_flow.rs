@@ -563,3 +563,91 @@ fn large_bodies_arrive_whole() {
     let r = ask(&rig, "/large", "Range: bytes=700000-700006\r\n");
     assert_eq!(r.text(), "0100000");
 }
+
+/// The head of an answer alone, as a HEAD gets it.
+fn head_of(fields: &str) -> Vec<u8> {
+    let mut bytes = stored(fields, "one");
+    bytes.truncate(bytes.len() - 3);
+    bytes
+}
+
+#[test]
+fn a_head_is_never_stored_as_a_get() {
+    let rig = rig("cache profile=\"rfc9111\" stale-while-revalidate=\"1h\"");
+    let stale = "ETag: \"a\"\r\nCache-Control: max-age=0\r\n";
+    for (path, fields) in [("/cold", FRESH), ("/stale", stale)] {
+        rig.origin.on(path, answer(stored(fields, "one")));
+        if path == "/stale" {
+            assert_eq!(ask(&rig, path, "").text(), "one");
+        }
+        rig.origin.on(path, answer(head_of(fields)));
+        let head = rig.connect().ask(request("HEAD", path, "", ""));
+        assert_eq!((head.status, head.body_len), (200, 0), "{path}");
+        rig.origin.on(path, answer(stored(fields, "one")));
+        for _ in 0..3 {
+            assert_eq!(ask(&rig, path, "").text(), "one", "{path}");
+        }
+    }
+}
+
+#[test]
+fn the_answer_to_a_head_makes_a_stale_object_new_or_takes_it_out() {
+    const STALE: &str = "ETag: \"a\"\r\nCache-Control: max-age=0\r\nX-A: 1\r\n";
+    for (said, fetches) in [
+        ("ETag: \"a\"\r\nCache-Control: max-age=100\r\nX-A: 2\r\n", 0),
+        ("ETag: \"b\"\r\nCache-Control: max-age=100\r\nX-A: 2\r\n", 1),
+    ] {
+        let rig = rig("cache profile=\"rfc9111\"");
+        rig.origin.on("/a", answer(stored(STALE, "one")));
+        ask(&rig, "/a", "");
+        rig.origin.on("/a", answer(head_of(said)));
+        let told = rig.connect().ask(request("HEAD", "/a", "", ""));
+        assert_eq!(told.fields.get("x-a").as_deref(), Some("2"));
+        let seen = rig.origin.take(2);
+        assert_eq!(seen.len(), 2);
+        rig.origin.on("/a", answer(stored(said, "two")));
+        let after = ask(&rig, "/a", "");
+        assert_eq!(after.fields.get("x-a").as_deref(), Some("2"));
+        let (body, seen) = (after.text(), rig.origin.take(fetches));
+        assert_eq!(
+            (body.as_str(), seen.len()),
+            (if fetches == 0 { "one" } else { "two" }, fetches)
+        );
+        // What was taken out is not asked about.
+        assert!(seen.iter().all(|s| !s.fields.has("if-none-match")));
+    }
+}
+
+#[test]
+fn the_answer_to_a_post_answers_gets_if_it_says_that_it_is_theirs() {
+    let place = |path: &str| format!("{FRESH}Content-Location: {path}\r\n");
+    for (rule, path, fields, hits) in [
+        ("cache profile=\"rfc9111\"", "/a", place("/a"), true),
+        ("cache profile=\"rfc9111\"", "/a", place("/b"), false),
+        (
+            "cache profile=\"rfc9111\"",
+            "/a?x=1",
+            place("/a?x=2"),
+            false,
+        ),
+        ("cache profile=\"rfc9111\"", "/a?x=1", place("?x=1"), true),
+        ("cache profile=\"rfc9111\"", "/a", FRESH.to_owned(), false),
+        ("cache", "/a", place("/a"), false),
+    ] {
+        let rig = rig(rule);
+        rig.origin.on("/a", answer(stored(&fields, "one")));
+        let send = |path: &str, fields: &str| {
+            let fields = format!("Content-Length: 1\r\n{fields}");
+            rig.connect().ask(request("POST", path, &fields, "x"))
+        };
+        assert_eq!(send(path, "").text(), "one");
+        let got = ask(&rig, path, "");
+        assert_eq!(is_hit(&got), hits, "{rule} {path} {fields}");
+        assert_eq!(got.text(), "one");
+        // What is asked with a secret is not for others, and `no-store` is obeyed.
+        for secret in ["Authorization: a\r\n", "Cache-Control: no-store\r\n"] {
+            send(path, secret);
+            assert!(!is_hit(&ask(&rig, path, "")), "{secret}");
+        }
+    }
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use narthex_cache::policy::{self, Exchanged, Keep as Kept};
-use narthex_cache::store::{Room, Writer};
-use narthex_cache::{Why, key};
+use narthex_cache::store::{Lead, Room, Writer};
+use narthex_cache::{Object, Why, key};
 use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
@@ -41,7 +41,7 @@ impl Exchange<'_> {
     pub(super) async fn fetch(&mut self, upstream: usize, mut caching: Caching) -> Next {
         caching.sent_ms = rt::wall_ms();
         let leads = caching.lead.borrow().is_some();
-        if leads {
+        if leads && caching.head_of.is_none() {
             self.ask_for_whole(&caching);
         }
         self.caching = Some(Box::new(caching));
@@ -122,17 +122,25 @@ impl Exchange<'_> {
         };
         let now = exchanged.received_ms;
         let Some(lead) = caching.lead.take() else {
-            return Turn::Origin(None, forwarded(Err(why)));
+            let writer = if caching.by_post && !intercepted {
+                self.keep_post(&exchanged, request, naming)
+            } else {
+                None
+            };
+            let stored = writer.as_ref().map(|_| ()).ok_or(why);
+            return Turn::Origin(writer, forwarded(stored));
         };
+        if let Some(object) = &caching.head_of {
+            self.told_by_head(object, lead, &exchanged, (request, naming));
+            return Turn::Origin(None, forwarded(Err(why)));
+        }
         if let Some((object, soft)) = &caching.stale {
             if facts.status == 304 {
-                let mut index = Index::default();
-                if let Some(plan) = self.plan() {
-                    let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
-                }
+                let index = self.index_of(object);
                 let stored = Head::new(object.head(), &index);
                 match policy::freshen(stored, &object.meta(), &exchanged) {
                     Ok(keep) => {
+                        let keep = self.as_shown(keep, naming);
                         let object = lead.refresh(object, keep);
                         let shown = Shown::Revalidated {
                             ttl_s: policy::ttl_s(&object.meta(), now),
@@ -162,25 +170,10 @@ impl Exchange<'_> {
             return Turn::Origin(None, forwarded(Err(Why::Status)));
         }
         match policy::store(&exchanged) {
-            Ok(keep) => {
-                let length = match facts.body {
-                    Body::None => Some(0),
-                    Body::Length(n) => Some(n),
-                    Body::Chunked | Body::UntilClose => None,
-                };
-                let room = Room {
-                    object_max: rule.object_max,
-                    vary_max: rule.vary_max,
-                    quota: rule.quota,
-                };
-                let mut variant = Vec::new();
-                key::variant(&keep.vary, asked, rule, &mut variant);
-                let keep = self.as_shown(keep, naming);
-                match lead.publish(keep, &variant, room, length) {
-                    Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
-                    Err(why) => Turn::Origin(None, forwarded(Err(why))),
-                }
-            }
+            Ok(keep) => match self.publish(lead, keep, &exchanged, naming) {
+                Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
+                Err(why) => Turn::Origin(None, forwarded(Err(why))),
+            },
             Err(refused) => {
                 // An origin in trouble says nothing about the next answer.
                 let time = if facts.status >= 500 {
@@ -194,8 +187,41 @@ impl Exchange<'_> {
         }
     }
 
+    /// An object that fills while the body comes.
+    pub(super) fn publish(
+        &self,
+        lead: Lead,
+        keep: Kept,
+        exchanged: &Exchanged<'_>,
+        naming: &Edits,
+    ) -> Result<Writer, Why> {
+        let rule = exchanged.rule;
+        let length = match exchanged.facts.body {
+            Body::None => Some(0),
+            Body::Length(n) => Some(n),
+            Body::Chunked | Body::UntilClose => None,
+        };
+        let room = Room {
+            object_max: rule.object_max,
+            vary_max: rule.vary_max,
+            quota: rule.quota,
+        };
+        let mut variant = Vec::new();
+        key::variant(&keep.vary, exchanged.request, rule, &mut variant);
+        lead.publish(self.as_shown(keep, naming), &variant, room, length)
+    }
+
+    /// Where what is in a stored head; it was valid when it was stored.
+    pub(super) fn index_of(&self, object: &Object) -> Index {
+        let mut index = Index::default();
+        if let Some(plan) = self.plan() {
+            let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
+        }
+        index
+    }
+
     /// The head as clients may see it: without what tells of the origin, and with our names in it.
-    fn as_shown(&self, mut keep: Kept, naming: &Edits) -> Kept {
+    pub(super) fn as_shown(&self, mut keep: Kept, naming: &Edits) -> Kept {
         let Some(plan) = self.plan() else {
             return keep;
         };

@@ -176,13 +176,7 @@ impl Exchange<'_> {
         if fast {
             // The stored head without its last line, as it is.
             let head = object.head();
-            out.extend_from_slice(
-                head.strip_suffix(
-                    b"
-",
-                )
-                .unwrap_or(head),
-            );
+            out.extend_from_slice(head.strip_suffix(b"\r\n").unwrap_or(head));
         } else {
             self.write_stored_fields(object, form, status, out);
         }

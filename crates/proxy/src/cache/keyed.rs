@@ -7,7 +7,7 @@ use narthex_cache::store::{self, Key, Purge, Variant};
 use narthex_cache::{Store, key};
 use narthex_config::model::{Action, CacheRule, Filter, Route};
 use narthex_message::path::{self, Canonical};
-use narthex_message::{Head, ResponseFacts};
+use narthex_message::{FieldId, Head, ResponseFacts};
 
 use crate::handle::Exchange;
 use crate::work::Work;
@@ -87,6 +87,31 @@ impl Exchange<'_> {
         f(&self.proxy.shared.cache, &key, &mut variant)
     }
 
+    /// The paths and queries, canonical, that an answer names as its own or as another's.
+    pub(super) fn named_by(
+        &self,
+        work: &Work,
+        response: Head<'_>,
+        mut each: impl FnMut(FieldId, &[u8], Option<&[u8]>),
+    ) {
+        let target = policy::Target {
+            https: self.identity.https,
+            host: self.host.of(work),
+            port: self.cache_port(work),
+            path: self.path.bytes(work),
+        };
+        let merge = self.site.is_some_and(|s| self.rt.router.merge_slashes(s));
+        policy::locations(&target, response, |id, reference| {
+            let (raw, query) = path::split_target(reference);
+            let mut out = String::new();
+            match path::canonicalise(raw, merge, &mut out) {
+                Ok(Canonical::Unchanged) => each(id, raw, query),
+                Ok(Canonical::Rewritten) => each(id, out.as_bytes(), query),
+                Err(_) => {}
+            }
+        });
+    }
+
     /// What is stored for the target of an unsafe method is not good any more, nor for what its answer names (RFC 9111 4.4).
     /// `work` has the request.
     pub(super) fn forget_changed(&self, work: &Work, facts: &ResponseFacts, response: Head<'_>) {
@@ -97,26 +122,13 @@ impl Exchange<'_> {
         let path = self.path.bytes(work);
         let query = self.query.map(|q| q.of(&work.input));
         self.forget(work, path, query);
-        let target = policy::Target {
-            https: self.identity.https,
-            host: self.host.of(work),
-            port: self.cache_port(work),
-            path,
-        };
-        let merge = self.site.is_some_and(|s| self.rt.router.merge_slashes(s));
-        policy::locations(&target, response, |_, reference| {
-            let (raw, query) = path::split_target(reference);
-            let mut out = String::new();
-            match path::canonicalise(raw, merge, &mut out) {
-                Ok(Canonical::Unchanged) => self.forget(work, raw, query),
-                Ok(Canonical::Rewritten) => self.forget(work, out.as_bytes(), query),
-                Err(_) => {}
-            }
+        self.named_by(work, response, |_, path, query| {
+            self.forget(work, path, query);
         });
     }
 
     /// Forgets what a GET of this path has got.
-    fn forget(&self, work: &Work, path: &[u8], query: Option<&[u8]>) {
+    pub(super) fn forget(&self, work: &Work, path: &[u8], query: Option<&[u8]>) {
         let Some(site) = self.site_config() else {
             return;
         };
@@ -125,15 +137,6 @@ impl Exchange<'_> {
             return;
         };
         let shared = &self.proxy.shared;
-        let rewrites = |filter: &Filter| {
-            matches!(
-                filter,
-                Filter::StripPrefix(_)
-                    | Filter::AddPrefix(_)
-                    | Filter::Rewrite(_)
-                    | Filter::RewriteRegex { .. }
-            )
-        };
         if found.filters.iter().any(rewrites) {
             shared.cache.purge(&Purge::Path { host, path }, false);
             return;
@@ -143,18 +146,8 @@ impl Exchange<'_> {
             Action::Split(split) => split.to.iter().map(|(upstream, _)| *upstream).collect(),
             _ => Vec::new(),
         };
-        let parts = key::Parts {
-            https: self.identity.https,
-            host,
-            port: self.cache_port(work),
-            path,
-            query,
-            request: Head::new(&work.input, &work.index),
-        };
         for upstream in upstreams {
-            let mut bytes = Vec::new();
-            key::build(&parts, &rule.key, &mut bytes);
-            self.add_place(route, upstream, &mut bytes);
+            let bytes = self.key_of_get(work, (path, query), rule, (route, upstream));
             let number = self.site.unwrap_or_default() as u32;
             let key = Key::new(&bytes, host, path, number);
             shared.cache.purge(&Purge::Key(key), false);
@@ -162,8 +155,30 @@ impl Exchange<'_> {
         tracing::trace!(site = %site.name, "an unsafe request has changed what is cached");
     }
 
+    /// The key of a GET of this target, by this route to this upstream, if nothing on the way rewrites it.
+    pub(super) fn key_of_get(
+        &self,
+        work: &Work,
+        (path, query): (&[u8], Option<&[u8]>),
+        rule: &CacheRule,
+        (route, upstream): (usize, usize),
+    ) -> Vec<u8> {
+        let parts = key::Parts {
+            https: self.identity.https,
+            host: self.host.of(work),
+            port: self.cache_port(work),
+            path,
+            query,
+            request: Head::new(&work.input, &work.index),
+        };
+        let mut bytes = Vec::new();
+        key::build(&parts, &rule.key, &mut bytes);
+        self.add_place(route, upstream, &mut bytes);
+        bytes
+    }
+
     /// The route that a GET of this path takes, if it has a cache.
-    fn cached_route(
+    pub(super) fn cached_route(
         &self,
         work: &Work,
         path: &[u8],
@@ -177,4 +192,15 @@ impl Exchange<'_> {
         let found = self.site_config()?.routes.get(route)?;
         Some((route, found.settings.cache.as_deref()?, found))
     }
+}
+
+/// Does it make another target of the client's?
+pub(super) fn rewrites(filter: &Filter) -> bool {
+    matches!(
+        filter,
+        Filter::StripPrefix(_)
+            | Filter::AddPrefix(_)
+            | Filter::Rewrite(_)
+            | Filter::RewriteRegex { .. }
+    )
 }

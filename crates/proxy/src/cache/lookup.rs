@@ -8,7 +8,7 @@ use narthex_cache::policy::{self, Choice};
 use narthex_cache::store::{Fill, Lead, Outcome};
 use narthex_cache::{Found, Object, Why};
 use narthex_config::model::{CacheProfile, CacheRule};
-use narthex_message::Method;
+use narthex_message::{Body, Method, RequestFacts};
 use narthex_net::rt;
 
 use super::{Caching, Shown};
@@ -30,6 +30,8 @@ struct Search {
     waited: bool,
     /// The fetch was made for it.
     ours: bool,
+    /// A HEAD that goes to the origin is about this object.
+    head_of: Option<Arc<Object>>,
 }
 
 /// What is to be done now.
@@ -67,7 +69,15 @@ impl Exchange<'_> {
         let asked = match policy::asks(self.head(), &facts) {
             Ok(asked) => asked,
             Err(why) => {
-                let caching = Caching::passing(policy::Asked::default(), why);
+                // An answer to a POST may be kept, too, and is asked for as for a GET.
+                let as_get = RequestFacts {
+                    method: Method::Get,
+                    body: Body::None,
+                    ..facts
+                };
+                let asked = policy::asks(self.head(), &as_get).ok();
+                let mut caching = Caching::passing(asked.unwrap_or_default(), why);
+                caching.by_post = asked.is_some() && facts.method == Method::Post;
                 return self.fetch(upstream, caching).await;
             }
         };
@@ -83,6 +93,7 @@ impl Exchange<'_> {
             why: Why::Miss,
             waited: false,
             ours: false,
+            head_of: None,
         };
         for _ in 0..ROUNDS {
             match self.look(&mut search) {
@@ -119,6 +130,11 @@ impl Exchange<'_> {
             let now = rt::wall_ms();
             let lead = self.with_key(|store, key, _| store.alone(key, now));
             caching.lead = Some(lead).into();
+        } else if let Some(object) = search.head_of {
+            let now = rt::wall_ms();
+            let lead = self.with_key(|store, key, _| store.alone(key, now));
+            caching.lead = Some(lead).into();
+            caching.head_of = Some(object);
         }
         self.fetch(upstream, caching).await
     }
@@ -180,7 +196,7 @@ impl Exchange<'_> {
                 Step::Answer(object, age_s, shown)
             }
             Choice::Stale { age_s, revalidate } => {
-                if revalidate {
+                if revalidate && !search.asked.head {
                     self.revalidate_behind(search.upstream, &object, soft);
                 }
                 Step::Answer(object, age_s, Shown::Stale { ttl_s })
@@ -194,6 +210,11 @@ impl Exchange<'_> {
             Choice::Ask(_) if search.asked.only_if_cached => Step::NotCached,
             Choice::Ask(why) => {
                 search.why = why;
+                // The origin gets the HEAD; what it says tells of the object.
+                if search.asked.head {
+                    search.head_of = object.body.is_complete().then_some(object);
+                    return Step::Alone;
+                }
                 if search.waited || !object.body.is_complete() {
                     return Step::Alone;
                 }

@@ -1,13 +1,14 @@
 //! The cache and a request: what is there, who fetches it, what becomes of the answer. The page is `docs/cache.md`.
 //!
 //! `lookup` decides, `hit` answers from an object, `answered` says what becomes of an origin's answer, `background` fetches
-//! without a client.
+//! without a client, `methods` is what answers to other methods than GET mean for a GET.
 
 mod answered;
 mod background;
 mod hit;
 mod keyed;
 mod lookup;
+mod methods;
 pub(crate) mod nobody;
 mod shown;
 
@@ -31,6 +32,10 @@ pub(crate) struct Caching {
     lead: RefCell<Option<Lead>>,
     /// A stored object that the origin is asked about, or that stands in if the origin fails.
     stale: Option<(Arc<Object>, bool)>,
+    /// A stored object that the answer to a HEAD tells of.
+    head_of: Option<Arc<Object>>,
+    /// A POST, whose answer may be what a GET would get.
+    by_post: bool,
     /// Wall clock when the request was sent on, in milliseconds.
     sent_ms: u64,
     /// The client is answered from this object instead of by the origin.
@@ -48,6 +53,8 @@ impl Caching {
             why: Cell::new(why),
             lead: RefCell::default(),
             stale: None,
+            head_of: None,
+            by_post: false,
             sent_ms: 0,
             instead: RefCell::default(),
             behind: false,
