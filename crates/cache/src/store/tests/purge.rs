@@ -250,3 +250,33 @@ fn a_record_is_kept_while_a_fetch_is_older() {
     while !store.sweep(100) {}
     assert_eq!(store.stats().purge_records, 0);
 }
+
+#[test]
+fn a_look_changes_nothing_and_sees_what_requests_see() {
+    let store = filled();
+    let before = store.stats().counts;
+    assert!(matches!(
+        store.peek(&key("a/1"), &mut none, 0),
+        Found::Ready { soft: false, .. }
+    ));
+    assert!(matches!(
+        store.peek(&key("a/2"), &mut none, 0),
+        Found::Missing { vary: false }
+    ));
+    assert_eq!(store.at("a", b"/b/1", 10).len(), 1);
+    assert_eq!(store.at("a", b"/b/1", 0).len(), 0);
+    assert_eq!(store.at("a", b"/b", 10).len(), 0);
+    assert_eq!(store.stats().counts, before);
+    store.purge(&Purge::Tag(b"blue"), true);
+    assert!(matches!(
+        store.peek(&key("a/b/1"), &mut none, 0),
+        Found::Ready { soft: true, .. }
+    ));
+    assert!(store.at("b", b"/1", 10).iter().all(|(_, soft)| *soft));
+    store.purge(&Purge::Host("a"), false);
+    assert!(store.at("a", b"/1", 10).is_empty());
+    assert!(matches!(
+        store.peek(&key("a/1"), &mut none, 0),
+        Found::Missing { .. }
+    ));
+}
