@@ -93,11 +93,6 @@ impl Shared {
         self.cache.purge(purge, soft)
     }
 
-    /// Objects that are stored of a path, whatever else is in their keys.
-    pub fn cache_count(&self, host: &str, path: &[u8]) -> usize {
-        self.cache.at(host, path, SHOWN).len()
-    }
-
     /// Looks at `budget` objects for what purges cover. True: a round has ended, or there is nothing to do.
     pub fn cache_sweep(&self, budget: usize) -> bool {
         self.cache.sweep(budget)
