@@ -284,7 +284,9 @@ fn block(
         None => None,
         Some(Ok(lasts)) if lasts <= LONGEST_BLOCK => Some(lasts),
         Some(Ok(_)) => {
-            return invalid("a block is for a year at most; leave `for` out to block until you say otherwise");
+            return invalid(
+                "a block is for a year at most; leave `for` out to block until you say otherwise",
+            );
         }
         Some(Err(why)) => return Err(CacheError::Invalid(why)),
     };

@@ -138,7 +138,9 @@ impl Runtime {
 pub fn host(written: &str) -> Result<String, String> {
     match authority::parse(written.as_bytes()) {
         Ok(parsed) if !written.is_empty() => Ok(parsed.host.to_string()),
-        _ => Err(format!("\"{written}\" is no host; write it as shop.example")),
+        _ => Err(format!(
+            "\"{written}\" is no host; write it as shop.example"
+        )),
     }
 }
 

@@ -16,9 +16,9 @@ use narthex_route::Router;
 use narthex_upstream::{Cluster, Fleet};
 use narthex_wire::h1::scan::HeadLimits;
 
+use crate::cache::{self, CacheMetrics};
 use crate::late::Peaks;
 use crate::logging;
-use crate::cache::{self, CacheMetrics};
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
 use crate::relay::Bounds;
 use crate::shed::{Memory, Stage};
@@ -376,9 +376,11 @@ impl SitePlan {
                     chain: Chain::build(&route.filters)
                         .map_err(|e| BuildError::Filter(e.to_string()))?,
                     metrics: RouteMetrics::new(&shared.registry, &site.name, &route.name),
-                    cache: route.settings.cache.as_ref().map(|_| {
-                        CacheMetrics::new(&shared.registry, &site.name, &route.name)
-                    }),
+                    cache: route
+                        .settings
+                        .cache
+                        .as_ref()
+                        .map(|_| CacheMetrics::new(&shared.registry, &site.name, &route.name)),
                 })
             })
             .collect::<Result<_, BuildError>>()?;

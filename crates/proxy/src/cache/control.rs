@@ -99,12 +99,7 @@ impl Shared {
     }
 
     /// Answers an address with a status from now on, and purges it.
-    pub fn block(
-        &self,
-        pattern: Pattern<'_>,
-        blocked: Blocked,
-        now_ms: u64,
-    ) -> Result<(), Full> {
+    pub fn block(&self, pattern: Pattern<'_>, blocked: Blocked, now_ms: u64) -> Result<(), Full> {
         self.cache.block(pattern, blocked, now_ms)
     }
 
@@ -261,12 +256,11 @@ impl Asked<'_> {
     fn verdict(&self, facts: &validate::RequestFacts, keys: &[Vec<u8>]) -> Verdict {
         let e = self.explained;
         let not = |word, sentence: String| (false, word, sentence);
-        if let Some(blocked) = self.shared.cache.blocked(
-            &e.host,
-            e.path.as_bytes(),
-            self.query(),
-            self.now_ms,
-        ) {
+        if let Some(blocked) =
+            self.shared
+                .cache
+                .blocked(&e.host, e.path.as_bytes(), self.query(), self.now_ms)
+        {
             return not(
                 "blocked",
                 format!(
@@ -278,7 +272,10 @@ impl Asked<'_> {
         let Some(site) = e.site else {
             return not(
                 "no-site",
-                format!("No site answers for {}; a site with that host could have a cache.", e.host),
+                format!(
+                    "No site answers for {}; a site with that host could have a cache.",
+                    e.host
+                ),
             );
         };
         let (Some(number), Some(route)) = (e.route, self.route()) else {
@@ -290,13 +287,19 @@ impl Asked<'_> {
         if keyed::upstreams(route).is_empty() {
             return not(
                 "no-origin",
-                format!("The route {} answers by itself; only what comes from an upstream is cached.", route.name),
+                format!(
+                    "The route {} answers by itself; only what comes from an upstream is cached.",
+                    route.name
+                ),
             );
         }
         let Some(rule) = self.rule() else {
             return not(
                 "no-cache-rule",
-                format!("The route {} has no `cache`; with it the answer could be stored.", route.name),
+                format!(
+                    "The route {} has no `cache`; with it the answer could be stored.",
+                    route.name
+                ),
             );
         };
         let because = |why: Why| not(why.word(), why.sentence().to_owned());
@@ -335,13 +338,7 @@ impl Asked<'_> {
     }
 
     /// What is there under one key.
-    fn under(
-        &self,
-        bytes: &[u8],
-        rule: &CacheRule,
-        asked: &policy::Asked,
-        site: usize,
-    ) -> Verdict {
+    fn under(&self, bytes: &[u8], rule: &CacheRule, asked: &policy::Asked, site: usize) -> Verdict {
         let e = self.explained;
         let because = |why: Why| (false, why.word(), why.sentence().to_owned());
         let key = Key::new(bytes, &e.host, e.path.as_bytes(), site as u32);

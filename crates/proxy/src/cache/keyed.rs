@@ -117,12 +117,7 @@ impl Exchange<'_> {
     }
 
     /// Forgets what a GET of this path has got. How many objects, if that is known.
-    pub(super) fn forget(
-        &self,
-        work: &Work,
-        path: &[u8],
-        query: Option<&[u8]>,
-    ) -> Option<usize> {
+    pub(super) fn forget(&self, work: &Work, path: &[u8], query: Option<&[u8]>) -> Option<usize> {
         let site = self.site_config()?;
         let host = self.host.of(work);
         let (route, rule, found) = self.cached_route(work, path, query)?;

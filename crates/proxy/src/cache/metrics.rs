@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use narthex_cache::store::{Stats, Store};
 use narthex_cache::Why;
+use narthex_cache::store::{Stats, Store};
 use narthex_observe::metrics::{Counter, Kind, Registry};
 
 use super::Shown;

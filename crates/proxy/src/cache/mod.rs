@@ -25,7 +25,6 @@ pub(crate) use answered::Turn;
 pub(crate) use metrics::{CacheMetrics, collect};
 pub(crate) use shown::Shown;
 
-
 /// What the cache has to do with one request.
 pub(crate) struct Caching {
     /// What the request asks of a cache.
