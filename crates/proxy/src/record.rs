@@ -93,7 +93,8 @@ impl Exchange<'_> {
         if let Some(plan) = self.route_plan() {
             plan.metrics.ended(core, self.story.status, micros);
             if let (Some(cache), Some(shown)) = (&plan.cache, self.story.cache) {
-                cache.ended(core, shown, self.story.body_sent);
+                let fetch_us = self.story.upstream_us(now_us);
+                cache.ended(core, shown, self.story.body_sent, fetch_us);
             }
         } else if let Some(site) = self.site.and_then(|s| self.rt.runtime.sites.get(s)) {
             site.no_route.ended(core, self.story.status, micros);

@@ -94,6 +94,10 @@ impl Exchange<'_> {
         if !policy::invalidates(&asked, facts.status) {
             return;
         }
+        // Who may not purge does not purge by an origin that says yes to everything (CA-13).
+        if Head::new(&work.input, &work.index).method() == super::purge::PURGE {
+            return;
+        }
         let path = self.path.bytes(work);
         let query = self.query.map(|q| q.of(&work.input));
         self.forget(work, path, query);

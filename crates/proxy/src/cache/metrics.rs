@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use narthex_cache::Why;
 use narthex_cache::store::{Stats, Store};
-use narthex_observe::metrics::{Counter, Kind, Registry};
+use narthex_observe::metrics::{Counter, Histogram, Kind, Registry, Unit};
 
 use super::Shown;
 
@@ -14,6 +14,8 @@ pub(crate) struct CacheMetrics {
     outcomes: [Counter; Shown::WORDS.len()],
     from_cache: Counter,
     from_origin: Counter,
+    /// One for the process.
+    fill: Histogram,
     /// By [`Why::ALL`]; one for the process.
     refused: Vec<Counter>,
 }
@@ -37,6 +39,12 @@ impl CacheMetrics {
             }),
             from_cache: bytes("cache"),
             from_origin: bytes("origin"),
+            fill: registry.histogram(
+                "narthex_cache_fill_duration_seconds",
+                "From asking the origin to the last byte of what was stored, of fetches by a client.",
+                &[],
+                Unit::Seconds,
+            ),
             refused: Why::ALL
                 .map(|why| {
                     registry.counter(
@@ -49,8 +57,11 @@ impl CacheMetrics {
         }
     }
 
-    /// Counts a request and the body bytes that its client got.
-    pub(crate) fn ended(&self, core: usize, shown: Shown, body: u64) {
+    /// Counts a request, the body bytes that its client got, and how long the origin took, in microseconds.
+    pub(crate) fn ended(&self, core: usize, shown: Shown, body: u64, fetch_us: Option<u64>) {
+        if let (Shown::Forwarded { stored: Ok(()), .. }, Some(micros)) = (shown, fetch_us) {
+            self.fill.observe(core, micros);
+        }
         let word = shown.word();
         let place = Shown::WORDS.iter().position(|known| *known == word);
         if let Some(counter) = place.and_then(|place| self.outcomes.get(place)) {

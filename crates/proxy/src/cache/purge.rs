@@ -9,7 +9,7 @@ use crate::connection::Next;
 use crate::fail::Failure;
 use crate::handle::Exchange;
 
-const PURGE: &[u8] = b"PURGE";
+pub(super) const PURGE: &[u8] = b"PURGE";
 
 impl Exchange<'_> {
     /// Refuses what has been taken down, on every route of the host. One load if nothing has.
