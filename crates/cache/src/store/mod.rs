@@ -315,7 +315,12 @@ impl Store {
             .next()
             .unwrap_or_default();
         let host = pattern.host;
-        self.purge(&Purge::Prefix { host, path }, false);
+        let purge = if pattern.is_prefix {
+            Purge::Prefix { host, path }
+        } else {
+            Purge::Path { host, path }
+        };
+        self.purge(&purge, false);
         Ok(())
     }
 
