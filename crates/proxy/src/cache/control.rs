@@ -1,6 +1,7 @@
 //! The cache as an operator sees it: what is stored of an address, why an address is not a hit, what shall be forgotten. All of it
 //! by the data path's own router, key and policy.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use narthex_cache::policy::{self, Choice};
@@ -401,13 +402,13 @@ fn raw_request(question: &Question<'_>, explained: &Explained) -> Result<Vec<u8>
     let mut raw = format!("{} {target} HTTP/1.1\r\n", question.method);
     let is_host = |name: &str| name.eq_ignore_ascii_case("host");
     if !question.headers.iter().any(|(name, _)| is_host(name)) {
-        raw.push_str(&format!("Host: {authority}\r\n"));
+        let _ = write!(raw, "Host: {authority}\r\n");
     }
     for (name, value) in question.headers {
         if value.contains(['\r', '\n']) || name.contains(['\r', '\n']) {
             return Err(format!("the header line \"{name}\" has a line feed in it"));
         }
-        raw.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(raw, "{name}: {value}\r\n");
     }
     raw.push_str("\r\n");
     Ok(raw.into_bytes())
