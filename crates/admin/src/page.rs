@@ -113,9 +113,11 @@ pub fn text(status: &Status) -> String {
 
 /// The page at `/`.
 pub fn render(status: &Status) -> String {
-    const LINKS: [&str; 9] = [
+    const LINKS: [&str; 11] = [
         "/status",
         "/upstreams",
+        "/cache",
+        "/cache/blocks",
         "/certificates",
         "/drift",
         "/audit",
@@ -133,8 +135,8 @@ pub fn render(status: &Status) -> String {
          pre{{background:#8881;padding:1rem;overflow:auto}}</style>\
          <h1>Narthex</h1><pre>{}</pre><p>{links}</p>\
          <p>Changing calls: <code>POST /reload</code>, <code>/upgrade</code>, <code>/reopen-logs</code>, <code>/stop</code>, and those of \
-         <code>/upstreams/U/servers</code>; \
-         asking: <code>POST /explain</code>.</p></html>\n",
+         <code>/upstreams/U/servers</code>, <code>POST /cache/purge</code>, <code>/cache/blocks</code>, <code>/cache/unblock</code>; \
+         asking: <code>POST /explain</code>, <code>/cache/look</code>.</p></html>\n",
         escape(&text(status))
     )
 }

@@ -59,6 +59,13 @@ pub fn build(parts: &Parts<'_>, rule: &CacheKey, out: &mut Vec<u8>) {
     }
 }
 
+/// Scheme and port of a key that [`build`] made, for people.
+pub fn origin(key: &[u8]) -> Option<(bool, u16)> {
+    let (head, _) = key.split_first_chunk::<3>()?;
+    let [https, high, low] = *head;
+    Some((https != 0, u16::from_be_bytes([high, low])))
+}
+
 /// The values of the request's fields `names` (lower case), normalised, put into `out`, which is cleared first: which variant it
 /// wants. Fields that are not there are told from empty ones.
 pub fn variant(names: &[Box<[u8]>], request: Head<'_>, rule: &CacheRule, out: &mut Vec<u8>) {

@@ -6,7 +6,6 @@
     reason = "a test fails by panicking"
 )]
 
-use narthex_e2e::kit::{Fnv, PATIENCE, eventually};
 use narthex_e2e::kit::browser;
 use narthex_e2e::kit::grpc::GrpcServer;
 use narthex_e2e::kit::h2peer::body;
@@ -14,6 +13,7 @@ use narthex_e2e::kit::origin::{Origin, Step, answer};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::tls::Ca;
 use narthex_e2e::kit::ws::WsOrigin;
+use narthex_e2e::kit::{Fnv, PATIENCE, eventually};
 use serde_json::json;
 
 const PAGE: &str = "<!doctype html><title>shop</title><link rel=icon href=data:,><p>hello";

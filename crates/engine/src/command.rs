@@ -7,6 +7,7 @@ use narthex_config::model::Config;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::cache::{self, CacheError};
 use crate::change::{Change, ChangeError, Changed};
 use crate::changes::Changes;
 use crate::drift::Drift;
@@ -46,6 +47,8 @@ pub enum Command {
     Status(Reply<Status>),
     /// What would happen to this request?
     Explain(ExplainRequest, Reply<Result<Explanation, String>>),
+    /// Ask the cache, or change what it holds.
+    Cache(cache::Ask, Reply<Result<Explanation, CacheError>>),
     /// Open the access logs anew (after a rotation).
     ReopenLogs {
         /// Who asked, for the log.

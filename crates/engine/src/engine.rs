@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
+use crate::cache;
 use crate::certificates;
 use crate::change;
 use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
@@ -164,6 +165,11 @@ impl Engine {
             .task("certificates", Policy::Restart, move || {
                 certificates::watch(Arc::clone(&shared))
             });
+        let shared = Arc::clone(&self.shared);
+        self.supervisor
+            .task("cache sweeper", Policy::Restart, move || {
+                cache::sweep(Arc::clone(&shared))
+            });
         let (shared, config) = (&self.shared, &self.active.config);
         let obtaining = Obtaining::start(&self.supervisor, shared, &self.board, config, demands);
         self.obtaining = Some(obtaining);
@@ -209,6 +215,9 @@ impl Engine {
             Command::Explain(request, reply) => {
                 let told = explain::live(&self.active.runtime, &self.shared, &request);
                 drop(reply.send(told));
+            }
+            Command::Cache(ask, reply) => {
+                drop(reply.send(ask.answer(&self.active.runtime, &self.shared)));
             }
             Command::ReopenLogs { why } => {
                 tracing::info!(why, "access logs are opened anew");

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
+use crate::cache::{Ask, CacheError};
 use crate::change::{Change, ChangeError, Changed};
 use crate::command::{
     Command, ExplainRequest, Explanation, Phase, Refused, ReloadReport, Status, UpstreamStatus,
@@ -128,6 +129,13 @@ impl Handle {
     ) -> Result<Result<Explanation, String>, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Explain(request, reply)).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Asks the cache, or changes what it holds; the inner error says why not.
+    pub async fn cache(&self, ask: Ask) -> Result<Result<Explanation, CacheError>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Cache(ask, reply)).await?;
         answer.await.map_err(|_| Stopped)
     }
 

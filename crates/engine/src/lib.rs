@@ -6,6 +6,7 @@
 mod accepting;
 pub mod admin_socket;
 pub mod audit;
+pub mod cache;
 mod certificates;
 pub mod change;
 pub mod changes;

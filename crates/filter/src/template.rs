@@ -97,6 +97,7 @@ impl<'v, 'a> View<'v, 'a> {
             | Var::BytesSent
             | Var::BytesReceived
             | Var::Attempts
+            | Var::Cache
             | Var::Outcome
             | Var::Fault => {}
         }

@@ -1,5 +1,6 @@
 //! What may be written after `narthex`, and the help that teaches it.
 
+pub mod cache;
 pub mod upstream;
 
 use std::net::IpAddr;
@@ -54,6 +55,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Servers of the running process: list, add, remove, drain, weight, ...
     Upstream(upstream::UpstreamArgs),
+    /// The cache of the running process: what is stored, why something is no hit, purges, takedowns
+    Cache(cache::CacheArgs),
     /// Certificates that the running process obtains by itself: issuer, end, next attempt, trouble
     Certs(CertsArgs),
     /// Print the root certificate of the internal authority, for clients to trust
@@ -534,6 +537,29 @@ mod tests {
             &["upstream", "down", "api", "10.0.0.9:80"],
             &["upstream", "reset", "api"],
             &["upstream", "audit"],
+            &["cache", "stats"],
+            &["cache", "get", "http://a/b", "--json"],
+            &["cache", "why", "http://a/b", "-H", "Range: bytes=0-1"],
+            &["cache", "purge", "http://a/b", "--soft"],
+            &["cache", "purge", "--prefix", "http://a/b/"],
+            &["cache", "purge", "--host", "a"],
+            &["cache", "purge", "--tag", "red"],
+            &["cache", "purge", "--all", "--admin", "unix:/x"],
+            &["cache", "block", "http://a/b", "--reason", "order 12"],
+            &[
+                "cache",
+                "block",
+                "--prefix",
+                "http://a/b/",
+                "--status",
+                "410",
+                "--reason",
+                "x",
+                "--for",
+                "30d",
+            ],
+            &["cache", "unblock", "http://a/b"],
+            &["cache", "blocks"],
             &["config", "diff"],
             &["config", "diff", "--write"],
             &["completions", "bash"],
@@ -560,6 +586,18 @@ mod tests {
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],
             &["run", "a.kdl", "--config", "b.kdl"],
             &["explain", "GET"],
+            &["cache", "purge"],
+            &["cache", "purge", "http://a/b", "--all"],
+            &["cache", "block", "http://a/b"],
+            &[
+                "cache",
+                "block",
+                "http://a/b",
+                "--status",
+                "404",
+                "--reason",
+                "x",
+            ],
             &[
                 "explain", "GET", "http://a", "--config", "f", "--admin", "unix:/x",
             ],

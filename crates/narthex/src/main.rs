@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Reload(args) => commands::control::reload(&args),
         Command::Upgrade(args) => commands::control::upgrade(&args),
         Command::Status(args) => commands::control::status(&args),
+        Command::Cache(args) => commands::cache::run(&args),
         Command::Upstream(args) => commands::upstream::run(&args),
         Command::Certs(args) => commands::certs::certs(&args),
         Command::Trust(args) => commands::certs::trust(&args),

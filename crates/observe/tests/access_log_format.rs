@@ -32,6 +32,7 @@ fn sample<'a>() -> Record<'a> {
         server: "10.0.0.1:8080",
         attempts: 1,
         upstream_us: Some(11_900),
+        cache: "hit",
         request_id: b"01HX",
         site: "shop.example.com",
         route: "/api/*",
@@ -75,7 +76,7 @@ fn json_in_full() {
             r#""scheme":"https","authority":"shop.example.com:8443","path":"/api/items","query":"page=2","#,
             r#""protocol":"HTTP/1.1","status":200,"bytes_sent":5123,"bytes_received":0,"duration_ms":12.034,"#,
             r#""outcome":"ok","fault":"none","reason":"","site":"shop.example.com","route":"/api/*","upstream":"api","#,
-            r#""server":"10.0.0.1:8080","attempts":1,"upstream_ms":11.900,"request_id":"01HX","user_agent":"curl/8.0","#,
+            r#""server":"10.0.0.1:8080","attempts":1,"upstream_ms":11.900,"cache":"hit","request_id":"01HX","user_agent":"curl/8.0","#,
             r#""referer":"","tls":null}"#
         )
     );

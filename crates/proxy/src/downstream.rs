@@ -102,7 +102,10 @@ impl Downstream for ToClient<'_, '_> {
                 edits,
                 self.page(facts).is_some(),
             ) {
-                Turn::Origin(writer, how) => (fill, shown) = (writer, Some(how)),
+                Turn::Origin(writer, how) => {
+                    caching.show(how);
+                    (fill, shown) = (writer, Some(how));
+                }
                 Turn::Stored => {
                     return Begun {
                         framing: Body::None,

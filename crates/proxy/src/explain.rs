@@ -134,6 +134,16 @@ impl Runtime {
     }
 }
 
+/// A host in its canonical form, without a port.
+pub fn host(written: &str) -> Result<String, String> {
+    match authority::parse(written.as_bytes()) {
+        Ok(parsed) if !written.is_empty() => Ok(parsed.host.to_string()),
+        _ => Err(format!(
+            "\"{written}\" is no host; write it as shop.example"
+        )),
+    }
+}
+
 /// Authority and target of an absolute URL.
 fn split_url(url: &str) -> Result<(&str, &str), String> {
     let rest = url

@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     NoRoute,
     /// A filter refused.
     Denied,
+    /// The operator has taken the address down: 451 or 410.
+    Blocked(u16),
     /// A filter made a path that is not canonical.
     Rewrite,
     /// No server of the upstream can take a request.
@@ -60,6 +62,7 @@ impl Failure {
             Self::Misdirected => 421,
             Self::NoSite | Self::NoRoute => 404,
             Self::Denied => 403,
+            Self::Blocked(status) => status,
             Self::Rewrite | Self::Spool => 500,
             Self::NoServer | Self::Shed | Self::Overload => 503,
             Self::Connect(kind) => match kind {
@@ -88,6 +91,7 @@ impl Failure {
             Self::Reject(_) | Self::BodyTooLarge | Self::Misdirected => "rejected",
             Self::NoSite | Self::NoRoute => "not-found",
             Self::Denied => "denied",
+            Self::Blocked(_) => "blocked",
             Self::Rewrite | Self::Spool => "internal",
             Self::NoServer => "no-server",
             Self::Connect(kind) => match kind {
@@ -121,7 +125,7 @@ impl Failure {
             | Self::ClientGone
             | Self::ClientSlowBody
             | Self::ClientSlowRead => "client",
-            Self::Rewrite | Self::Spool | Self::Shed | Self::Overload => "proxy",
+            Self::Blocked(_) | Self::Rewrite | Self::Spool | Self::Shed | Self::Overload => "proxy",
             Self::Connect(
                 ConnectErrorKind::Limit
                 | ConnectErrorKind::QueueTimeout
@@ -140,6 +144,7 @@ impl Failure {
             Self::NoSite => "no-site",
             Self::NoRoute => "no-route",
             Self::Denied => "denied",
+            Self::Blocked(_) => "blocked",
             Self::Rewrite => "rewrite",
             Self::NoServer => "no-server",
             Self::Connect(kind) => match kind {

@@ -202,6 +202,8 @@ enum Plan {
     Probe(bool),
     /// `OPTIONS` that must not go further.
     LastHop,
+    /// The cache forgets what a GET of it has got.
+    Purge,
     /// What a certificate authority asks for.
     Token(std::sync::Arc<str>),
 }
@@ -321,6 +323,7 @@ impl Exchange<'_> {
             Ok(Plan::Answer) => self.answer_route().await,
             Ok(Plan::Probe(ready)) => self.answer_probe(ready).await,
             Ok(Plan::LastHop) => self.answer_options().await,
+            Ok(Plan::Purge) => self.answer_purge().await,
             Ok(Plan::Token(answer)) => self.answer_token(&answer).await,
             Err(failure) => self.fail(failure).await,
         }
@@ -466,6 +469,10 @@ impl Exchange<'_> {
         }
         self.site = Some(site);
         self.canonical_path(&facts, self.rt.router.merge_slashes(site))?;
+        self.not_blocked()?;
+        if facts.method == Method::Other && self.may_purge(&facts) {
+            return Ok(Plan::Purge);
+        }
         self.find_route(site)?;
         self.web = self.called_by_web();
         let rt = Rc::clone(&self.rt);

@@ -42,6 +42,7 @@ mod tunnel;
 mod work;
 
 pub use crate::account::Holding;
+pub use crate::cache::control;
 pub use crate::core::CoreProxy;
 pub use crate::runtime::{BuildError, Runtime, Shared};
 pub use crate::shed::{Memory, Stage};

@@ -62,6 +62,7 @@ fn part(part: &Part, extras: &mut Vec<Template>) -> TemplatePart {
         Var::BytesSent => FieldKind::BytesSent,
         Var::BytesReceived => FieldKind::BytesReceived,
         Var::Attempts => FieldKind::Attempts,
+        Var::Cache => FieldKind::Cache,
         Var::Outcome => FieldKind::Outcome,
         Var::Fault => FieldKind::Fault,
         other => {

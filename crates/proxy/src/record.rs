@@ -6,6 +6,7 @@ use narthex_net::rt;
 use narthex_observe::access_log::Record;
 use narthex_upstream::ServerHandle;
 
+use crate::cache::Shown;
 use crate::core::CoreRuntime;
 use crate::fail::Failure;
 use crate::handle::Exchange;
@@ -25,8 +26,8 @@ pub(crate) struct Story {
     pub(crate) attempt_us: u64,
     pub(crate) attempt_ended_us: u64,
     pub(crate) failure: Option<Failure>,
-    /// How the cache had part in it; empty: not at all.
-    pub(crate) cache: &'static str,
+    /// How the cache had part in it.
+    pub(crate) cache: Option<Shown>,
 }
 
 impl Story {
@@ -44,7 +45,7 @@ impl Story {
             attempt_us: 0,
             attempt_ended_us: 0,
             failure: None,
-            cache: "",
+            cache: None,
         }
     }
 
@@ -91,6 +92,10 @@ impl Exchange<'_> {
         }
         if let Some(plan) = self.route_plan() {
             plan.metrics.ended(core, self.story.status, micros);
+            if let (Some(cache), Some(shown)) = (&plan.cache, self.story.cache) {
+                let fetch_us = self.story.upstream_us(now_us);
+                cache.ended(core, shown, self.story.body_sent, fetch_us);
+            }
         } else if let Some(site) = self.site.and_then(|s| self.rt.runtime.sites.get(s)) {
             site.no_route.ended(core, self.story.status, micros);
         } else {
@@ -160,6 +165,7 @@ impl Exchange<'_> {
             server: self.story.server(),
             attempts: self.story.attempts,
             upstream_us: self.story.upstream_us(now_us),
+            cache: self.story.cache.map_or("", Shown::word),
             request_id: if self.rt.runtime.config.request_id.enabled && self.facts.is_some() {
                 self.id()
             } else {

@@ -16,6 +16,7 @@ use narthex_route::Router;
 use narthex_upstream::{Cluster, Fleet};
 use narthex_wire::h1::scan::HeadLimits;
 
+use crate::cache::{self, CacheMetrics};
 use crate::late::Peaks;
 use crate::logging;
 use crate::metrics::{GlobalMetrics, ListenerMetrics, RouteMetrics};
@@ -57,6 +58,8 @@ impl Shared {
         let fleet = Fleet::new(cores);
         fleet_metrics::collect(&registry, &fleet);
         discovery_metrics::collect(&registry, &fleet);
+        let cache = Store::new(model::CacheStore::default().memory);
+        cache::collect(&registry, &cache);
         Arc::new(Self {
             cores,
             metrics: GlobalMetrics::new(&registry),
@@ -69,7 +72,7 @@ impl Shared {
             memory: Memory::new(&registry),
             tls: TlsShared::new(&registry),
             lateness: Peaks::new(cores, &registry),
-            cache: Store::new(model::CacheStore::default().memory),
+            cache,
             registry,
         })
     }
@@ -303,6 +306,8 @@ pub(crate) struct SitePlan {
 pub(crate) struct RoutePlan {
     pub(crate) chain: Chain,
     pub(crate) metrics: RouteMetrics,
+    /// Of a route with a cache.
+    pub(crate) cache: Option<CacheMetrics>,
 }
 
 impl Runtime {
@@ -371,6 +376,11 @@ impl SitePlan {
                     chain: Chain::build(&route.filters)
                         .map_err(|e| BuildError::Filter(e.to_string()))?,
                     metrics: RouteMetrics::new(&shared.registry, &site.name, &route.name),
+                    cache: route
+                        .settings
+                        .cache
+                        .as_ref()
+                        .map(|_| CacheMetrics::new(&shared.registry, &site.name, &route.name)),
                 })
             })
             .collect::<Result<_, BuildError>>()?;

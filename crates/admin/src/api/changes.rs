@@ -11,7 +11,7 @@ use narthex_engine::change::{
 use serde::Deserialize;
 
 use super::calls::gone;
-use super::text::{json, problem};
+use super::text::{json, problem, unreadable};
 
 /// What the audit learns of a change that was made.
 #[derive(Debug, Clone)]
@@ -209,13 +209,6 @@ fn refused(error: &ChangeError) -> Response {
         ChangeError::Stale(now) => tagged(response, now),
         _ => response,
     }
-}
-
-fn unreadable(error: &serde_json::Error, form: &str) -> Response {
-    problem(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        &format!("the body is not what this call takes ({error}); send {form}"),
-    )
 }
 
 fn tagged(mut response: Response, tag: &str) -> Response {

@@ -1,5 +1,6 @@
 //! The paths, and the guard before every one of them.
 
+mod cache;
 mod calls;
 mod changes;
 mod text;
@@ -48,6 +49,11 @@ pub(crate) fn router(handle: Handle, door: Door, socket: &Arc<AdminSocket>) -> R
             patch(changes::patch).delete(changes::remove),
         )
         .route("/upstreams/{upstream}/changes", delete(changes::reset))
+        .route("/cache", get(cache::stats))
+        .route("/cache/look", post(cache::look))
+        .route("/cache/purge", post(cache::purge))
+        .route("/cache/blocks", get(cache::blocks).post(cache::block))
+        .route("/cache/unblock", post(cache::unblock))
         .route("/certificates", get(calls::certificates))
         .route("/drift", get(changes::drift))
         .route("/audit", get(changes::audit))
@@ -137,6 +143,10 @@ fn deed(request: &Request) -> Deed {
 
 /// The same with how it ended.
 fn ended(mut deed: Deed, response: &mut Response) -> Deed {
+    if let Some(cache::Done(done)) = response.extensions_mut().remove::<cache::Done>() {
+        deed.after = done;
+        return deed;
+    }
     let told = response.extensions_mut().remove::<changes::Told>();
     if let Some(changes::Told(changed)) = told {
         deed.upstream = changed.upstream;
@@ -169,7 +179,7 @@ fn harden(headers: &mut HeaderMap) {
 fn kind(method: &Method, path: &str) -> Kind {
     match *method {
         Method::GET | Method::HEAD => Kind::Read,
-        Method::POST if path == "/explain" => Kind::Ask,
+        Method::POST if matches!(path, "/explain" | "/cache/look") => Kind::Ask,
         _ => Kind::Change,
     }
 }
@@ -202,6 +212,10 @@ mod tests {
     fn only_explain_asks_with_a_body() {
         assert_eq!(kind(&Method::POST, "/explain"), Kind::Ask);
         for path in ["/reload", "/explain/", "/explain/../reload", "//explain"] {
+            assert_eq!(kind(&Method::POST, path), Kind::Change, "{path}");
+        }
+        assert_eq!(kind(&Method::POST, "/cache/look"), Kind::Ask);
+        for path in ["/cache/purge", "/cache/blocks", "/cache/look/"] {
             assert_eq!(kind(&Method::POST, path), Kind::Change, "{path}");
         }
         assert_eq!(kind(&Method::DELETE, "/explain"), Kind::Change);

@@ -41,6 +41,14 @@ pub(crate) fn problem(status: StatusCode, why: &str) -> Response {
     response
 }
 
+/// The body of a change cannot be read.
+pub(crate) fn unreadable(error: &serde_json::Error, form: &str) -> Response {
+    problem(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        &format!("the body is not what this call takes ({error}); send {form}"),
+    )
+}
+
 /// Does the client name `kind` (such as `text/plain`) in `Accept`?
 pub(crate) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     let values = headers

@@ -41,6 +41,8 @@ use crate::policy::Why;
 
 /// Parts of the index, each with a lock.
 const SHARDS: usize = 64;
+/// Objects that [`Store::at`] looks at under one lock.
+const LOOKED: u32 = 4_096;
 /// The share of the memory that one object may have: one in so many.
 const OBJECT_SHARE: u64 = 4;
 
@@ -132,6 +134,35 @@ impl Store {
             .shard(key.hash)
             .find(&self.ask(key, now_ms), variant, &mut gone);
         drop(gone); // without the lock
+        found
+    }
+
+    /// As [`Store::find`], for somebody who only wants to know: nothing is counted, and nothing stays longer because of it.
+    pub fn peek(&self, key: &Key<'_>, variant: Variant<'_>, now_ms: u64) -> Found {
+        let mut gone = Vec::new();
+        let found = self
+            .shard(key.hash)
+            .peek(&self.ask(key, now_ms), variant, &mut gone);
+        drop(gone); // without the lock
+        found
+    }
+
+    /// Objects of a host and a path, whatever else is in their keys, `max` at most; with each, whether it was purged softly. It
+    /// looks at every object, a few at a time: for people, not for requests.
+    pub fn at(&self, host: &str, path: &[u8], max: usize) -> Vec<(Arc<Object>, bool)> {
+        let mut found = Vec::new();
+        for number in 0..SHARDS {
+            let mut from = Some(0);
+            while let Some(at) = from
+                && found.len() < max
+            {
+                let place = (host, path);
+                from = self
+                    .shard_at(number)
+                    .at(place, at, LOOKED, &self.purges, &mut found);
+            }
+        }
+        found.truncate(max);
         found
     }
 
@@ -296,7 +327,12 @@ impl Store {
             .next()
             .unwrap_or_default();
         let host = pattern.host;
-        self.purge(&Purge::Prefix { host, path }, false);
+        let purge = if pattern.is_prefix {
+            Purge::Prefix { host, path }
+        } else {
+            Purge::Path { host, path }
+        };
+        self.purge(&purge, false);
         Ok(())
     }
 

@@ -87,6 +87,51 @@ impl Shard {
         self.pending.count()
     }
 
+    /// As [`Shard::find`], for somebody who only wants to know: nothing is counted, and nothing stays longer because of it.
+    pub fn peek(&mut self, ask: &Ask<'_>, variant: Variant<'_>, gone: &mut Gone) -> Found {
+        let key = ask.key;
+        let first = self.first(key.hash, key.bytes);
+        let mut value = Vec::new();
+        let mut wanted = Wanted::new(variant, &mut value);
+        if let Some((node, object)) = self.find_object(first, &mut wanted, ask.purges, gone) {
+            let soft = self.nodes.get(node).is_soft();
+            return Found::Ready { object, soft };
+        }
+        let pending = self.pending.find(ask, &mut wanted);
+        pending.unwrap_or_else(|| Found::Missing {
+            vary: self.first(key.hash, key.bytes).is_some(),
+        })
+    }
+
+    /// Objects of a host and a path that no purge covers, among the nodes from `from` on; at most `budget` are looked at. With
+    /// each, whether it was purged softly. Where to go on, if that is not the end.
+    pub fn at(
+        &self,
+        (host, path): (&str, &[u8]),
+        from: u32,
+        budget: u32,
+        purges: &Purges,
+        found: &mut Vec<(Arc<Object>, bool)>,
+    ) -> Option<u32> {
+        let end = self.nodes.end();
+        let stop = from.saturating_add(budget).min(end);
+        for node in (from..stop).map(|node| self.nodes.get(node)) {
+            if let Some(object) = &node.object
+                && object.path() == path
+                && object.host() == host.as_bytes()
+            {
+                match purges.cover_object(object) {
+                    Cover::Hard => {}
+                    cover => {
+                        let soft = node.is_soft() || cover == Cover::Soft;
+                        found.push((Arc::clone(object), soft));
+                    }
+                }
+            }
+        }
+        (stop < end).then_some(stop)
+    }
+
     /// What is there for a request.
     pub fn find(&mut self, ask: &Ask<'_>, variant: Variant<'_>, gone: &mut Gone) -> Found {
         let key = ask.key;

@@ -80,6 +80,7 @@ pub const VARIABLES: &[(&str, Var, Position)] = &[
     ("bytes.sent", Var::BytesSent, Position::Log),
     ("bytes.received", Var::BytesReceived, Position::Log),
     ("attempts", Var::Attempts, Position::Log),
+    ("cache", Var::Cache, Position::Log),
     ("outcome", Var::Outcome, Position::Log),
     ("fault", Var::Fault, Position::Log),
 ];

@@ -110,6 +110,8 @@ pub enum Var {
     BytesReceived,
     /// `{attempts}`: access log only.
     Attempts,
+    /// `{cache}`: how the cache had part in it, one word; access log only.
+    Cache,
     /// `{outcome}`: how it ended, one word; access log only.
     Outcome,
     /// `{fault}`: whose fault; access log only.

@@ -38,7 +38,7 @@ fn request(args: &ExplainArgs) -> Result<ExplainRequest, String> {
     })
 }
 
-fn header(line: &str) -> Result<(String, String), String> {
+pub(super) fn header(line: &str) -> Result<(String, String), String> {
     match line.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok((name.trim().to_owned(), value.trim().to_owned()))

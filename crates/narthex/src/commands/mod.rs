@@ -1,5 +1,7 @@
 //! One file per command (or family of them).
 
+mod asking;
+pub mod cache;
 pub mod certs;
 pub mod check;
 pub mod config;

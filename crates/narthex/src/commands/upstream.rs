@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::args::AdminArgs;
 use crate::args::upstream::{ServerArgs, UpstreamArgs, UpstreamCommand};
-use crate::client::{Answer, Place, Question, places, put};
-use crate::commands::control::{field, unanswered};
+use crate::client::Question;
+use crate::commands::asking::{Asking, JSON, parsed};
+use crate::commands::control::field;
 use crate::commands::servers;
-use crate::exit::{Exit, complain, say};
+use crate::exit::{Exit, say};
 
-const JSON: &str = "application/json";
 /// Between two looks of `--watch`.
 const WATCH: Duration = Duration::from_secs(1);
 /// Between two looks of `--wait`.
@@ -19,20 +18,8 @@ const WAIT: Duration = Duration::from_millis(250);
 
 /// Does it.
 pub fn run(args: &UpstreamArgs) -> Exit {
-    let admin = AdminArgs {
-        admin: args.admin.clone(),
-    };
-    let asking = Asking {
-        places: places(&admin, args.config.as_deref()),
-        json: args.json,
-    };
+    let asking = Asking::new(args.admin.as_ref(), args.config.as_deref(), args.json);
     asking.run(&args.command).unwrap_or_else(|exit| exit)
-}
-
-/// Whom to ask, and how to answer.
-struct Asking {
-    places: Vec<Place>,
-    json: bool,
 }
 
 impl Asking {
@@ -166,32 +153,6 @@ impl Asking {
             rest(WAIT);
         }
     }
-
-    fn get(&self, path: &str) -> Result<Answer, Exit> {
-        self.ask(&Question {
-            method: "GET",
-            path,
-            accept: JSON,
-            body: None,
-            if_match: None,
-        })
-    }
-
-    /// The answer, if it is a good one.
-    fn ask(&self, question: &Question<'_>) -> Result<Answer, Exit> {
-        match put(&self.places, question) {
-            Ok(answer) if answer.status == 200 => Ok(answer),
-            Ok(answer) => {
-                if self.json {
-                    say(&answer.body);
-                } else {
-                    complain(field(&answer, "error"));
-                }
-                Err(Exit::No)
-            }
-            Err(why) => Err(unanswered(&why)),
-        }
-    }
 }
 
 #[expect(
@@ -200,10 +161,6 @@ impl Asking {
 )]
 fn rest(time: Duration) {
     std::thread::sleep(time);
-}
-
-fn parsed(answer: &Answer) -> Value {
-    serde_json::from_str(&answer.body).unwrap_or_default()
 }
 
 fn one(upstream: &str) -> String {

@@ -12,7 +12,7 @@ use crate::clock;
 pub enum Format {
     /// One JSON object, fields always there and always in this order: `time client client_port user method scheme authority
     /// path query protocol status bytes_sent bytes_received duration_ms outcome fault reason site route upstream server
-    /// attempts upstream_ms request_id user_agent referer tls`. `query`, `upstream_ms` and `tls` are `null` if there is none,
+    /// attempts upstream_ms cache request_id user_agent referer tls`. `query`, `upstream_ms` and `tls` are `null` if there is none,
     /// texts are empty. `tls` is an object: `version suite sni client resumed`.
     Json,
     /// nginx's `combined`.
@@ -161,7 +161,8 @@ fn write_json(record: &Record<'_>, time: &mut TimeTexts, out: &mut Vec<u8>) {
         Some(micros) => thousandths(micros, out),
         None => out.extend_from_slice(b"null"),
     }
-    text(b",\"request_id\":\"", record.request_id, out);
+    text(b",\"cache\":\"", record.cache.as_bytes(), out);
+    text(b"\",\"request_id\":\"", record.request_id, out);
     text(b"\",\"user_agent\":\"", record.user_agent, out);
     text(b"\",\"referer\":\"", record.referer, out);
     match &record.tls {

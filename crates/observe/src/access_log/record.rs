@@ -43,6 +43,8 @@ pub struct Record<'a> {
     pub attempts: u32,
     /// From the last attempt's start to the end of its response, microseconds; `None` without an attempt.
     pub upstream_us: Option<u64>,
+    /// How the cache had part in it, one word: `hit`, `miss`, `pass` ...; empty if it had none.
+    pub cache: &'static str,
     /// The request's identity, as in `X-Request-Id`.
     pub request_id: &'a [u8],
     /// The site's name.
@@ -100,6 +102,7 @@ impl Default for Record<'_> {
             server: "",
             attempts: 0,
             upstream_us: None,
+            cache: "",
             request_id: b"",
             site: "",
             route: "",

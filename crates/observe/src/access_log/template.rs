@@ -60,6 +60,8 @@ pub enum FieldKind {
     Server,
     /// Attempts made.
     Attempts,
+    /// How the cache had part in it.
+    Cache,
     /// Request's identity.
     RequestId,
     /// Site's name.
@@ -164,6 +166,7 @@ impl Template {
             FieldKind::Protocol => self.text(record.protocol.as_bytes(), out),
             FieldKind::Upstream => self.text(record.upstream.as_bytes(), out),
             FieldKind::Server => self.text(record.server.as_bytes(), out),
+            FieldKind::Cache => self.text(record.cache.as_bytes(), out),
             FieldKind::RequestId => self.text(record.request_id, out),
             FieldKind::Site => self.text(record.site.as_bytes(), out),
             FieldKind::Route => self.text(record.route.as_bytes(), out),

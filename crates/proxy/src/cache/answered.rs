@@ -49,6 +49,7 @@ impl Exchange<'_> {
         let Some(caching) = self.caching.take() else {
             return next;
         };
+        self.story.cache = Some(caching.told());
         if caching.again.get() {
             // What is stored is not what the origin speaks of: once more, without condition.
             let mut plain = Caching::passing(caching.asked, Why::Stale);
@@ -57,7 +58,7 @@ impl Exchange<'_> {
             self.ask_for_whole(&plain);
             self.caching = Some(Box::new(plain));
             let next = self.forward(upstream).await;
-            self.caching = None;
+            self.story.cache = self.caching.take().map(|caching| caching.told());
             return next;
         }
         let instead = caching.instead.borrow_mut().take();

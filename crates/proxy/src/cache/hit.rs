@@ -67,7 +67,7 @@ impl Exchange<'_> {
         let mut out = std::mem::take(&mut self.work.down);
         out.clear();
         let wanted = self.write_stored_head(object, &form, age_s, shown, keep, &mut out);
-        self.story.cache = shown.word();
+        self.story.cache = Some(shown);
         let sent = match (wanted, &form) {
             (None, _) => self.send_counted(&out).await,
             (Some(_), Form::Parts(parts)) => self.send_parts(object, parts, &mut out).await,
@@ -86,7 +86,7 @@ impl Exchange<'_> {
 
     /// `only-if-cached`, and it is not: 504 (RFC 9111 5.2.1.7).
     pub(super) async fn answer_not_cached(&mut self) -> Next {
-        self.story.cache = Shown::NotCached.word();
+        self.story.cache = Some(Shown::NotCached);
         self.answer(Answer {
             status: 504,
             content_type: "text/plain; charset=utf-8",

@@ -36,12 +36,12 @@ impl Exchange<'_> {
     /// Of whom it is asked is part of the key: what one route or one share of a split answers is not for another.
     fn add_place(&self, route: usize, upstream: usize, out: &mut Vec<u8>) {
         let route = self.site_config().and_then(|s| s.routes.get(route));
-        out.push(0);
-        out.extend_from_slice(route.map_or("", |r| &r.name).as_bytes());
-        out.push(0);
-        if let Some((cluster, _)) = self.rt.clusters.get(upstream) {
-            out.extend_from_slice(cluster.name().as_bytes());
-        }
+        let cluster = self.rt.clusters.get(upstream);
+        place(
+            route.map_or("", |r| &r.name),
+            cluster.map_or("", |(cluster, _)| cluster.name()),
+            out,
+        );
     }
 
     /// And what a rewrite has made of the target: it may depend on more than the target.
@@ -119,40 +119,39 @@ impl Exchange<'_> {
         if !policy::invalidates(&asked, facts.status) {
             return;
         }
+        // Who may not purge does not purge by an origin that says yes to everything (CA-13).
+        if Head::new(&work.input, &work.index).method() == super::purge::PURGE {
+            return;
+        }
         let path = self.path.bytes(work);
         let query = self.query.map(|q| q.of(&work.input));
         self.forget(work, path, query);
         self.named_by(work, response, |_, path, query| {
-            self.forget(work, path, query);
+            let forgotten = self.forget(work, path, query);
+            tracing::trace!(?forgotten, "an answer has named what it changed");
         });
     }
 
-    /// Forgets what a GET of this path has got.
-    pub(super) fn forget(&self, work: &Work, path: &[u8], query: Option<&[u8]>) {
-        let Some(site) = self.site_config() else {
-            return;
-        };
+    /// Forgets what a GET of this path has got. How many objects, if that is known.
+    pub(super) fn forget(&self, work: &Work, path: &[u8], query: Option<&[u8]>) -> Option<usize> {
+        let site = self.site_config()?;
         let host = self.host.of(work);
-        let Some((route, rule, found)) = self.cached_route(work, path, query) else {
-            return;
-        };
+        let (route, rule, found) = self.cached_route(work, path, query)?;
         let shared = &self.proxy.shared;
-        if found.filters.iter().any(rewrites) {
+        if rewrites(found) {
             shared.cache.purge(&Purge::Path { host, path }, false);
-            return;
+            return None;
         }
-        let upstreams: Vec<usize> = match &found.action {
-            Action::Proxy(upstream) => vec![*upstream],
-            Action::Split(split) => split.to.iter().map(|(upstream, _)| *upstream).collect(),
-            _ => Vec::new(),
-        };
+        let upstreams = upstreams(found);
+        let mut objects = 0;
         for upstream in upstreams {
             let bytes = self.key_of_get(work, (path, query), rule, (route, upstream));
             let number = self.site.unwrap_or_default() as u32;
             let key = Key::new(&bytes, host, path, number);
-            shared.cache.purge(&Purge::Key(key), false);
+            objects += shared.cache.purge(&Purge::Key(key), false).objects;
         }
         tracing::trace!(site = %site.name, "an unsafe request has changed what is cached");
+        Some(objects)
     }
 
     /// The key of a GET of this target, by this route to this upstream, if nothing on the way rewrites it.
@@ -194,13 +193,32 @@ impl Exchange<'_> {
     }
 }
 
-/// Does it make another target of the client's?
-pub(super) fn rewrites(filter: &Filter) -> bool {
-    matches!(
-        filter,
-        Filter::StripPrefix(_)
-            | Filter::AddPrefix(_)
-            | Filter::Rewrite(_)
-            | Filter::RewriteRegex { .. }
-    )
+/// The end of a key: of whom it is asked.
+pub(super) fn place(route: &str, upstream: &str, out: &mut Vec<u8>) {
+    out.push(0);
+    out.extend_from_slice(route.as_bytes());
+    out.push(0);
+    out.extend_from_slice(upstream.as_bytes());
+}
+
+/// The target is rewritten, so that the key is known to a request alone.
+pub(super) fn rewrites(route: &Route) -> bool {
+    route.filters.iter().any(|filter| {
+        matches!(
+            filter,
+            Filter::StripPrefix(_)
+                | Filter::AddPrefix(_)
+                | Filter::Rewrite(_)
+                | Filter::RewriteRegex { .. }
+        )
+    })
+}
+
+/// Whom a route may ask.
+pub(super) fn upstreams(route: &Route) -> Vec<usize> {
+    match &route.action {
+        Action::Proxy(upstream) => vec![*upstream],
+        Action::Split(split) => split.to.iter().map(|(upstream, _)| *upstream).collect(),
+        _ => Vec::new(),
+    }
 }

@@ -50,7 +50,7 @@ impl Exchange<'_> {
         let keep = policy::store_post(exchanged, same).ok()?;
         let (route, rule, found) = self.cached_route(request, path, query)?;
         // A GET must take the very same way.
-        if self.route != Some(route) || found.filters.iter().any(rewrites) {
+        if self.route != Some(route) || rewrites(found) {
             return None;
         }
         let Action::Proxy(upstream) = found.action else {

@@ -5,11 +5,14 @@
 
 mod answered;
 mod background;
+pub mod control;
 mod hit;
 mod keyed;
 mod lookup;
 mod methods;
+mod metrics;
 pub(crate) mod nobody;
+mod purge;
 mod shown;
 
 use std::cell::{Cell, RefCell};
@@ -20,7 +23,8 @@ use narthex_cache::store::Lead;
 use narthex_cache::{Object, Why};
 
 pub(crate) use answered::Turn;
-use shown::Shown;
+pub(crate) use metrics::{CacheMetrics, collect};
+pub(crate) use shown::Shown;
 
 /// What the cache has to do with one request.
 pub(crate) struct Caching {
@@ -42,6 +46,8 @@ pub(crate) struct Caching {
     instead: RefCell<Option<(Arc<Object>, Shown)>>,
     /// There is no client.
     behind: bool,
+    /// How the origin's answer came about, once its head is there.
+    shown: Cell<Option<Shown>>,
     /// The origin's 304 is not about what is stored: it is asked without condition.
     again: Cell<bool>,
 }
@@ -58,8 +64,19 @@ impl Caching {
             sent_ms: 0,
             instead: RefCell::default(),
             behind: false,
+            shown: Cell::new(None),
             again: Cell::new(false),
         }
+    }
+
+    /// The client gets the origin's answer, and so it came about.
+    pub(crate) fn show(&self, shown: Shown) {
+        self.shown.set(Some(shown));
+    }
+
+    /// How it came about: no answer, if there was none.
+    fn told(&self) -> Shown {
+        self.shown.get().unwrap_or(Shown::NoAnswer)
     }
 
     /// Others wait for the head of this answer.

@@ -28,9 +28,40 @@ pub(crate) enum Shown {
     },
     /// `only-if-cached`, and it is not.
     NotCached,
+    /// The origin was asked and gave no answer, and nothing stood in.
+    NoAnswer,
 }
 
 impl Shown {
+    /// Every word, for metrics.
+    pub(crate) const WORDS: [&str; 9] = [
+        "hit",
+        "collapsed",
+        "revalidated",
+        "stale",
+        "stale-on-error",
+        "miss",
+        "pass",
+        "not-cached",
+        "no-answer",
+    ];
+
+    /// Of the answer's body, everything came from the cache.
+    pub(crate) fn is_from_cache(self) -> bool {
+        !matches!(
+            self,
+            Self::Forwarded { .. } | Self::NotCached | Self::NoAnswer
+        )
+    }
+
+    /// Why the origin's answer was not stored.
+    pub(crate) fn refused(self) -> Option<Why> {
+        match self {
+            Self::Forwarded { stored, .. } => stored.err(),
+            _ => None,
+        }
+    }
+
     /// One word for logs and metrics.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -42,6 +73,7 @@ impl Shown {
             Self::Forwarded { stored: Ok(()), .. } => "miss",
             Self::Forwarded { .. } => "pass",
             Self::NotCached => "not-cached",
+            Self::NoAnswer => "no-answer",
         }
     }
 }
@@ -88,7 +120,7 @@ impl Shown {
                 detail: stored.err(),
                 ..none
             },
-            Self::NotCached => CacheStatus {
+            Self::NotCached | Self::NoAnswer => CacheStatus {
                 forward: Some(Forward::UriMiss),
                 ..none
             },

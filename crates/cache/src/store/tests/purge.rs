@@ -265,3 +265,33 @@ fn what_was_purged_softly_is_so_when_it_comes_back() {
         ));
     }
 }
+
+#[test]
+fn a_look_changes_nothing_and_sees_what_requests_see() {
+    let store = filled();
+    let before = store.stats().counts;
+    assert!(matches!(
+        store.peek(&key("a/1"), &mut none, 0),
+        Found::Ready { soft: false, .. }
+    ));
+    assert!(matches!(
+        store.peek(&key("a/2"), &mut none, 0),
+        Found::Missing { vary: false }
+    ));
+    assert_eq!(store.at("a", b"/b/1", 10).len(), 1);
+    assert_eq!(store.at("a", b"/b/1", 0).len(), 0);
+    assert_eq!(store.at("a", b"/b", 10).len(), 0);
+    assert_eq!(store.stats().counts, before);
+    store.purge(&Purge::Tag(b"blue"), true);
+    assert!(matches!(
+        store.peek(&key("a/b/1"), &mut none, 0),
+        Found::Ready { soft: true, .. }
+    ));
+    assert!(store.at("b", b"/1", 10).iter().all(|(_, soft)| *soft));
+    store.purge(&Purge::Host("a"), false);
+    assert!(store.at("a", b"/1", 10).is_empty());
+    assert!(matches!(
+        store.peek(&key("a/1"), &mut none, 0),
+        Found::Missing { .. }
+    ));
+}
