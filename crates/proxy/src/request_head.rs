@@ -43,7 +43,7 @@ impl Exchange<'_> {
         self.write_host(settings, lease, &mut authority);
         let mut block = Vec::with_capacity(512);
         let request = h2::encode::Request {
-            method: self.head().method(),
+            method: self.sent_method(),
             scheme: if lease.settings().encryption.is_some() {
                 b"https"
             } else {
@@ -80,6 +80,14 @@ impl Exchange<'_> {
         };
         self.work.up.clear();
         stream.open(&block, length, facts.method == Method::Head)
+    }
+
+    /// The client's method; what is fetched for the cache is a GET, also if a HEAD has found it stale.
+    fn sent_method(&self) -> &[u8] {
+        match &self.caching {
+            Some(caching) if caching.is_behind() => b"GET",
+            _ => self.head().method(),
+        }
     }
 
     /// Which of the client's fields a server gets.
@@ -138,7 +146,7 @@ impl Exchange<'_> {
         if let (Some(version), true) = (lease.settings().proxy_protocol, connection.fresh()) {
             self.write_proxy_header(version, out);
         }
-        out.extend_from_slice(head.method());
+        out.extend_from_slice(self.sent_method());
         out.push(b' ');
         self.write_target(out);
         out.extend_from_slice(b" HTTP/1.1\r\nHost: ");

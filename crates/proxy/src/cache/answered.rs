@@ -158,10 +158,12 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
         }
-        if intercepted {
-            return Turn::Origin(None, forwarded(Err(Why::Status)));
-        }
-        match policy::store(&exchanged) {
+        let kept = match intercepted {
+            // The client gets a page of ours, which belongs to no object.
+            true => Err(Why::Status),
+            false => policy::store(&exchanged),
+        };
+        match kept {
             Ok(keep) => {
                 let length = match facts.body {
                     Body::None => Some(0),

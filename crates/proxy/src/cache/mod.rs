@@ -10,6 +10,7 @@ mod keyed;
 mod lookup;
 pub(crate) mod nobody;
 mod shown;
+mod unkeyed;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -53,6 +54,11 @@ impl Caching {
             behind: false,
             again: Cell::new(false),
         }
+    }
+
+    /// There is no client: a whole object is fetched, whatever was asked for.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Others wait for the head of this answer.
