@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use narthex_e2e::kit::attack::{Client, Response};
 use narthex_e2e::kit::craft::{get, request};
-use narthex_e2e::kit::origin::{Step, answer};
+use narthex_e2e::kit::origin::{Origin, Step, answer};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::sock::Sock;
@@ -665,15 +665,19 @@ fn what_is_cut_is_not_kept() {
 /// fetched by one after another.
 #[test]
 fn a_crowd_is_one_request_and_never_a_queue() {
-    let clients = if rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .is_none_or(|most| most > 21_000)
-    {
+    // Each has a socket here and one in the proxy.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let clients = if most.is_none_or(|most| most > 11_000) {
         10_000
     } else {
         2_000
     };
-    let rig = rig("cache");
+    let origin = Origin::start();
+    let text = Rig::text(&origin, "", "", "cache lock-wait=\"120s\"\nproxy \"u\"");
+    let most = "connections max=30000 per-client=0";
+    let proxy = Proxy::start(&format!("{text}\n{most}\n"));
+    let rig = Rig { proxy, origin };
+
     rig.origin.on(
         "/cold",
         [
