@@ -518,3 +518,87 @@ fn a_process_ends_under_a_fetch_of_its_own() {
         begun.elapsed()
     );
 }
+
+/// A range of what is too large to be kept does not bring in all of it, however it is framed.
+#[test]
+fn a_range_of_something_huge_is_not_a_fetch_of_it() {
+    const BLOCK: usize = 1 << 20;
+    const TIMES: usize = 200;
+    let rig = rig("cache object-max=\"1MiB\"");
+    let whole = (BLOCK * TIMES) as u64;
+    let chunk = [
+        format!("{BLOCK:x}\r\n").into_bytes(),
+        vec![b'x'; BLOCK],
+        b"\r\n".to_vec(),
+    ]
+    .concat();
+    for (path, framing, block) in [
+        (
+            "/length",
+            format!("Content-Length: {whole}"),
+            vec![b'x'; BLOCK],
+        ),
+        ("/chunks", "Transfer-Encoding: chunked".to_owned(), chunk),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n{FRESH}\r\n").into_bytes();
+        // The fetch behind the client; then the client's own request.
+        rig.origin.next([
+            Step::ReadBody,
+            Step::Send(head),
+            Step::SendMany {
+                block,
+                times: TIMES,
+            },
+            Step::Reached(format!("all of {path}")),
+        ]);
+        rig.origin.on(
+            path,
+            answer("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-0/1000000000\r\nContent-Length: 1\r\n\r\nx"),
+        );
+        let mut client = rig.connect();
+        client.send(get(path, "Range: bytes=0-0\r\n"));
+        if path == "/length" {
+            assert_eq!(client.read_response("GET").unwrap().status, 206);
+        } else {
+            // What has no length yet is sent as a whole, while it comes.
+            assert!(!client.silent_for(PATIENCE));
+            client.reset();
+        }
+        is_calm(&rig);
+        assert!(
+            rig.origin
+                .wait_conns(PATIENCE, |conns| conns.iter().any(|c| c.ended.is_some()))
+        );
+    }
+    let conns = rig.origin.conns();
+    assert!(
+        conns.iter().filter(|c| c.ended.is_some()).count() >= 2,
+        "{:?}",
+        conns.iter().map(|c| c.ended).collect::<Vec<_>>()
+    );
+}
+
+/// A head that is as large as it may be keeps all its fields when it is sent from the cache.
+#[test]
+fn a_head_at_its_limit_loses_nothing() {
+    let rig = rig("cache\nheader response { set \"X-New\" \"yes\" }");
+    for n in 80..=128 {
+        let path = format!("/{n}");
+        let many: String = (0..n).map(|i| format!("X-{i}: v\r\n")).collect();
+        rig.origin.on(
+            &path,
+            answer(format!(
+                "HTTP/1.1 200 OK\r\n{FRESH}{many}Content-Length: 1\r\nX-Last: kept\r\n\r\nx"
+            )),
+        );
+        let first = ask(&rig, &path, "");
+        let second = ask(&rig, &path, "");
+        assert_eq!(first.status, second.status, "{n}");
+        if first.status == 200 {
+            assert!(is_hit(&second), "{n}");
+            assert_eq!(second.fields.get("x-last").as_deref(), Some("kept"), "{n}");
+            let r = h2peer::ask(rig.proxy.addr(), Ask::get(&path));
+            assert_eq!(r.field("x-last"), Some("kept"), "{n}");
+        }
+    }
+}

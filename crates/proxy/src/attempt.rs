@@ -186,8 +186,9 @@ impl Exchange<'_> {
             .route_config()
             .and_then(|r| r.settings.buffer_response.as_ref())
             .map(|rule| buffer::response_spool(rule, spool_reserve(&plan.bounds)));
-        if self.caching.is_some() {
+        if let Some(caching) = &self.caching {
             relay.nobody = Some(&self.proxy.nobody);
+            relay.unseen = caching.is_behind();
         }
         let result = relay.run(&self.account).await;
 

@@ -9,9 +9,8 @@ use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
-use narthex_wire::h1::scan;
 
-use super::{Caching, Shown};
+use super::{Caching, Shown, read_stored};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
 use crate::fail::Failure;
@@ -127,9 +126,7 @@ impl Exchange<'_> {
         if let Some((object, soft)) = &caching.stale {
             if facts.status == 304 {
                 let mut index = Index::default();
-                if let Some(plan) = self.plan() {
-                    let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
-                }
+                read_stored(&object.head, &mut index);
                 let stored = Head::new(&object.head, &index);
                 match policy::freshen(stored, &object.meta(), &exchanged) {
                     Ok(keep) => {
@@ -198,17 +195,12 @@ impl Exchange<'_> {
 
     /// The head as clients may see it: without what tells of the origin, and with our names in it.
     fn as_shown(&self, mut keep: Kept, naming: &Edits) -> Kept {
-        let Some(plan) = self.plan() else {
-            return keep;
-        };
         let hides = self.route_config().is_some_and(|r| r.settings.hide_origin);
         if !hides && naming.is_empty() {
             return keep;
         }
         let mut index = Index::default();
-        if scan::response(&keep.head, &mut index, &plan.bounds.response_limits).is_err() {
-            return keep;
-        }
+        read_stored(&keep.head, &mut index);
         let head = Head::new(&keep.head, &index);
         let mut fields = Keep::response(false).with(FieldSet::of(&[FieldId::Trailer]));
         if hides {
@@ -218,11 +210,10 @@ impl Exchange<'_> {
         encode::status_line(index.status, index.reason.of(&keep.head), &mut out);
         encode::fields(head, fields, naming, &mut out);
         out.extend_from_slice(b"\r\n");
-        index.clear();
-        let again = scan::response(&out, &mut index, &plan.bounds.response_limits);
+        read_stored(&out, &mut index);
         let tag = index.fields.iter().find(|f| f.id == FieldId::ETag);
         keep.meta.etag = tag
-            .filter(|_| again.is_ok())
+            .filter(|_| !keep.meta.etag.is_empty())
             .map_or(Span::default(), |f| f.value);
         keep.head = out;
         keep

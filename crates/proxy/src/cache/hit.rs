@@ -13,9 +13,8 @@ use narthex_net::scratch::{self, BULK};
 use narthex_net::websocket;
 use narthex_wire::h1::chunk;
 use narthex_wire::h1::encode::{self, Keep};
-use narthex_wire::h1::scan;
 
-use super::Shown;
+use super::{Shown, read_stored};
 use crate::answer::Answer;
 use crate::connection::Next;
 use crate::context::context;
@@ -243,12 +242,7 @@ impl Exchange<'_> {
         out: &mut Vec<u8>,
     ) {
         let mut index = std::mem::take(&mut self.work.response_index);
-        index.clear();
-        let limits = self.plan().map(|p| p.bounds.response_limits);
-        if let Some(limits) = limits {
-            // It was valid when it was stored.
-            let _ = scan::response(&object.head, &mut index, &limits);
-        }
+        read_stored(&object.head, &mut index);
         let head = Head::new(&object.head, &index);
         let mut edits = std::mem::take(&mut self.work.response_edits);
         edits.clear();
@@ -453,9 +447,7 @@ impl Exchange<'_> {
     /// `Content-Type` of what is stored.
     fn stored_type(&self, object: &Object) -> Vec<u8> {
         let mut index = Index::default();
-        if let Some(plan) = self.plan() {
-            let _ = scan::response(&object.head, &mut index, &plan.bounds.response_limits);
-        }
+        read_stored(&object.head, &mut index);
         Head::new(&object.head, &index)
             .get(FieldId::ContentType)
             .map(<[u8]>::to_vec)

@@ -18,9 +18,26 @@ use std::sync::Arc;
 use narthex_cache::policy::Asked;
 use narthex_cache::store::Lead;
 use narthex_cache::{Object, Why};
+use narthex_message::Index;
+use narthex_wire::h1::scan::{self, HeadLimits};
 
 pub(crate) use answered::Turn;
 use shown::Shown;
+
+/// Of heads that are stored: they have been within a listener's limits once, and another's, or a line of ours, change nothing.
+const STORED: HeadLimits = HeadLimits {
+    line: usize::MAX,
+    field: usize::MAX,
+    head: usize::MAX,
+    fields: usize::MAX,
+};
+
+/// Reads a stored head.
+fn read_stored(head: &[u8], index: &mut Index) {
+    index.clear();
+    // It was valid when it was stored.
+    let _ = scan::response(head, index, &STORED);
+}
 
 /// What the cache has to do with one request.
 pub(crate) struct Caching {

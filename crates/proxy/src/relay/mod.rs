@@ -151,6 +151,8 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) spool: Option<Box<Spool>>,
     /// Takes the client's place if it leaves while others wait for the same answer.
     pub(crate) nobody: Option<&'a Stream>,
+    /// There has been no client: only what the cache takes is brought in.
+    pub(crate) unseen: bool,
     /// The client has left, and the answer is brought in without it.
     pub(crate) lost: bool,
     /// Gets the body, too.
@@ -232,6 +234,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             retry_statuses: &[],
             spool: None,
             nobody: None,
+            unseen: false,
             lost: false,
             fill: None,
             behind: None,
@@ -327,7 +330,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
         loop {
-            if self.lost && !self.is_wanted() {
+            if self.lost && !self.is_wanted() || self.unseen && self.is_for_nobody() {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             match self.poll_both(cx) {
@@ -364,6 +367,17 @@ impl<'a, D: Downstream> Relay<'a, D> {
             Some(fill) => fill.is_followed() || self.is_nearly_here(),
             None => self.facts.is_none() && self.downstream.is_awaited(),
         }
+    }
+
+    /// The cache has not taken it after all, and more would come than a kept connection is worth.
+    #[cold]
+    fn is_for_nobody(&self) -> bool {
+        let much = match self.sink {
+            Sink::Head | Sink::Done => false,
+            Sink::Length(left) => left > NEARLY,
+            _ => self.body_bytes > NEARLY,
+        };
+        much && self.fill.is_none()
     }
 
     /// So little is missing of the body that it is not thrown away.
