@@ -210,7 +210,7 @@ impl Exchange<'_> {
         if let Some(under_way) = under_way {
             relay.resume(*under_way);
         }
-        relay.behind = behind;
+        relay.up_behind = behind;
         relay.decoder = attempt.decoder.take();
         relay.by_web = self.web.is_some();
         relay.client_h2 = self.client.h2.as_deref();
@@ -232,8 +232,9 @@ impl Exchange<'_> {
             .route_config()
             .and_then(|r| r.settings.buffer_response.as_ref())
             .map(|rule| buffer::response_spool(rule, spool_reserve(&plan.bounds)));
-        if self.caching.is_some() {
+        if let Some(caching) = &self.caching {
             relay.nobody = Some(&self.proxy.nobody);
+            relay.unseen = caching.is_behind();
         }
         let result = relay.run(&self.account).await;
 

@@ -54,7 +54,7 @@ impl Exchange<'_> {
             method: if tunnel.is_some() {
                 b"CONNECT"
             } else {
-                self.head().method()
+                self.sent_method()
             },
             scheme: if lease.settings().encryption.is_some() {
                 b"https"
@@ -157,6 +157,14 @@ impl Exchange<'_> {
         })
     }
 
+    /// The client's method; what is fetched for the cache is a GET, also if a HEAD has found it stale.
+    fn sent_method(&self) -> &[u8] {
+        match &self.caching {
+            Some(caching) if caching.is_behind() => b"GET",
+            _ => self.head().method(),
+        }
+    }
+
     /// Which of the client's fields a server gets.
     pub(crate) fn kept(&self, settings: &RouteSettings) -> Keep {
         let nominates = self.facts.is_some_and(|f| f.nominates);
@@ -213,7 +221,7 @@ impl Exchange<'_> {
         if let (Some(version), true) = (lease.settings().proxy_protocol, connection.fresh()) {
             self.write_proxy_header(version, out);
         }
-        out.extend_from_slice(head.method());
+        out.extend_from_slice(self.sent_method());
         out.push(b' ');
         self.write_target(out);
         out.extend_from_slice(b" HTTP/1.1\r\nHost: ");

@@ -230,6 +230,7 @@ impl Lead {
             object_max,
             length,
             written: 0,
+            held: None,
             spare: 0,
             state: State::Stored,
         })
@@ -333,6 +334,8 @@ pub struct Writer {
     object_max: u64,
     length: Option<u64>,
     written: u64,
+    /// From here on one who reads it is waited for.
+    held: Option<u64>,
     /// Bytes that fit without another allocation.
     spare: usize,
     state: State,
@@ -381,7 +384,8 @@ impl Writer {
             self.spare = appended.spare;
             bytes = bytes.get(appended.count..).unwrap_or_default();
             if self.state == State::Passing {
-                self.object.body.trim(WINDOW);
+                let held = self.held.map_or(0, |at| self.written.saturating_sub(at));
+                self.object.body.trim(WINDOW.max(held));
             }
         }
         result
@@ -429,6 +433,16 @@ impl Writer {
                 self.store.shard(hash).complete(hash, &self.object);
             }
         }
+    }
+
+    /// It will be stored, as far as is known.
+    pub fn is_kept(&self) -> bool {
+        self.state == State::Stored
+    }
+
+    /// Whoever fills it reads it, too, and is there: what follows is not let go of, also if it is not stored.
+    pub fn hold(&mut self, at: Option<u64>) {
+        self.held = at;
     }
 
     /// The object that it fills.

@@ -331,7 +331,14 @@ impl Shard {
             return;
         };
         if let Some(node) = self.of_variant(key, names.as_ref(), &variant) {
-            if matches!(why, Why::Status | Why::Truncated | Why::NoRoom) {
+            if matches!(
+                why,
+                Why::Status
+                    | Why::Truncated
+                    | Why::NoRoom
+                    | Why::Authorization
+                    | Why::RequestNoStore
+            ) {
                 return;
             }
             gone.extend(self.unlink(node));

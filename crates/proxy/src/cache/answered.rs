@@ -9,9 +9,8 @@ use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
-use narthex_wire::h1::scan;
 
-use super::{Caching, Shown};
+use super::{Caching, Shown, read_stored};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
 use crate::fail::Failure;
@@ -167,10 +166,13 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
         }
-        if intercepted {
-            return Turn::Origin(None, forwarded(Err(Why::Status)));
-        }
-        match policy::store(&exchanged) {
+        // A page of ours, that the client gets instead, belongs to no object.
+        let kept = if intercepted {
+            Err(Why::Status)
+        } else {
+            policy::store(&exchanged)
+        };
+        match kept {
             Ok(keep) => match self.publish(lead, keep, &exchanged, naming) {
                 Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
                 Err(why) => Turn::Origin(None, forwarded(Err(why))),
@@ -215,25 +217,18 @@ impl Exchange<'_> {
     /// Where what is in a stored head; it was valid when it was stored.
     pub(super) fn index_of(&self, object: &Object) -> Index {
         let mut index = Index::default();
-        if let Some(plan) = self.plan() {
-            let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
-        }
+        read_stored(object.head(), &mut index);
         index
     }
 
     /// The head as clients may see it: without what tells of the origin, and with our names in it.
     pub(super) fn as_shown(&self, mut keep: Kept, naming: &Edits) -> Kept {
-        let Some(plan) = self.plan() else {
-            return keep;
-        };
         let hides = self.route_config().is_some_and(|r| r.settings.hide_origin);
         if !hides && naming.is_empty() {
             return keep;
         }
         let mut index = Index::default();
-        if scan::response(&keep.head, &mut index, &plan.bounds.response_limits).is_err() {
-            return keep;
-        }
+        read_stored(&keep.head, &mut index);
         let head = Head::new(&keep.head, &index);
         let mut fields = Keep::response(false).with(FieldSet::of(&[FieldId::Trailer]));
         if hides {
@@ -243,11 +238,10 @@ impl Exchange<'_> {
         encode::status_line(index.status, index.reason.of(&keep.head), &mut out);
         encode::fields(head, fields, naming, &mut out);
         out.extend_from_slice(b"\r\n");
-        index.clear();
-        let again = scan::response(&out, &mut index, &plan.bounds.response_limits);
+        read_stored(&out, &mut index);
         let tag = index.fields.iter().find(|f| f.id == FieldId::ETag);
         keep.meta.etag = tag
-            .filter(|_| again.is_ok())
+            .filter(|_| !keep.meta.etag.is_empty())
             .map_or(Span::default(), |f| f.value);
         keep.head = out;
         keep

@@ -1,7 +1,7 @@
 //! An answer from an object: whole, a part, or that the client has it already.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use narthex_cache::Object;
@@ -10,11 +10,11 @@ use narthex_cache::store::Read;
 use narthex_message::{Edits, FieldId, FieldSet, Head, Index, Version};
 use narthex_net::rt;
 use narthex_net::scratch::{self, BULK};
+use narthex_net::websocket;
 use narthex_wire::h1::chunk;
 use narthex_wire::h1::encode::{self, Keep};
-use narthex_wire::h1::scan;
 
-use super::Shown;
+use super::{Shown, read_stored};
 use crate::answer::Answer;
 use crate::connection::Next;
 use crate::context::context;
@@ -63,7 +63,11 @@ impl Exchange<'_> {
         shown: Shown,
     ) -> Next {
         let form = self.form(object, asked);
-        let keep = self.drain_at_hand() && self.keeps_alive();
+        // HTTP/1.0 knows no chunks: what has no length yet ends with the connection.
+        let endless = matches!(form, Form::Whole)
+            && extent(object).1.is_none()
+            && self.version() == Version::Http10;
+        let keep = self.drain_at_hand() && self.keeps_alive() && !endless;
         let mut out = std::mem::take(&mut self.work.down);
         out.clear();
         let wanted = self.write_stored_head(object, &form, age_s, shown, keep, &mut out);
@@ -157,6 +161,8 @@ impl Exchange<'_> {
         };
         let mut content_range = Vec::new();
         let (wanted, said) = match form {
+            // RFC 9110 8.6: without a length.
+            Form::Whole if status == 204 => (None, None),
             Form::Whole => (Some((0, length.unwrap_or(u64::MAX))), length),
             Form::NotModified => (None, None),
             Form::Failed => (None, Some(0)),
@@ -232,12 +238,7 @@ impl Exchange<'_> {
         out: &mut Vec<u8>,
     ) {
         let mut index = std::mem::take(&mut self.work.response_index);
-        index.clear();
-        let limits = self.plan().map(|p| p.bounds.response_limits);
-        if let Some(limits) = limits {
-            // It was valid when it was stored.
-            let _ = scan::response(object.head(), &mut index, &limits);
-        }
+        read_stored(object.head(), &mut index);
         let head = Head::new(object.head(), &index);
         let mut edits = std::mem::take(&mut self.work.response_edits);
         edits.clear();
@@ -265,7 +266,8 @@ impl Exchange<'_> {
         };
         to.fields(head, keep, &edits);
         if let Form::Parts(_) = form {
-            to.line("Content-Type", MULTIPART.as_bytes());
+            let kind = ["multipart/byteranges; boundary=", boundary()].concat();
+            to.line("Content-Type", kind.as_bytes());
         }
         self.work.response_edits = edits;
         self.work.response_index = index;
@@ -292,7 +294,8 @@ impl Exchange<'_> {
         } else {
             to.saturating_sub(first)
         };
-        if !object.body.is_complete() {
+        // Its end may have come since the head was written, which said that chunks follow.
+        if to == u64::MAX || !object.body.is_complete() {
             self.send_counted(out).await?;
             return self.send_filling(object, from, to).await;
         }
@@ -440,9 +443,7 @@ impl Exchange<'_> {
     /// `Content-Type` of what is stored.
     fn stored_type(&self, object: &Object) -> Vec<u8> {
         let mut index = Index::default();
-        if let Some(plan) = self.plan() {
-            let _ = scan::response(object.head(), &mut index, &plan.bounds.response_limits);
-        }
+        read_stored(object.head(), &mut index);
         Head::new(object.head(), &index)
             .get(FieldId::ContentType)
             .map(<[u8]>::to_vec)
@@ -450,13 +451,15 @@ impl Exchange<'_> {
     }
 }
 
-/// Between parts. It cannot stand in a body by accident any more than another.
-const BOUNDARY: &str = "narthex-5f0c1d7a9e3b4826";
-const MULTIPART: &str = "multipart/byteranges; boundary=narthex-5f0c1d7a9e3b4826";
+/// Between parts. Another in every process: who writes a body cannot know it, and so cannot end a part in it.
+fn boundary() -> &'static str {
+    static BOUNDARY: OnceLock<String> = OnceLock::new();
+    BOUNDARY.get_or_init(|| format!("{:032x}", u128::from_be_bytes(websocket::key())))
+}
 
 fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
-    out.extend_from_slice(BOUNDARY.as_bytes());
+    out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"\r\n");
     if !content_type.is_empty() {
         encode::line("Content-Type", content_type, out);
@@ -469,7 +472,7 @@ fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &m
 
 fn part_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
-    out.extend_from_slice(BOUNDARY.as_bytes());
+    out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"--\r\n");
 }
 

@@ -27,6 +27,7 @@ impl Exchange<'_> {
             };
             key::build(&parts, &rule.key, &mut out);
             self.add_place(route, upstream, &mut out);
+            self.add_port(&self.work, &mut out);
             self.add_rewritten(&mut out);
         }
         self.work.key_hash = store::hash(&out);
@@ -53,6 +54,27 @@ impl Exchange<'_> {
         if let Some(query) = &self.target.query {
             out.extend_from_slice(b"\0?");
             out.extend_from_slice(query.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// A port that could have been left out, or is written in another way than usual: the origin gets it as it is.
+    fn add_port(&self, work: &Work, out: &mut Vec<u8>) {
+        let authority = self.facts.map_or(&[][..], |f| f.authority.of(&work.input));
+        let own: &[u8] = if self.identity.https { b"443" } else { b"80" };
+        let Some(at) = authority.iter().rposition(|&b| matches!(b, b':' | b']')) else {
+            return;
+        };
+        let (sign, port) = authority
+            .split_at_checked(at)
+            .map_or((0, &[][..]), |(_, rest)| {
+                (
+                    rest.first().copied().unwrap_or_default(),
+                    rest.get(1..).unwrap_or_default(),
+                )
+            });
+        if sign == b':' && (port == own || port.is_empty() || port.starts_with(b"0")) {
+            out.extend_from_slice(b"\0:");
+            out.extend_from_slice(port);
         }
     }
 
@@ -173,6 +195,7 @@ impl Exchange<'_> {
         let mut bytes = Vec::new();
         key::build(&parts, &rule.key, &mut bytes);
         self.add_place(route, upstream, &mut bytes);
+        self.add_port(work, &mut bytes);
         bytes
     }
 

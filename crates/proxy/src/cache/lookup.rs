@@ -82,7 +82,7 @@ impl Exchange<'_> {
             }
         };
         self.make_key(upstream);
-        if self.bypasses_cache() {
+        if self.bypasses_cache() || self.has_unkeyed() {
             return self
                 .fetch(upstream, Caching::passing(asked, Why::Bypass))
                 .await;
@@ -113,7 +113,7 @@ impl Exchange<'_> {
                     caching.stale = stale;
                     return self.fetch(upstream, caching).await;
                 }
-                Step::Follow(fill) => match self.follow(&fill).await {
+                Step::Follow(fill) => match self.follow(&fill, &asked).await {
                     Ok(Followed::Look) => search.waited = true,
                     Ok(Followed::Alone(why)) => {
                         search.why = why;
@@ -149,20 +149,26 @@ impl Exchange<'_> {
             Found::Filling(_) if only => Step::NotCached,
             Found::Filling(fill) => Step::Follow(fill),
             Found::HitForMiss(_) | Found::Missing { .. } if only => Step::NotCached,
+            Found::HitForMiss(why) if !speaks_of(why, &search.asked) => self.miss(search, false),
             Found::HitForMiss(_) => {
                 search.why = Why::HitForMiss;
                 Step::Alone
             }
-            Found::Missing { vary } => {
-                search.why = if vary { Why::VaryMiss } else { Why::Miss };
-                if search.asked.head || self.keeps_parts(&search.asked) {
-                    return Step::Alone;
-                }
-                match self.lead(None) {
-                    Ok(lead) => Step::Lead(lead, None),
-                    Err(fill) => Step::Follow(fill),
-                }
-            }
+            Found::Missing { vary } => self.miss(search, vary),
+        }
+    }
+
+    /// Nothing is there.
+    fn miss(&mut self, search: &mut Search, vary: bool) -> Step {
+        search.why = if vary { Why::VaryMiss } else { Why::Miss };
+        let asked = &search.asked;
+        // What may not be kept for others is not fetched for them: they would wait in vain.
+        if asked.head || asked.no_store || self.keeps_parts(asked) {
+            return Step::Alone;
+        }
+        match self.lead(None) {
+            Ok(lead) => Step::Lead(lead, None),
+            Err(fill) => Step::Follow(fill),
         }
     }
 
@@ -215,7 +221,7 @@ impl Exchange<'_> {
                     search.head_of = object.body.is_complete().then_some(object);
                     return Step::Alone;
                 }
-                if search.waited || !object.body.is_complete() {
+                if search.waited || search.asked.no_store || !object.body.is_complete() {
                     return Step::Alone;
                 }
                 match self.lead(Some(&object)) {
@@ -250,7 +256,7 @@ impl Exchange<'_> {
     }
 
     /// Waits for another's fetch: for its head.
-    async fn follow(&self, fill: &Fill) -> Result<Followed, Failure> {
+    async fn follow(&self, fill: &Fill, asked: &policy::Asked) -> Result<Followed, Failure> {
         let wait = self.cache_rule().map_or(0, |r| millis(r.lock_wait));
         let deadline = rt::now_ms().saturating_add(wait).max(1);
         std::future::poll_fn(|cx| {
@@ -260,6 +266,7 @@ impl Exchange<'_> {
             if let Poll::Ready(outcome) = fill.poll(cx) {
                 return Poll::Ready(Ok(match outcome {
                     Outcome::Object(_) | Outcome::Failed => Followed::Look,
+                    Outcome::Refused(why) if !speaks_of(why, asked) => Followed::Look,
                     Outcome::Refused(why) => Followed::Alone(why),
                 }));
             }
@@ -274,6 +281,16 @@ impl Exchange<'_> {
         };
         self.cache_rule().is_some_and(|r| !r.bypass.is_empty())
             && self.with_query(|router, query| router.bypasses_cache(site, route, query))
+    }
+}
+
+/// Does an answer that was refused for this reason say anything of this request's answer? Another client's `Authorization` does
+/// not: one who sends a wrong one would keep everybody from the cache.
+fn speaks_of(why: Why, asked: &policy::Asked) -> bool {
+    match why {
+        Why::Authorization => asked.authorization,
+        Why::RequestNoStore => asked.no_store,
+        _ => true,
     }
 }
 

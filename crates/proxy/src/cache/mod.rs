@@ -14,6 +14,7 @@ mod metrics;
 pub(crate) mod nobody;
 mod purge;
 mod shown;
+mod unkeyed;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -21,10 +22,27 @@ use std::sync::Arc;
 use narthex_cache::policy::Asked;
 use narthex_cache::store::Lead;
 use narthex_cache::{Object, Why};
+use narthex_message::Index;
+use narthex_wire::h1::scan::{self, HeadLimits};
 
 pub(crate) use answered::Turn;
 pub(crate) use metrics::{CacheMetrics, collect};
 pub(crate) use shown::Shown;
+
+/// Of heads that are stored: they have been within a listener's limits once, and another's, or a line of ours, change nothing.
+const STORED: HeadLimits = HeadLimits {
+    line: usize::MAX,
+    field: usize::MAX,
+    head: usize::MAX,
+    fields: usize::MAX,
+};
+
+/// Reads a stored head.
+fn read_stored(head: &[u8], index: &mut Index) {
+    index.clear();
+    // It was valid when it was stored.
+    let _ = scan::response(head, index, &STORED);
+}
 
 /// What the cache has to do with one request.
 pub(crate) struct Caching {
@@ -77,6 +95,11 @@ impl Caching {
     /// How it came about: no answer, if there was none.
     fn told(&self) -> Shown {
         self.shown.get().unwrap_or(Shown::NoAnswer)
+    }
+
+    /// There is no client: a whole object is fetched, whatever was asked for.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Others wait for the head of this answer.

@@ -8,6 +8,7 @@
 //! `to_server` sends. Downwards: `response_head`, then `response_body` take from the server, `to_client` sends. `wait` says
 //! what is waited for when neither can go on. `under_way` is a request that was sent before.
 
+mod behind;
 mod request_body;
 mod response_body;
 mod response_head;
@@ -18,6 +19,7 @@ mod wait;
 
 use std::task::Poll;
 
+use behind::Behind;
 use narthex_cache::store::Writer;
 use narthex_message::head::Version;
 use narthex_message::{Body, Head, Method, ResponseFacts};
@@ -159,10 +161,14 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) spool: Option<Box<Spool>>,
     /// Takes the client's place if it leaves while others wait for the same answer.
     pub(crate) nobody: Option<&'a Stream>,
+    /// There has been no client: only what the cache takes is brought in.
+    pub(crate) unseen: bool,
     /// The client has left, and the answer is brought in without it.
     pub(crate) lost: bool,
     /// Gets the body, too.
     fill: Option<Writer>,
+    /// The client is slower than the object fills, and reads what it lacks from there.
+    behind: Option<Box<Behind>>,
 
     pub(crate) source: Source,
     /// Reads a request's body that is Base64: by gRPC-Web.
@@ -170,7 +176,7 @@ pub(crate) struct Relay<'a, D> {
     /// The client calls by gRPC-Web.
     pub(crate) by_web: bool,
     /// What a body that was taken before is followed by.
-    pub(crate) behind: Vec<u8>,
+    pub(crate) up_behind: Vec<u8>,
     /// A body in chunks is complete, and its end has not been written.
     owes_end: bool,
     /// Trailers on their way; empty between calls.
@@ -252,12 +258,14 @@ impl<'a, D: Downstream> Relay<'a, D> {
             retry_statuses: &[],
             spool: None,
             nobody: None,
+            unseen: false,
             lost: false,
             fill: None,
+            behind: None,
             source,
             decoder: None,
             by_web: false,
-            behind: Vec::new(),
+            up_behind: Vec::new(),
             owes_end: false,
             trailers: Vec::new(),
             up_at: 0,
@@ -352,8 +360,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<Ended, Failure>> {
         loop {
+            if self.lost && !self.is_wanted() || self.unseen && self.is_for_nobody() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
             match self.poll_both(cx) {
-                Poll::Ready(Err(failure)) if self.goes_on_after(failure) => self.leave_client(),
+                Poll::Ready(Err(failure)) => {
+                    // It would count as one who reads the object.
+                    self.behind = None;
+                    if !self.goes_on_after(failure) {
+                        return Poll::Ready(Err(failure));
+                    }
+                    self.leave_client();
+                }
                 Poll::Ready(Ok(_)) if self.lost => return Poll::Ready(Err(Failure::ClientGone)),
                 other => return other,
             }
@@ -369,11 +387,27 @@ impl<'a, D: Downstream> Relay<'a, D> {
     #[cold]
     fn is_wanted_by_others(&self, failure: Failure) -> bool {
         let clients = matches!(failure, Failure::ClientGone | Failure::ClientSlowRead);
-        let wanted = match &self.fill {
+        clients && !self.lost && self.is_wanted() && self.is_upload_done()
+    }
+
+    /// Others wait for the answer, or it is nearly here. Of one whose head was not for the cache nobody else knows.
+    #[cold]
+    fn is_wanted(&self) -> bool {
+        match &self.fill {
             Some(fill) => fill.is_followed() || self.is_nearly_here(),
             None => self.facts.is_none() && self.downstream.is_awaited(),
+        }
+    }
+
+    /// The cache has not taken it after all, and more would come than a kept connection is worth.
+    #[cold]
+    fn is_for_nobody(&self) -> bool {
+        let much = match self.sink {
+            Sink::Head | Sink::Done => false,
+            Sink::Length(left) => left > NEARLY,
+            _ => self.body_bytes > NEARLY,
         };
-        clients && !self.lost && wanted && self.is_upload_done()
+        much && self.fill.is_none()
     }
 
     /// So little is missing of the body that it is not thrown away.
@@ -413,6 +447,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     fill.finish();
                 }
                 let delivered = self.down_at >= self.work.down.len()
+                    && self.behind.is_none()
                     && self.spool.as_ref().is_none_or(|s| s.is_empty());
                 if delivered {
                     let switched = self.facts.is_some_and(|f| f.status == 101);
@@ -457,8 +492,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn step_down(&mut self) -> Result<bool, Failure> {
         let mut progress = false;
         if self.is_backed_up() {
-            progress = self.flush_down()? | self.flush_spool()?;
-            if self.is_backed_up() && self.down_room() == 0 {
+            progress = self.flush_down()? | self.flush_spool()? | self.catch_up()?;
+            if self.is_backed_up() && self.down_room() == 0 && !self.falls_behind() {
                 return Ok(progress);
             }
         }
@@ -471,11 +506,16 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// Where the next bytes for the client would have to wait.
     fn is_backed_up(&self) -> bool {
-        self.down_at < self.work.down.len() || self.spool.as_ref().is_some_and(|s| !s.is_empty())
+        self.down_at < self.work.down.len()
+            || self.behind.is_some()
+            || self.spool.as_ref().is_some_and(|s| !s.is_empty())
     }
 
     /// How many bytes may be read from the origin now.
     fn down_room(&self) -> usize {
+        if let Some(behind) = &self.behind {
+            return self.room_behind(behind);
+        }
         match &self.spool {
             // Our own framing is never longer than the origin's, but for the end of a chunked body and its trailers.
             Some(spool) => spool

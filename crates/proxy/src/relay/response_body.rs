@@ -75,10 +75,8 @@ impl<D: Downstream> Relay<'_, D> {
         if !matches!(self.sink, Sink::UntilClose) {
             return Err(Failure::UpstreamTruncated);
         }
-        if self.framing == Body::Chunked {
-            self.work.down.extend_from_slice(chunk::LAST_CHUNK);
-        }
-        self.sink = Sink::Done;
+        self.work.response_trailers.clear();
+        self.end_chunked();
         Ok(())
     }
 
@@ -101,7 +99,9 @@ impl<D: Downstream> Relay<'_, D> {
                     }
                     let data = rest.get(..n).unwrap_or_default();
                     self.took_body(data);
-                    self.work.down.extend_from_slice(data);
+                    if self.behind.is_none() {
+                        self.work.down.extend_from_slice(data);
+                    }
                     at += n;
                 }
                 Sink::UntilClose | Sink::Stream => {
@@ -156,16 +156,28 @@ impl<D: Downstream> Relay<'_, D> {
         self.body_bytes += data.len() as u64;
         if self.fill.is_some() {
             self.fill_object(data);
+        } else if let Some(behind) = &mut self.behind {
+            behind.keep(data);
         }
     }
 
     fn fill_object(&mut self, data: &[u8]) {
         if let Some(fill) = &mut self.fill
             && fill.push(data).is_err()
-            && !fill.is_followed()
         {
-            // Too large to be kept, and nobody reads it.
-            self.fill = None;
+            if let Some(behind) = &mut self.behind {
+                if fill.object().body.is_cut() {
+                    // It takes no more: what it has not taken is kept here.
+                    let lacks = self.body_bytes.saturating_sub(fill.object().body.len());
+                    let lacks = usize::try_from(lacks).unwrap_or(data.len());
+                    let from = data.len().saturating_sub(lacks);
+                    behind.keep(data.get(from..).unwrap_or_default());
+                    self.fill = None;
+                }
+            } else if !fill.is_followed() {
+                // Too large to be kept, and nobody reads it.
+                self.fill = None;
+            }
         }
         // Whoever hears the last byte may ask again: it is there then.
         if matches!(self.sink, Sink::Done)
@@ -204,6 +216,13 @@ impl<D: Downstream> Relay<'_, D> {
 
     fn put_down(&mut self, data: &[u8]) {
         self.took_body(data);
+        if self.behind.is_none() {
+            self.frame_down(data);
+        }
+    }
+
+    /// As above, of bytes that have been counted.
+    pub(super) fn frame_down(&mut self, data: &[u8]) {
         if self.framing == Body::Chunked {
             chunk::size_line(data.len(), &mut self.work.down);
             self.work.down.extend_from_slice(data);
@@ -215,6 +234,13 @@ impl<D: Downstream> Relay<'_, D> {
 
     fn end_chunked(&mut self) {
         self.sink = Sink::Done;
+        if self.behind.is_none() {
+            self.write_end();
+        }
+    }
+
+    /// The end, in the client's framing.
+    pub(super) fn write_end(&mut self) {
         if self.framing != Body::Chunked {
             return;
         }

@@ -80,6 +80,11 @@ impl<D: Downstream> Relay<'_, D> {
 
     /// Keeps what the client's socket has not taken.
     fn keep_down(&mut self, bytes: &[u8]) {
+        if self.behind.is_some() {
+            // The object has them.
+            self.moved += bytes.len();
+            return;
+        }
         match &mut self.spool {
             Some(spool) => {
                 spool.push(bytes);

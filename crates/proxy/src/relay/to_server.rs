@@ -118,7 +118,7 @@ impl<D: Downstream> Relay<'_, D> {
             return false;
         };
         if reader.is_empty() {
-            self.work.up.append(&mut self.behind);
+            self.work.up.append(&mut self.up_behind);
             self.source_done();
             return true;
         }

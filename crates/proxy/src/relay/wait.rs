@@ -83,6 +83,10 @@ impl<D: Downstream> Relay<'_, D> {
                 );
             }
         }
+        if self.lost {
+            // Nobody tells when the last follower has left.
+            let _ = rt::poll_deadline(now.saturating_add(1_000));
+        }
         if self.client.poll_dead().is_ready() {
             return Poll::Ready(Err(Failure::ClientGone));
         }
