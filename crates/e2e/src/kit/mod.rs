@@ -7,6 +7,7 @@
 //! own: [`h2`]; other peers of it are [`h2peer`], those of gRPC [`grpc`].
 
 pub mod attack;
+pub mod cached;
 pub mod canon;
 pub mod card;
 pub mod chaos;

@@ -155,10 +155,11 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
         }
-        let kept = match intercepted {
-            // The client gets a page of ours, which belongs to no object.
-            true => Err(Why::Status),
-            false => policy::store(&exchanged),
+        // In its place the client gets a page of ours, which belongs to no object.
+        let kept = if intercepted {
+            Err(Why::Status)
+        } else {
+            policy::store(&exchanged)
         };
         match kept {
             Ok(keep) => {

@@ -33,6 +33,7 @@ impl Downstream for Plain {
             sent: 0,
             framing: facts.body,
             replaced: false,
+            fill: None,
         }
     }
 }
