@@ -11,7 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use narthex_e2e::kit::attack::{Client, Response};
+use narthex_e2e::kit::attack::Client;
+use narthex_e2e::kit::cached::{FRESH, ask, is_hit, rig, status, stored};
 use narthex_e2e::kit::craft::{get, request};
 use narthex_e2e::kit::origin::{Origin, Step, answer};
 use narthex_e2e::kit::proxy::Proxy;
@@ -19,35 +20,6 @@ use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::sock::Sock;
 use narthex_e2e::kit::stand_in::{self, Asked, Shared, StandIn};
 use narthex_e2e::kit::{PATIENCE, eventually};
-
-const FRESH: &str = "Cache-Control: max-age=100\r\n";
-
-/// An origin whose answers are cached by this rule.
-fn rig(rule: &str) -> Rig {
-    Rig::of("", &format!("{rule}\nproxy \"u\""))
-}
-
-/// An answer with these fields and this body.
-fn stored(fields: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{fields}\r\n{body}")
-        .into_bytes()
-}
-
-#[track_caller]
-fn ask(rig: &Rig, path: &str, fields: &str) -> Response {
-    rig.connect().ask(get(path, fields))
-}
-
-/// `Cache-Status` of an answer.
-fn status(r: &Response) -> String {
-    r.fields.get("cache-status").unwrap_or_default()
-}
-
-fn is_hit(r: &Response) -> bool {
-    let status = status(r);
-    status.contains("; hit") || status.contains("collapsed")
-}
 
 /// Says back everything that it was told, and that it may be stored.
 fn reflect(_: &Shared<()>, asked: &Asked, sock: &mut Sock) -> io::Result<()> {
@@ -588,7 +560,7 @@ fn hostile_ranges() {
             .get("content-type")
             .unwrap()
     };
-    let other = self::rig("cache");
+    let other = narthex_e2e::kit::cached::rig("cache");
     other.origin.on("/r", answer(stored(FRESH, "0123456789")));
     assert_ne!(kind(&rig), kind(&other));
     assert_eq!(kind(&rig), kind(&rig));

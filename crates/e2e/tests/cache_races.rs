@@ -9,26 +9,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use narthex_e2e::kit::attack::{Client, End, Response};
+use narthex_e2e::kit::attack::{Client, End};
+use narthex_e2e::kit::cached::{FRESH, ask, is_hit, rig, stored};
 use narthex_e2e::kit::craft::get;
 use narthex_e2e::kit::h2peer::{self, Ask, RawServer, frame};
 use narthex_e2e::kit::origin::{Origin, Step, answer};
 use narthex_e2e::kit::proxy::Proxy;
 use narthex_e2e::kit::rig::Rig;
 use narthex_e2e::kit::{PATIENCE, eventually};
-
-const FRESH: &str = "Cache-Control: max-age=100\r\n";
-
-/// An origin whose answers are cached by this rule.
-fn rig(rule: &str) -> Rig {
-    Rig::of("", &format!("{rule}\nproxy \"u\""))
-}
-
-/// An answer with these fields and this body.
-fn stored(fields: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{fields}\r\n{body}").into_bytes()
-}
 
 /// A chunked head, half a body, a gate, the other half.
 fn halves(gate: &str) -> Vec<Step> {
@@ -40,16 +28,6 @@ fn halves(gate: &str) -> Vec<Step> {
         Step::Gate(gate.into()),
         Step::Send(b"4\r\nrest\r\n0\r\n\r\n".to_vec()),
     ]
-}
-
-#[track_caller]
-fn ask(rig: &Rig, path: &str, fields: &str) -> Response {
-    rig.connect().ask(get(path, fields))
-}
-
-fn is_hit(r: &Response) -> bool {
-    let status = r.fields.get("cache-status").unwrap_or_default();
-    status.contains("; hit") || status.contains("collapsed")
 }
 
 /// Nothing is asked of the origin any more.
@@ -122,7 +100,7 @@ fn a_body_ends_while_others_begin() {
 #[test]
 fn a_slow_first_client_keeps_nobody_waiting() {
     let rig = rig("cache");
-    let body: String = (0..2_000_000).map(|i| format!("{i:07}")).collect();
+    let body = "0123456".repeat(2_000_000);
     for (path, framed) in [("/length", true), ("/chunks", false)] {
         let mut bytes = stored(FRESH, &body);
         if !framed {
@@ -584,7 +562,10 @@ fn a_head_at_its_limit_loses_nothing() {
     let rig = rig("cache\nheader response { set \"X-New\" \"yes\" }");
     for n in 80..=128 {
         let path = format!("/{n}");
-        let many: String = (0..n).map(|i| format!("X-{i}: v\r\n")).collect();
+        let many = (0..n)
+            .map(|i| format!("X-{i}: v\r\n"))
+            .collect::<Vec<_>>()
+            .concat();
         rig.origin.on(
             &path,
             answer(format!(

@@ -8,6 +8,7 @@
 
 pub mod attack;
 pub mod browser;
+pub mod cached;
 pub mod canon;
 pub mod card;
 pub mod chaos;

@@ -166,7 +166,7 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
         }
-        // A page of ours, that the client gets instead, belongs to no object.
+        // In its place the client gets a page of ours, which belongs to no object.
         let kept = if intercepted {
             Err(Why::Status)
         } else {
