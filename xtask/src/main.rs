@@ -25,7 +25,7 @@ The project's chores.
 
   cargo xtask test       [--only-cargo]                        every test; ends with one line of totals
   cargo xtask bench      [SCENARIOS] [--rounds N] [--dur S] [--profile P] [--keep]
-                                                               CPU per request against nginx and HAProxy
+                                                               CPU per request against nginx, HAProxy and Varnish
   cargo xtask counts     [--profile P] [--requests N] [--update]
                                                                instructions and syscalls per request, against a baseline
   cargo xtask scorecard  [--quick] [--profile P] [--seconds S] [--rate N] [--part NAME]
@@ -37,8 +37,8 @@ The project's chores.
   cargo xtask cache-judge [--profile NAME] [--verbose] [--proxy URL --origin-port N]
                                                                the public tests of HTTP caches (downloads them)
 
-bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, separated by commas; all without.
-        --peers nginx,haproxy (or none)   --json FILE   --keep leaves the configurations and logs
+bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, hit1k, hit100k, separated by commas; all without.
+        --peers nginx,haproxy,varnish (or none)   --json FILE   --keep leaves the configurations and logs
 counts: profiles have baselines of their own in bench/counts.toml; --update rewrites the one measured.
 Profiles are cargo's: dev, release, dist (what ships; the default of bench and scorecard).";
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: CPU time per request, as a ratio to nginx and HAProxy.
+//! `cargo xtask bench`: CPU time per request, as a ratio to nginx and HAProxy; hits of the cache to nginx and Varnish.
 //!
 //! The proxy is pinned on core 1; load generator and origin are one process on core 0. Rounds are interleaved (A B C, C B A,
 //! ...), ratios paired per round, medians shown. Absolute figures move with the machine and its mood; ratios hold.
@@ -39,7 +39,7 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let profile = args.text("--profile").unwrap_or_else(|| "dist".into());
     let peers = args
         .text("--peers")
-        .unwrap_or_else(|| "nginx,haproxy".into());
+        .unwrap_or_else(|| "nginx,haproxy,varnish".into());
     let json = args.text("--json");
     let keep = args.flag("--keep");
     args.end()?;
@@ -49,8 +49,10 @@ pub fn run(mut args: Args) -> Result<(), String> {
     let mut who = vec![Peer::Narthex];
     for name in peers.split(',').filter(|n| !n.is_empty() && *n != "none") {
         let peer = Peer::of(name)?;
-        let program = peer.name();
-        apt::ensure(&[(program, program), ("taskset", "util-linux")])?;
+        if !scenarios.iter().any(|s| peer.takes_part(s)) {
+            continue;
+        }
+        apt::ensure(&[(peer.program(), peer.name()), ("taskset", "util-linux")])?;
         who.push(peer);
     }
     rig::build()?;
@@ -113,10 +115,11 @@ fn effective(plan: &Plan) -> Result<String, String> {
     let mut out = String::new();
     let mut seen = Vec::new();
     for s in &plan.scenarios {
-        if seen.contains(&(s.workers, s.log)) {
+        let variant = (s.workers, s.log, s.cache);
+        if seen.contains(&variant) {
             continue;
         }
-        seen.push((s.workers, s.log));
+        seen.push(variant);
         let config = Peer::Narthex.config(s, &plan.work)?;
         let text = sh::output(
             Command::new(&plan.narthex)
@@ -125,9 +128,10 @@ fn effective(plan: &Plan) -> Result<String, String> {
         )?;
         let _ = write!(
             out,
-            "\n<details><summary>Effective configuration ({} worker(s), access log {})</summary>\n\n```kdl\n{}\n```\n\n</details>\n",
+            "\n<details><summary>Effective configuration ({} worker(s), access log {}, cache {})</summary>\n\n```kdl\n{}\n```\n\n</details>\n",
             s.workers,
             if s.log { "on" } else { "off" },
+            if s.cache { "on" } else { "off" },
             text.trim_end()
         );
     }
@@ -138,7 +142,7 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
     let pinned = s.workers == 1;
     let mut rig = Rig::start(if pinned { "0" } else { "" }, ORIGIN)?;
     let mut running = Vec::new();
-    for peer in &plan.peers {
+    for peer in plan.peers.iter().filter(|p| p.takes_part(s)) {
         running.push((*peer, peer.start(s, &plan.work, &plan.narthex)?));
     }
     let mut all: Vec<Rounds> = running

@@ -20,6 +20,8 @@ pub enum Peer {
     Nginx,
     /// Debian's HAProxy.
     Haproxy,
+    /// Debian's Varnish.
+    Varnish,
 }
 
 impl Peer {
@@ -28,7 +30,10 @@ impl Peer {
         match name {
             "nginx" => Ok(Self::Nginx),
             "haproxy" => Ok(Self::Haproxy),
-            other => Err(format!("no peer `{other}`; there are nginx and haproxy")),
+            "varnish" => Ok(Self::Varnish),
+            other => Err(format!(
+                "no peer `{other}`; there are nginx, haproxy and varnish"
+            )),
         }
     }
 
@@ -38,6 +43,24 @@ impl Peer {
             Self::Narthex => "narthex",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Varnish => "varnish",
+        }
+    }
+
+    /// The program that it is.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Varnish => "varnishd",
+            _ => self.name(),
+        }
+    }
+
+    /// Is it measured in this scenario?
+    pub fn takes_part(self, s: &Scenario) -> bool {
+        match self {
+            Self::Narthex | Self::Nginx => true,
+            Self::Haproxy => !s.cache,
+            Self::Varnish => s.cache,
         }
     }
 
@@ -47,6 +70,7 @@ impl Peer {
             Self::Narthex => 9101,
             Self::Nginx => 9102,
             Self::Haproxy => 9103,
+            Self::Varnish => 9104,
         };
         SocketAddr::from(([127, 0, 0, 1], port))
     }
@@ -57,6 +81,7 @@ impl Peer {
             Self::Narthex => (narthex.to_owned(), "--version"),
             Self::Nginx => (program("nginx"), "-v"),
             Self::Haproxy => (program("haproxy"), "-v"),
+            Self::Varnish => (program("varnishd"), "-V"),
         };
         let Ok(out) = Command::new(program).arg(flag).output() else {
             return self.name().to_owned();
@@ -83,11 +108,19 @@ impl Peer {
             Self::Narthex => Command::new(narthex),
             Self::Nginx => Command::new(program("nginx")),
             Self::Haproxy => Command::new(program("haproxy")),
+            Self::Varnish => Command::new(program("varnishd")),
         };
         match self {
             Self::Narthex => command.args(["run", "--config"]),
             Self::Nginx => command.arg("-c"),
             Self::Haproxy => command.args(["-db", "-f"]),
+            Self::Varnish => command
+                .arg("-F")
+                .arg("-n")
+                .arg(config.with_file_name("varnish"))
+                .arg("-a")
+                .arg(self.address().to_string())
+                .args(["-s", "malloc,256m", "-p", "thread_pools=1", "-f"]),
         };
         command.arg(config);
         command
@@ -99,11 +132,18 @@ impl Peer {
             Self::Narthex => "narthex.kdl",
             Self::Nginx => "nginx.conf",
             Self::Haproxy => "haproxy.cfg",
+            Self::Varnish => "varnish.vcl",
         };
         let text = sh::read(&sh::root().join("bench").join(file))?;
         let text = match self {
             Self::Narthex => ours(&text, s, work)?,
-            Self::Nginx => text.replace("@ACCESS_LOG@", &nginx_log(s, work)),
+            Self::Nginx => {
+                let (zone, here) = nginx_cache(s, work);
+                text.replace("@ACCESS_LOG@", &nginx_log(s, work))
+                    .replace("@CACHE_ZONE@", &zone)
+                    .replace("@CACHE@", here)
+            }
+            Self::Varnish => text,
             Self::Haproxy => text
                 .replace("@LOG_TO@", haproxy_log(s)[0])
                 .replace("@LOG@", haproxy_log(s)[1]),
@@ -128,6 +168,11 @@ fn ours(text: &str, s: &Scenario, work: &Path) -> Result<String, String> {
     for (from, to, wanted) in [
         ("workers 1", workers.as_str(), s.workers != 1),
         ("access-log \"off\"", log.as_str(), s.log),
+        (
+            "    proxy \"be\"",
+            "    cache ttl=\"1h\"\n    proxy \"be\"",
+            s.cache,
+        ),
     ] {
         if wanted {
             if !text.contains(from) {
@@ -147,6 +192,24 @@ fn nginx_log(s: &Scenario, work: &Path) -> String {
     } else {
         "off".into()
     }
+}
+
+/// nginx keeps files; in memory here, as ours are.
+fn nginx_cache(s: &Scenario, work: &Path) -> (String, &'static str) {
+    if !s.cache {
+        return Default::default();
+    }
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() { shm } else { work }.join("narthex-bench-cache");
+    let _ = std::fs::remove_dir_all(&dir);
+    let zone = format!(
+        "proxy_cache_path {} levels=1:2 keys_zone=c:8m max_size=256m inactive=1h use_temp_path=off;\n    sendfile on;\n    tcp_nopush on;",
+        dir.display()
+    );
+    (
+        zone,
+        "proxy_cache c;\n            proxy_cache_valid 200 1h;",
+    )
 }
 
 /// HAProxy writes a line per request; to its standard output here, which is a file.
@@ -181,6 +244,7 @@ mod tests {
                 s.name
             );
             assert_eq!(made.contains("access-log \"off\""), !s.log, "{}", s.name);
+            assert_eq!(made.contains("cache ttl"), s.cache, "{}", s.name);
         }
     }
 }

@@ -13,7 +13,9 @@ pub struct Scenario {
     pub workers: usize,
     /// Access logs on, on every side.
     pub log: bool,
-    /// Most that CPU per request may be, of nginx and of HAProxy.
+    /// Hits of a cache; the peers are nginx and Varnish then.
+    pub cache: bool,
+    /// Most that CPU per request may be, of nginx and of HAProxy (of Varnish, with a cache).
     pub goals: [Option<f64>; 2],
 }
 
@@ -24,6 +26,7 @@ const fn closed(name: &'static str, what: &'static str, order: &'static str) -> 
         order,
         workers: 1,
         log: false,
+        cache: false,
         goals: [None, None],
     }
 }
@@ -134,6 +137,24 @@ pub const ALL: &[Scenario] = &[
             "eh2",
             "HTTP/2 over TLS 1.3, 128 B, 10 connections of 32 streams",
             "h2load path=/128 conns=10 streams=32 to=tls",
+        )
+    },
+    Scenario {
+        cache: true,
+        goals: [Some(0.50), Some(0.45)],
+        ..closed(
+            "hit1k",
+            "1 KiB from the cache, 64 keep-alive clients",
+            "load path=/1k conns=64",
+        )
+    },
+    Scenario {
+        cache: true,
+        goals: [Some(0.60), Some(0.60)],
+        ..closed(
+            "hit100k",
+            "100 KiB from the cache, 32 clients",
+            "load path=/100k conns=32",
         )
     },
     Scenario {

@@ -120,7 +120,7 @@ fn goals(out: &mut String, s: &Scenario, all: &[Rounds]) {
     for (name, rounds) in all.iter().skip(1) {
         let goal = match name.as_str() {
             "nginx" => s.goals[0],
-            "haproxy" => s.goals[1],
+            "haproxy" | "varnish" => s.goals[1],
             _ => None,
         };
         if let Some(goal) = goal {
