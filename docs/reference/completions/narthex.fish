@@ -35,6 +35,7 @@ complete -c narthex -n "__fish_narthex_needs_command" -f -a "reload" -d 'Make th
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "upgrade" -d 'Replace the running program by the one that is installed now, without a lost request'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "status" -d 'How is the running process?'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
+complete -c narthex -n "__fish_narthex_needs_command" -f -a "cache" -d 'The cache of the running process: what is stored, why something is no hit, purges, takedowns'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "certs" -d 'Certificates that the running process obtains by itself: issuer, end, next attempt, trouble'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "trust" -d 'Print the root certificate of the internal authority, for clients to trust'
 complete -c narthex -n "__fish_narthex_needs_command" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
@@ -184,6 +185,73 @@ complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_see
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "reset" -d 'Forget every change of an upstream: back to what is written and found'
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "audit" -d 'The last changes: who, what, before, after, or why not'
 complete -c narthex -n "__fish_narthex_using_subcommand upstream; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "stats" -d 'What the cache holds, and what happened in it'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "get" -d 'What is stored of a URL\'s path: age, lifetime, size, variants, validators, tags'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "why" -d 'Why a request is no hit, and what would make it one'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "purge" -d 'Forget what is stored'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "block" -d 'Take a URL down: it is answered with 451 or 410 at once, whatever is stored, and what is stored goes'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "unblock" -d 'Take a takedown back, named as it was blocked'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "blocks" -d 'Everything that is blocked'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and not __fish_seen_subcommand_from stats get why purge block unblock blocks help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from stats" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from stats" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from stats" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from stats" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -l method -d 'Method' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -s H -l header -d 'A header line `Name: value`; once or more' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -l client -d 'The client\'s address' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -l listener -d 'The listener\'s name, such as `:8080`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -l method -d 'Method' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -s H -l header -d 'A header line `Name: value`; once or more' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -l client -d 'The client\'s address' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -l listener -d 'The listener\'s name, such as `:8080`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from why" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l prefix -d 'Every URL that begins so' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l host -d 'Everything of a host' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l tag -d 'Everything with this tag (of `Surrogate-Key`, `Cache-Tag`)' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l all -d 'Everything'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l soft -d 'It becomes stale instead of going: `stale-while-revalidate` serves it while the origin is asked'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from purge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l prefix -d 'Every URL that begins so' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l status -d '451 (for legal reasons) or 410 (gone)' -r -f -a "451\t''
+410\t''"
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l reason -d 'Why, for the list and the log; clients do not see it' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l for -d 'So long; without it until it is taken back' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from block" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from unblock" -l prefix -d 'Every URL that begins so' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from unblock" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from unblock" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from unblock" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from unblock" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from blocks" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from blocks" -s c -l config -d 'Find the admin address in this file' -r -F
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from blocks" -l json -d 'The answer as JSON'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from blocks" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "stats" -d 'What the cache holds, and what happened in it'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "get" -d 'What is stored of a URL\'s path: age, lifetime, size, variants, validators, tags'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "why" -d 'Why a request is no hit, and what would make it one'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "purge" -d 'Forget what is stored'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "block" -d 'Take a URL down: it is answered with 451 or 410 at once, whatever is stored, and what is stored goes'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "unblock" -d 'Take a takedown back, named as it was blocked'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "blocks" -d 'Everything that is blocked'
+complete -c narthex -n "__fish_narthex_using_subcommand cache; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand certs" -l admin -d 'Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand certs" -s c -l config -d 'Find the admin address in this file' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand certs" -l json -d 'As JSON'
@@ -202,22 +270,23 @@ complete -c narthex -n "__fish_narthex_using_subcommand completions" -s h -l hel
 complete -c narthex -n "__fish_narthex_using_subcommand man" -l out -d 'Write one page per command here; without it the main page goes to standard output' -r -F
 complete -c narthex -n "__fish_narthex_using_subcommand man" -s h -l help -d 'Print help'
 complete -c narthex -n "__fish_narthex_using_subcommand version" -s h -l help -d 'Print help'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "run" -d 'Serve a configuration'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "upgrade" -d 'Replace the running program by the one that is installed now, without a lost request'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "status" -d 'How is the running process?'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "certs" -d 'Certificates that the running process obtains by itself: issuer, end, next attempt, trouble'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "trust" -d 'Print the root certificate of the internal authority, for clients to trust'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "completions" -d 'Completions for a shell'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "man" -d 'Manual pages'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "version" -d 'The version'
-complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream certs trust explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "run" -d 'Serve a configuration'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "proxy" -d 'Serve without a file: one address in front of one or more servers'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "demo" -d 'See it work: three small origins, a proxy in front of them, and what to try'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "check" -d 'Check a configuration and show every problem at once'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "config" -d 'Format, show, describe and migrate configurations'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "reload" -d 'Make the running process read its files again; says what changed, or why nothing did'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "upgrade" -d 'Replace the running program by the one that is installed now, without a lost request'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "status" -d 'How is the running process?'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "upstream" -d 'Servers of the running process: list, add, remove, drain, weight, ...'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "cache" -d 'The cache of the running process: what is stored, why something is no hit, purges, takedowns'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "certs" -d 'Certificates that the running process obtains by itself: issuer, end, next attempt, trouble'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "trust" -d 'Print the root certificate of the internal authority, for clients to trust'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "explain" -d 'Which route takes a request, and why the others don\'t'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "completions" -d 'Completions for a shell'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "man" -d 'Manual pages'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "version" -d 'The version'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and not __fish_seen_subcommand_from run proxy demo check config reload upgrade status upstream cache certs trust explain completions man version help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "fmt" -d 'Put files into the one common shape'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print a configuration'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "diff" -d 'What differs between the running process and the files'
@@ -233,3 +302,10 @@ complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_su
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "down" -d 'Send a server nothing at all; requests under way go to their end'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "reset" -d 'Forget every change of an upstream: back to what is written and found'
 complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from upstream" -f -a "audit" -d 'The last changes: who, what, before, after, or why not'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "stats" -d 'What the cache holds, and what happened in it'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "get" -d 'What is stored of a URL\'s path: age, lifetime, size, variants, validators, tags'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "why" -d 'Why a request is no hit, and what would make it one'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "purge" -d 'Forget what is stored'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "block" -d 'Take a URL down: it is answered with 451 or 410 at once, whatever is stored, and what is stored goes'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "unblock" -d 'Take a takedown back, named as it was blocked'
+complete -c narthex -n "__fish_narthex_using_subcommand help; and __fish_seen_subcommand_from cache" -f -a "blocks" -d 'Everything that is blocked'
