@@ -407,7 +407,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
             Sink::Length(left) => left > NEARLY,
             _ => self.body_bytes > NEARLY,
         };
-        much && self.fill.is_none()
+        let fill = self.fill.as_ref();
+        much && fill.is_none_or(|fill| !fill.is_kept() && !fill.is_followed())
     }
 
     /// So little is missing of the body that it is not thrown away.
