@@ -322,3 +322,33 @@ fn a_ca_that_cannot_be_read_opens_nothing() {
         assert_eq!(status, 0);
     }
 }
+
+/// Who a client has proved to be decides its route, over HTTP/1 and HTTP/2, by every spelling of what is compared.
+#[test]
+fn routes_by_client_certificates() {
+    let (ca, clients) = (Ca::new("root"), Ca::new("clients"));
+    let dir = tempfile::tempdir().unwrap();
+    ca.leaf(&["maybe.test"]).write(dir.path(), "maybe");
+    replace(&dir.path().join("clients.pem"), clients.pem(), 0o644);
+    let proxy = Proxy::start_in(
+        dir,
+        &Proxy::config(
+            "tls",
+            "site \"maybe.test\" {\n\
+             tls cert=\"maybe.pem\" key=\"maybe.key\" { client-certificate \"optional\" ca=\"clients.pem\" }\n\
+             route { when { client-certificate \"subject\" regex=#\".*CN=alice.*\"# }; respond 200 \"alice\" }\n\
+             route { when { client-certificate }; respond 200 \"known\" }\n\
+             route { when { client-certificate \"fingerprint\" prefix=\"\" }; respond 200 \"never\" }\n\
+             route { respond 200 \"nobody\" }\n}",
+        ),
+    );
+    let (alice, bob) = (clients.leaf(&["alice"]), clients.leaf(&["bob"]));
+    for (who, expected) in [(Some(&alice), "alice"), (Some(&bob), "known"), (None, "nobody")] {
+        for versions in [Versions::Only12, Versions::Only13] {
+            let tls = Tls::new(&[&ca], versions, &[], who);
+            let (mut client, _) = tls.connect(proxy.addr(), "maybe.test").unwrap();
+            let r = client.ask("GET / HTTP/1.1\r\nHost: maybe.test\r\n\r\n");
+            assert_eq!((r.status, r.text().as_str()), (200, expected));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
-use narthex_config::model::{Action, Protocol, Route, Site};
+use narthex_config::model::{Action, CertificatePart, Protocol, Route, Site};
 use narthex_filter::chain::{Target, Verdict};
 use narthex_filter::values::Values;
 use narthex_message::authority;
@@ -35,6 +35,7 @@ use crate::record::Story;
 use crate::request_head::allows_upgrade;
 use crate::runtime::{ListenerPlan, RoutePlan};
 use crate::spool::SpooledBody;
+use crate::tls::Session;
 use crate::trailer;
 use crate::work::Work;
 
@@ -666,7 +667,10 @@ impl Exchange<'_> {
         query: Option<&[u8]>,
         f: impl FnOnce(&Router, &Query<'_>) -> T,
     ) -> T {
-        let fields = HeadFields(head);
+        let fields = HeadFields {
+            head,
+            tls: self.client.tls.as_deref(),
+        };
         let query = Query {
             host: "",
             path,
@@ -771,14 +775,29 @@ impl Exchange<'_> {
 }
 
 /// Header fields as the router asks for them.
-struct HeadFields<'a>(Head<'a>);
+struct HeadFields<'a> {
+    head: Head<'a>,
+    tls: Option<&'a Session>,
+}
 
 impl Fields for HeadFields<'_> {
     fn each(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> bool) {
-        for value in self.0.named(name.as_bytes()) {
+        for value in self.head.named(name.as_bytes()) {
             if !each(value) {
                 return;
             }
+        }
+    }
+
+    fn certificate(&self, part: CertificatePart) -> &str {
+        let Some(client) = self.tls.and_then(|tls| tls.client.as_ref()) else {
+            return "";
+        };
+        match part {
+            CertificatePart::Subject => &client.subject,
+            CertificatePart::Issuer => &client.issuer,
+            CertificatePart::Serial => &client.serial,
+            CertificatePart::Fingerprint => &client.fingerprint,
         }
     }
 }

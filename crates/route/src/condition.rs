@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use narthex_config::model::{Condition, IpSet, ValueMatch};
+use narthex_config::model::{CertificatePart, Condition, IpSet, ValueMatch};
 use narthex_message::{cookie, query};
 
 use crate::regexes::{Collector, Regexes};
@@ -17,6 +17,11 @@ pub trait Fields {
     /// Calls `each` with every value of the field `name` (compared without regard to case), in order, one call a line,
     /// until it returns `false`.
     fn each(&self, name: &str, each: &mut dyn FnMut(&[u8]) -> bool);
+
+    /// Of the certificate by which the client has proved who it is; empty without one.
+    fn certificate(&self, _part: CertificatePart) -> &str {
+        ""
+    }
 }
 
 /// No fields.
@@ -59,6 +64,7 @@ pub(crate) enum Test {
     Cookie(Box<str>, Value),
     Query(Box<str>, Value),
     Client(IpSet),
+    Certificate(CertificatePart, Value),
     Not(Box<Test>),
     Any(Box<[Test]>),
 }
@@ -92,6 +98,9 @@ impl Test {
                 Self::Query(name.as_str().into(), Value::build(value, regexes)?)
             }
             Condition::Client(set) => Self::Client(set.clone()),
+            Condition::Certificate(part, value) => {
+                Self::Certificate(*part, Value::build(value, regexes)?)
+            }
             Condition::Not(inner) => Self::Not(Box::new(Self::nested(inner, regexes, depth + 1)?)),
             Condition::Any(all) => Self::Any(
                 all.iter()
@@ -112,6 +121,11 @@ impl Test {
                 query::values(q.query, name).any(|value| want.holds(&query::decode(value), regexes))
             }
             Self::Client(set) => set.contains(q.client),
+            Self::Certificate(part, want) => {
+                // Nobody has an empty name: no value matches it.
+                let value = q.fields.certificate(*part).as_bytes();
+                !value.is_empty() && want.holds(value, regexes)
+            }
             Self::Not(inner) => !inner.holds(q, regexes),
             Self::Any(all) => all.iter().any(|test| test.holds(q, regexes)),
         }
@@ -163,6 +177,15 @@ impl fmt::Display for Test {
             Self::Client(set) => {
                 f.write_str("client address is in")?;
                 set.0.iter().try_for_each(|net| write!(f, " {net}"))
+            }
+            Self::Certificate(part, value) => {
+                let part = match part {
+                    CertificatePart::Subject => "subject",
+                    CertificatePart::Issuer => "issuer",
+                    CertificatePart::Serial => "serial number",
+                    CertificatePart::Fingerprint => "fingerprint",
+                };
+                write!(f, "{part} of the client's certificate {value}")
             }
             Self::Not(inner) => write!(f, "not ({inner})"),
             Self::Any(all) => {

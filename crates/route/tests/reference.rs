@@ -112,6 +112,8 @@ fn reference_condition(condition: &Condition, r: &Request) -> bool {
             .iter()
             .any(|v| reference_value(want, v)),
         Condition::Client(set) => set.contains(r.client),
+        // Requests here have none.
+        Condition::Certificate(..) => false,
         Condition::Not(inner) => !reference_condition(inner, r),
         Condition::Any(all) => all.iter().any(|c| reference_condition(c, r)),
     }

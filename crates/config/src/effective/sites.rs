@@ -2,8 +2,9 @@
 
 use crate::lower::{address::host_text, path, text};
 use crate::model::{
-    Action, Buffering, Condition, Config, ErrorPage, Filter, ForwardedStyle, HeaderAction,
-    HeaderOp, PathPattern, Priority, Route, RouteSettings, Site, Split, UpstreamHost, ValueMatch,
+    Action, Buffering, CertificatePart, Condition, Config, ErrorPage, Filter, ForwardedStyle,
+    HeaderAction, HeaderOp, PathPattern, Priority, Route, RouteSettings, Site, Split, UpstreamHost,
+    ValueMatch,
 };
 use std::fmt::Write as _;
 
@@ -99,6 +100,15 @@ pub(super) fn condition(c: &Condition, out: &mut Writer) {
         Condition::Cookie(name, value) => out.line(value_match("cookie", name, value)),
         Condition::Query(name, value) => out.line(value_match("query", name, value)),
         Condition::Client(set) => out.line(format!("client {}", networks(set))),
+        Condition::Certificate(part, value) => {
+            let part = match part {
+                CertificatePart::Subject => "subject",
+                CertificatePart::Issuer => "issuer",
+                CertificatePart::Serial => "serial",
+                CertificatePart::Fingerprint => "fingerprint",
+            };
+            out.line(value_match("client-certificate", part, value));
+        }
         Condition::Not(inner) => out.block("not", |out| condition(inner, out)),
         Condition::Any(all) => out.block("any", |out| all.iter().for_each(|c| condition(c, out))),
     }

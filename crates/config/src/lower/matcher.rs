@@ -1,6 +1,6 @@
 //! A route's condition.
 
-use crate::model::{Condition, Matcher, PathPattern, ValueMatch};
+use crate::model::{CertificatePart, Condition, Matcher, PathPattern, ValueMatch};
 use crate::raw::Item;
 use crate::source::Span;
 
@@ -185,6 +185,15 @@ fn condition(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Condition> {
             Some(Condition::Not(Box::new(one)))
         }
         "any" => Some(Condition::Any(nested(ctx, item))),
+        "client-certificate" => {
+            let part = match item.arg_text(0) {
+                Some(("issuer", _)) => CertificatePart::Issuer,
+                Some(("serial", _)) => CertificatePart::Serial,
+                Some(("fingerprint", _)) => CertificatePart::Fingerprint,
+                _ => CertificatePart::Subject,
+            };
+            Some(Condition::Certificate(part, value(ctx, item)?))
+        }
         name => {
             let (field, span) = item.arg_text(0)?;
             let value = value(ctx, item)?;

@@ -107,10 +107,25 @@ pub enum Condition {
     Query(String, ValueMatch),
     /// Client address (after trusted proxies) is in the set.
     Client(IpSet),
+    /// The client has proved to be somebody by a certificate, and this of it matches.
+    Certificate(CertificatePart, ValueMatch),
     /// Negation.
     Not(Box<Condition>),
     /// Any of them.
     Any(Vec<Condition>),
+}
+
+/// What of a client's verified certificate is looked at.
+#[derive(Debug, Clone, Copy, Serialize, PartialEq, Eq)]
+pub enum CertificatePart {
+    /// As `{tls.client.subject}`.
+    Subject,
+    /// As `{tls.client.issuer}`.
+    Issuer,
+    /// Hexadecimal.
+    Serial,
+    /// SHA-256, hexadecimal.
+    Fingerprint,
 }
 
 /// What a value must be.

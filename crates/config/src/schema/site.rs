@@ -133,7 +133,7 @@ const PRESENT: super::PropSpec = prop(
 );
 
 /// What `when`, `not` and `any` take.
-pub static CONDITIONS: [NodeSpec; 6] = [
+pub static CONDITIONS: [NodeSpec; 7] = [
     NodeSpec {
         name: "header",
         doc: "Some value of this field.",
@@ -170,6 +170,22 @@ pub static CONDITIONS: [NodeSpec; 6] = [
         args: &[arg("network", Of("network")).many()],
         repeat: true,
         example: r#"client "10.0.0.0/8""#,
+        ..NODE
+    },
+    NodeSpec {
+        name: "client-certificate",
+        doc: "The client has proved to be somebody by a certificate (see `tls client-certificate`), and this of it matches.",
+        args: &[
+            arg(
+                "part",
+                Word(&["subject", "issuer", "serial", "fingerprint"]),
+            )
+            .optional("\"subject\""),
+            arg("value", AnyText).optional(""),
+        ],
+        props: &[PREFIX, REGEX, PRESENT],
+        repeat: true,
+        example: r#"client-certificate "subject" "CN=ops""#,
         ..NODE
     },
     NodeSpec {
