@@ -115,8 +115,8 @@ impl Peer {
             Self::Nginx => command.arg("-c"),
             Self::Haproxy => command.args(["-db", "-f"]),
             Self::Varnish => command
-                .arg("-F")
-                .arg("-n")
+                // No other user: the working directory may be for ours alone.
+                .args(["-j", "none", "-F", "-n"])
                 .arg(config.with_file_name("varnish"))
                 .arg("-a")
                 .arg(self.address().to_string())
