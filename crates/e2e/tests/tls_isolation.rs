@@ -343,7 +343,11 @@ fn routes_by_client_certificates() {
         ),
     );
     let (alice, bob) = (clients.leaf(&["alice"]), clients.leaf(&["bob"]));
-    for (who, expected) in [(Some(&alice), "alice"), (Some(&bob), "known"), (None, "nobody")] {
+    for (who, expected) in [
+        (Some(&alice), "alice"),
+        (Some(&bob), "known"),
+        (None, "nobody"),
+    ] {
         for versions in [Versions::Only12, Versions::Only13] {
             let tls = Tls::new(&[&ca], versions, &[], who);
             let (mut client, _) = tls.connect(proxy.addr(), "maybe.test").unwrap();

@@ -295,6 +295,23 @@ pub struct AdminArgs {
     pub admin: Option<String>,
 }
 
+/// Whom a family of commands asks, and how it answers.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct WhomArgs {
+    /// Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`
+    ///
+    /// Left out: $NARTHEX_ADMIN, then the first `admin` of the configuration, then the usual places. A token for a TCP
+    /// address is taken from $NARTHEX_ADMIN_TOKEN.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub admin: Option<String>,
+    /// Find the admin address in this file
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// The answer as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
 /// Reload the running process.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\

@@ -1,9 +1,10 @@
 //! What may be written after `narthex cache`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+
+use super::WhomArgs;
 
 /// The cache of the running process.
 #[derive(Debug, ClapArgs)]
@@ -19,18 +20,8 @@ Exit codes: 0 done, 1 refused (no such address, no token, ...), 2 no process ans
 pub struct CacheArgs {
     #[command(subcommand)]
     pub command: CacheCommand,
-    /// Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`
-    ///
-    /// Left out: $NARTHEX_ADMIN, then the first `admin` of the configuration, then the usual places. A token for a TCP
-    /// address is taken from $NARTHEX_ADMIN_TOKEN.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub admin: Option<String>,
-    /// Find the admin address in this file
-    #[arg(short, long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
-    /// The answer as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
+    #[command(flatten)]
+    pub whom: WhomArgs,
 }
 
 /// A request to ask about.

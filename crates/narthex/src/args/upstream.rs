@@ -1,8 +1,8 @@
 //! What may be written after `narthex upstream`.
 
-use std::path::PathBuf;
-
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+
+use super::WhomArgs;
 
 /// Servers of the running process.
 #[derive(Debug, ClapArgs)]
@@ -20,18 +20,8 @@ Exit codes: 0 done, 1 refused (no such server, somebody else was first, no token
 pub struct UpstreamArgs {
     #[command(subcommand)]
     pub command: UpstreamCommand,
-    /// Where the process answers: `unix:/run/narthex/admin.sock` or `127.0.0.1:9180`
-    ///
-    /// Left out: $NARTHEX_ADMIN, then the first `admin` of the configuration, then the usual places. A token for a TCP
-    /// address is taken from $NARTHEX_ADMIN_TOKEN.
-    #[arg(long, value_name = "ADDRESS", global = true)]
-    pub admin: Option<String>,
-    /// Find the admin address in this file
-    #[arg(short, long, value_name = "FILE", global = true)]
-    pub config: Option<PathBuf>,
-    /// The answer as JSON
-    #[arg(long, global = true)]
-    pub json: bool,
+    #[command(flatten)]
+    pub whom: WhomArgs,
 }
 
 /// One server.

@@ -1,10 +1,8 @@
 //! Asking the running process for a family of commands.
 
-use std::path::Path;
-
 use serde_json::Value;
 
-use crate::args::AdminArgs;
+use crate::args::{AdminArgs, WhomArgs};
 use crate::client::{Answer, Place, Question, places, put};
 use crate::commands::control::{field, unanswered};
 use crate::exit::{Exit, complain, say};
@@ -18,13 +16,13 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(admin: Option<&String>, config: Option<&Path>, json: bool) -> Self {
+    pub(super) fn new(whom: &WhomArgs) -> Self {
         let admin = AdminArgs {
-            admin: admin.cloned(),
+            admin: whom.admin.clone(),
         };
         Self {
-            places: places(&admin, config),
-            json,
+            places: places(&admin, whom.config.as_deref()),
+            json: whom.json,
         }
     }
 

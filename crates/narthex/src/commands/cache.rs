@@ -12,7 +12,7 @@ use crate::exit::{Exit, complain, say};
 
 /// Does it.
 pub fn run(args: &CacheArgs) -> Exit {
-    let asking = Asking::new(args.admin.as_ref(), args.config.as_deref(), args.json);
+    let asking = Asking::new(&args.whom);
     done(&asking, &args.command).unwrap_or_else(|exit| exit)
 }
 

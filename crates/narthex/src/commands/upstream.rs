@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_millis(250);
 
 /// Does it.
 pub fn run(args: &UpstreamArgs) -> Exit {
-    let asking = Asking::new(args.admin.as_ref(), args.config.as_deref(), args.json);
+    let asking = Asking::new(&args.whom);
     asking.run(&args.command).unwrap_or_else(|exit| exit)
 }
 
