@@ -709,7 +709,7 @@ fn head_get_and_304_do_not_mix() {
     rig.origin.take(1);
     // A HEAD that finds it stale is asked as one: it tells of the object, and is none.
     rig.origin.next(answer(format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{FRESH}\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: \"2\"\r\n{FRESH}\r\n"
     )));
     let head = rig.connect().ask(request("HEAD", "/s", "", ""));
     assert_eq!((head.status, head.body_len), (200, 0));
