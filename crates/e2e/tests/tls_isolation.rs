@@ -338,7 +338,7 @@ fn routes_by_client_certificates() {
              tls cert=\"maybe.pem\" key=\"maybe.key\" { client-certificate \"optional\" ca=\"clients.pem\" }\n\
              route { when { client-certificate \"subject\" regex=#\".*CN=alice.*\"# }; respond 200 \"alice\" }\n\
              route { when { client-certificate }; respond 200 \"known\" }\n\
-             route { when { client-certificate \"fingerprint\" prefix=\"\" }; respond 200 \"never\" }\n\
+             route { when { client-certificate \"fingerprint\" regex=#\".*\"# }; respond 200 \"never\" }\n\
              route { respond 200 \"nobody\" }\n}",
         ),
     );
