@@ -636,10 +636,26 @@ impl Exchange<'_> {
 
     fn find_route(&mut self, site: usize) -> Result<(), Failure> {
         // The rest of the work is lent to the query.
-        let mut captures = std::mem::take(&mut self.work.captures);
-        let route = self.with_query(|router, query| router.route_into(site, query, &mut captures));
-        self.work.captures = captures;
-        self.route = Some(route.ok_or(Failure::NoRoute)?);
+        let work = &mut *self.work;
+        let head = Head::new(&work.input, &work.index);
+        let fields = HeadFields {
+            head,
+            tls: self.client.tls.as_deref(),
+        };
+        let query = Query {
+            host: "",
+            path: self.path.within(&work.input, &work.path),
+            method: method_name(self.facts, head),
+            client: self.identity.ip.unwrap_or(NOBODY),
+            query: self.query.map_or(&[][..], |q| q.of(&work.input)),
+            fields: &fields,
+        };
+        let route = self
+            .rt
+            .router
+            .route_into(site, &query, &mut work.captures)
+            .ok_or(Failure::NoRoute)?;
+        self.route = Some(route);
         Ok(())
     }
 
@@ -649,10 +665,7 @@ impl Exchange<'_> {
         let work = &*self.work;
         let head = Head::new(&work.input, &work.index);
         let path = self.path.within(&work.input, &work.path);
-        let method = self
-            .facts
-            .and_then(|f| f.method.name())
-            .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default());
+        let method = method_name(self.facts, head);
         let query = self.query.map(|q| q.of(&work.input));
         self.with_query_of(head, method, path, query, f)
     }
@@ -675,10 +688,7 @@ impl Exchange<'_> {
             host: "",
             path,
             method,
-            client: self
-                .identity
-                .ip
-                .unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            client: self.identity.ip.unwrap_or(NOBODY),
             query: query.unwrap_or_default(),
             fields: &fields,
         };
@@ -772,6 +782,15 @@ impl Exchange<'_> {
                 || rt::now_ms().saturating_sub(self.client.opened_ms) < plan.max_age_ms)
             && !self.proxy.ends_keep_alive()
     }
+}
+
+/// Who asks over a unix socket.
+const NOBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn method_name<'a>(facts: Option<RequestFacts>, head: Head<'a>) -> &'a str {
+    facts
+        .and_then(|f| f.method.name())
+        .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default())
 }
 
 /// Header fields as the router asks for them.

@@ -75,6 +75,12 @@ struct Host {
 }
 
 impl Blocks {
+    /// Is there none?
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)

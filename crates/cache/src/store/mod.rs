@@ -352,6 +352,12 @@ impl Store {
         self.blocks.find(host, path, query, now_ms)
     }
 
+    /// Is nothing blocked?
+    #[inline]
+    pub fn blocks_nothing(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     /// Everything that is blocked.
     pub fn blocks(&self) -> Vec<Block> {
         self.blocks.list()

@@ -13,7 +13,16 @@ pub(super) const PURGE: &[u8] = b"PURGE";
 
 impl Exchange<'_> {
     /// Refuses what has been taken down, on every route of the host. One load if nothing has.
+    #[inline]
     pub(crate) fn not_blocked(&self) -> Result<(), Failure> {
+        if self.proxy.shared.cache.blocks_nothing() {
+            return Ok(());
+        }
+        self.is_not_blocked()
+    }
+
+    #[cold]
+    fn is_not_blocked(&self) -> Result<(), Failure> {
         let blocked = self.proxy.shared.cache.blocked(
             self.host.of(&self.work),
             self.path.bytes(&self.work),
