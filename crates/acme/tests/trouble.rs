@@ -52,6 +52,12 @@ fn an_account_that_is_bound_to_another() {
 
 #[test]
 fn an_end_in_the_middle_of_an_order_is_gone_on_from() {
+    // Pebble may look for the answer just while nobody gives it, and give the order up: then there is nothing to go on from.
+    assert!((0..5).any(|_| goes_on_from_an_order()));
+}
+
+/// False: the authority has given the order up meanwhile.
+fn goes_on_from_an_order() -> bool {
     // Pebble sleeps up to 15 s before it validates: there is time to die in.
     let pebble = Pebble::start(Asked {
         sleepy: true,
@@ -78,13 +84,12 @@ fn an_end_in_the_middle_of_an_order_is_gone_on_from() {
     wait("the answer again", &keeper, || {
         (!plane.tokens.lock().unwrap().is_empty()).then_some(())
     });
-    assert_eq!(
-        written(&dir, "a.example"),
-        Some(before.clone()),
-        "the same order"
-    );
+    if written(&dir, "a.example").as_ref() != Some(&before) {
+        return false;
+    }
     let stored = wait("a certificate", &keeper, || plane.has("a.example"));
     assert_eq!(stored.key, before.key, "of the order that was begun first");
+    true
 }
 
 #[test]

@@ -787,7 +787,7 @@ impl Exchange<'_> {
 /// Who asks over a unix socket.
 const NOBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-fn method_name<'a>(facts: Option<RequestFacts>, head: Head<'a>) -> &'a str {
+fn method_name(facts: Option<RequestFacts>, head: Head<'_>) -> &str {
     facts
         .and_then(|f| f.method.name())
         .unwrap_or_else(|| std::str::from_utf8(head.method()).unwrap_or_default())
