@@ -847,3 +847,28 @@ fn a_partition_is_private() {
     }
     assert!(!is_hit(&ask(&rig, "/t", "")));
 }
+
+/// An answer that varies by what filters or the proxy itself say of each client is not another client's, though no client sends
+/// such a field (RFC 9440 2.4 for `Client-Cert`).
+#[test]
+fn what_the_proxy_says_of_clients_tells_answers_apart() {
+    let rig = rig("cache\nheader request { set \"X-Who\" \"{request.header.X-In}\" }");
+    for (path, vary) in [
+        ("/who", "X-Who"),
+        ("/cert", "Client-Cert"),
+        ("/ip", "X-Real-IP"),
+    ] {
+        rig.origin.on(
+            path,
+            answer(stored(&format!("{FRESH}Vary: {vary}\r\n"), "x")),
+        );
+    }
+    for client in ["a", "b"] {
+        let fields = format!("X-In: {client}\r\n");
+        assert!(!is_hit(&ask(&rig, "/who", &fields)), "{client}");
+        assert!(is_hit(&ask(&rig, "/who", &fields)), "{client}");
+        for path in ["/cert", "/ip"] {
+            assert!(!is_hit(&ask(&rig, path, &fields)), "{path}, {client}");
+        }
+    }
+}

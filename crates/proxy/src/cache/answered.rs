@@ -10,6 +10,7 @@ use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
 
+use super::keyed::{ours_alone, variant_as_sent};
 use super::{Caching, Shown, read_stored};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
@@ -170,10 +171,16 @@ impl Exchange<'_> {
         let kept = if intercepted {
             Err(Why::Status)
         } else {
-            policy::store(&exchanged)
+            policy::store(&exchanged).and_then(|keep| {
+                if ours_alone(&keep.vary) {
+                    Err(Why::VaryStar)
+                } else {
+                    Ok(keep)
+                }
+            })
         };
         match kept {
-            Ok(keep) => match self.publish(lead, keep, &exchanged, naming) {
+            Ok(keep) => match self.publish(lead, keep, &exchanged, (request, naming)) {
                 Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
                 Err(why) => Turn::Origin(None, forwarded(Err(why))),
             },
@@ -196,7 +203,7 @@ impl Exchange<'_> {
         lead: Lead,
         keep: Kept,
         exchanged: &Exchanged<'_>,
-        naming: &Edits,
+        (request, naming): (&Work, &Edits),
     ) -> Result<Writer, Why> {
         let rule = exchanged.rule;
         let length = match exchanged.facts.body {
@@ -211,6 +218,7 @@ impl Exchange<'_> {
         };
         let mut variant = Vec::new();
         key::variant(&keep.vary, exchanged.request, rule, &mut variant);
+        variant_as_sent(&keep.vary, &request.edits, &mut variant);
         lead.publish(self.as_shown(keep, naming), &variant, room, length)
     }
 

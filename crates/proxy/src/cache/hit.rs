@@ -478,16 +478,10 @@ fn part_end(out: &mut Vec<u8>) {
 
 /// `Content-Range` of a part; of none, if there is no such part.
 fn range_value(part: Option<(u64, u64)>, length: Option<u64>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"bytes ");
-    match part {
-        Some((from, to)) => {
-            encode::decimal(from, out);
-            out.push(b'-');
-            encode::decimal(to, out);
-        }
-        None => out.push(b'*'),
+    if let Some((from, to)) = part {
+        return policy::write_content_range(out, from, to, length);
     }
-    out.push(b'/');
+    out.extend_from_slice(b"bytes */");
     match length {
         Some(n) => encode::decimal(n, out),
         None => out.push(b'*'),

@@ -6,8 +6,9 @@ use narthex_cache::policy;
 use narthex_cache::store::{self, Key, Purge, Variant};
 use narthex_cache::{Store, key};
 use narthex_config::model::{Action, CacheRule, Filter, Route};
+use narthex_message::field::PROXY_OWNED;
 use narthex_message::path::{self, Canonical};
-use narthex_message::{FieldId, Head, ResponseFacts};
+use narthex_message::{Edits, FieldId, FieldSet, Head, ResponseFacts};
 
 use crate::handle::Exchange;
 use crate::work::Work;
@@ -104,6 +105,7 @@ impl Exchange<'_> {
         let mut variant = |names: &[Box<[u8]>], out: &mut Vec<u8>| {
             if let Some(rule) = rule {
                 key::variant(names, head, rule, out);
+                variant_as_sent(names, &self.work.edits, out);
             }
         };
         f(&self.proxy.shared.cache, &key, &mut variant)
@@ -244,4 +246,26 @@ pub(super) fn upstreams(route: &Route) -> Vec<usize> {
         Action::Split(split) => split.to.iter().map(|(upstream, _)| *upstream).collect(),
         _ => Vec::new(),
     }
+}
+
+/// A variant is told by what the origin is sent: fields that filters set are in no client's head.
+pub(super) fn variant_as_sent(names: &[Box<[u8]>], edits: &Edits, out: &mut Vec<u8>) {
+    for (_, line) in edits.lines() {
+        let name = line.split(|&b| b == b':').next().unwrap_or_default();
+        if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            out.push(0);
+            out.extend_from_slice(line);
+        }
+    }
+}
+
+/// Does an answer vary by what the proxy says of each client, and what is in no key? Then it is nobody else's (RFC 9440 2.4: so
+/// an answer by `Client-Cert` says it).
+pub(super) fn ours_alone(names: &[Box<[u8]>]) -> bool {
+    /// Host and scheme are in the key.
+    const KEYED: FieldSet = FieldSet::of(&[FieldId::XForwardedHost, FieldId::XForwardedProto]);
+    names.iter().any(|name| {
+        let id = FieldId::of(name);
+        PROXY_OWNED.without(KEYED).has(id) || name.starts_with(b"client-cert")
+    })
 }

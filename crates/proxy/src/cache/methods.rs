@@ -60,6 +60,6 @@ impl Exchange<'_> {
         let number = self.site.unwrap_or_default() as u32;
         let key = Key::new(&bytes, self.host.of(request), path, number);
         let lead = self.proxy.shared.cache.alone(&key, exchanged.received_ms);
-        self.publish(lead, keep, exchanged, naming).ok()
+        self.publish(lead, keep, exchanged, (request, naming)).ok()
     }
 }
