@@ -6,6 +6,7 @@
 mod account;
 mod block;
 mod body;
+pub mod disk;
 mod fill;
 mod nodes;
 mod object;
