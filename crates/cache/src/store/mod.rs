@@ -7,6 +7,7 @@ mod account;
 mod ask;
 mod block;
 mod body;
+pub mod disk;
 mod fill;
 mod nodes;
 mod object;
