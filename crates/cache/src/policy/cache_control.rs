@@ -1,5 +1,6 @@
 //! `Cache-Control` (RFC 9111 5.2): directives of several lines, quoted or not, broken values read as the stricter meaning.
 
+use narthex_config::model::CacheProfile;
 use narthex_message::Head;
 use narthex_message::validate::is_token_byte;
 
@@ -57,7 +58,7 @@ pub fn element_end(value: &[u8]) -> usize {
     value.len()
 }
 
-fn split(element: &[u8]) -> (&[u8], Arg<'_>) {
+pub(super) fn split(element: &[u8]) -> (&[u8], Arg<'_>) {
     let Some(equals) = element.iter().position(|b| *b == b'=') else {
         return (element, Arg::None);
     };
@@ -225,7 +226,7 @@ impl Response {
     }
 
     /// One directive. Unknown ones say nothing.
-    fn directive(&mut self, name: &[u8], arg: Arg<'_>) {
+    pub(super) fn directive(&mut self, name: &[u8], arg: Arg<'_>) {
         let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
         // By length first: no line is compared with every name.
         match name.len() {
@@ -297,7 +298,7 @@ impl Response {
 const TARGETED: &[u8] = b"CDN-Cache-Control";
 
 /// What governs a response, and whether it is a targeted field: then `Expires` and `Cache-Control` count for nothing.
-pub fn of_response(head: Head<'_>) -> (Response, bool) {
+pub fn of_response(head: Head<'_>, profile: CacheProfile) -> (Response, bool) {
     let mut lines = head.named(TARGETED);
     if let Some(first) = lines.next() {
         let mut joined = first.to_vec();
@@ -315,6 +316,11 @@ pub fn of_response(head: Head<'_>) -> (Response, bool) {
             }
             return (said, true);
         }
+    }
+    if profile == CacheProfile::Rfc9111
+        && let Some(said) = super::surrogate::read(head)
+    {
+        return (said, true);
     }
     (
         Response::read(head.all(narthex_message::FieldId::CacheControl)),

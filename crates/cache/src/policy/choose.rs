@@ -1,5 +1,7 @@
 //! Fresh, stale but good enough, or to be asked for (RFC 9111 4.2, 5.2.1; RFC 5861).
 
+use narthex_config::model::CacheProfile;
+
 use super::{Asked, Choice, FOREVER_S, Meta, Why};
 
 /// Its age (RFC 9111 4.2.3), at most [`FOREVER_S`].
@@ -60,15 +62,28 @@ pub fn choose(meta: &Meta, asked: &Asked, soft: bool, now_ms: u64) -> Choice {
     }
 }
 
-/// May a stale object be served because the origin failed (RFC 5861 4)? Its age, if so. `status`: what the origin said; none:
-/// nothing.
+/// How an origin failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// It said so, with this status.
+    Said(u16),
+    /// It could not be reached, or what it said is no answer.
+    Silent,
+}
+
+/// In the profile that allows everything, an origin that cannot be reached is reason enough to serve what has been stale for so long
+/// at most: the cache is disconnected (RFC 9111 4.2.4, which sets no bound).
+const DISCONNECTED_S: u32 = 86_400;
+
+/// May a stale object be served because the origin failed (RFC 5861 4)? Its age, if so.
 pub fn serves_on_error(
     meta: &Meta,
     asked: &Asked,
-    status: Option<u16>,
+    failed: Failed,
+    profile: CacheProfile,
     now_ms: u64,
 ) -> Option<u32> {
-    if !matches!(status, None | Some(500 | 502 | 503 | 504))
+    if !matches!(failed, Failed::Silent | Failed::Said(500 | 502 | 503 | 504))
         || meta.must_revalidate
         || meta.no_cache
         || asked.no_cache
@@ -77,7 +92,12 @@ pub fn serves_on_error(
     }
     let age = age_s(meta, now_ms);
     let excess = age.saturating_sub(meta.lifetime_s);
-    let window = meta.if_error_s.max(asked.stale_if_error.unwrap_or(0));
+    let disconnected = match (failed, profile) {
+        (Failed::Silent, CacheProfile::Rfc9111) => DISCONNECTED_S,
+        _ => 0,
+    };
+    let said = meta.if_error_s.max(asked.stale_if_error.unwrap_or(0));
+    let window = said.max(disconnected);
     let patience = asked.max_stale.is_some_and(|most| excess <= most);
     ((window > 0 && excess <= window) || patience).then_some(age)
 }
@@ -245,6 +265,36 @@ mod tests {
     }
 
     #[test]
+    fn disconnected() {
+        let m = Meta {
+            lifetime_s: 10,
+            received_ms: T,
+            ..meta()
+        };
+        let a = Asked::default();
+        let on = |m: &Meta, failed, profile, s: u64| {
+            serves_on_error(m, &a, failed, profile, T + s * 1000)
+        };
+        let (all, safe) = (CacheProfile::Rfc9111, CacheProfile::Safe);
+        let last = u64::from(10 + DISCONNECTED_S);
+        assert_eq!(on(&m, Failed::Silent, all, 11), Some(11));
+        assert_eq!(on(&m, Failed::Silent, all, last), Some(last as u32));
+        assert_eq!(on(&m, Failed::Silent, all, last + 1), None);
+        assert_eq!(on(&m, Failed::Said(503), all, 11), None);
+        assert_eq!(on(&m, Failed::Silent, safe, 11), None);
+        let strict = Meta {
+            must_revalidate: true,
+            ..m
+        };
+        assert_eq!(on(&strict, Failed::Silent, all, 11), None);
+        let no_cache = Meta {
+            no_cache: true,
+            ..m
+        };
+        assert_eq!(on(&no_cache, Failed::Silent, all, 11), None);
+    }
+
+    #[test]
     fn on_error() {
         let m = Meta {
             lifetime_s: 10,
@@ -253,15 +303,21 @@ mod tests {
             ..meta()
         };
         let a = Asked::default();
-        let on = |m: &Meta, a: &Asked, status, s: u64| serves_on_error(m, a, status, T + s * 1000);
-        for status in [None, Some(500), Some(502), Some(503), Some(504)] {
+        let on = |m: &Meta, a: &Asked, failed, s: u64| {
+            serves_on_error(m, a, failed, CacheProfile::Safe, T + s * 1000)
+        };
+        let said = [500, 502, 503, 504].map(Failed::Said);
+        for status in said.into_iter().chain([Failed::Silent]) {
             assert_eq!(on(&m, &a, status, 70), Some(70));
             assert_eq!(on(&m, &a, status, 71), None);
         }
         for status in [200, 304, 404, 429, 501, 599] {
-            assert_eq!(on(&m, &a, Some(status), 11), None, "{status}");
+            assert_eq!(on(&m, &a, Failed::Said(status), 11), None, "{status}");
         }
-        assert_eq!(on(&Meta { if_error_s: 0, ..m }, &a, None, 10), None);
+        assert_eq!(
+            on(&Meta { if_error_s: 0, ..m }, &a, Failed::Silent, 10),
+            None
+        );
         assert_eq!(
             on(
                 &Meta { if_error_s: 0, ..m },
@@ -269,7 +325,7 @@ mod tests {
                     stale_if_error: Some(5),
                     ..a
                 },
-                None,
+                Failed::Silent,
                 15
             ),
             Some(15)
@@ -281,7 +337,7 @@ mod tests {
                     max_stale: Some(5),
                     ..a
                 },
-                None,
+                Failed::Silent,
                 15
             ),
             Some(15)
@@ -293,7 +349,7 @@ mod tests {
                     ..m
                 },
                 &a,
-                None,
+                Failed::Silent,
                 11
             ),
             None
@@ -305,7 +361,7 @@ mod tests {
                     ..m
                 },
                 &a,
-                None,
+                Failed::Silent,
                 1
             ),
             None
@@ -317,7 +373,7 @@ mod tests {
                     no_cache: true,
                     ..a
                 },
-                None,
+                Failed::Silent,
                 11
             ),
             None

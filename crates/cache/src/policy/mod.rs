@@ -17,6 +17,7 @@ mod store;
 mod structured;
 #[cfg(test)]
 mod suite;
+pub mod surrogate;
 #[cfg(test)]
 pub(crate) mod testing;
 mod why;
@@ -25,7 +26,7 @@ use narthex_config::model::CacheRule;
 use narthex_message::{Head, ResponseFacts, Span};
 
 pub use asks::asks;
-pub use choose::{age_s, choose, serves_on_error, ttl_s};
+pub use choose::{Failed, age_s, choose, serves_on_error, ttl_s};
 pub use freshen::{ByHead, freshen, freshen_by_head};
 pub use invalidate::{Target, invalidates, locations};
 pub use precondition::{conditional, precondition};

@@ -124,7 +124,7 @@ pub(super) fn keep(exchanged: &Exchanged<'_>, head: Head<'_>, extent: Extent) ->
     let rule = exchanged.rule;
     let safe = rule.profile == CacheProfile::Safe;
     let status = head.index.status;
-    let (said, targeted) = cache_control::of_response(head);
+    let (said, targeted) = cache_control::of_response(head, rule.profile);
     permitted(exchanged, &said, status)?;
     let vary = vary(head)?;
     if varies_by_unknown_coding(&vary, head) {
@@ -354,7 +354,7 @@ pub fn store_post(exchanged: &Exchanged<'_>, same: bool) -> Result<Keep, Why> {
         return Err(Why::Method);
     }
     let kept = store(exchanged)?;
-    let (said, targeted) = cache_control::of_response(exchanged.response);
+    let (said, targeted) = cache_control::of_response(exchanged.response, exchanged.rule.profile);
     let times = lifetime::Times::of(exchanged.response, exchanged.sent_ms, exchanged.received_ms);
     match lifetime::explicit(exchanged.response, &said, targeted, &times) {
         Some(1..=FOREVER_S) => Ok(kept),

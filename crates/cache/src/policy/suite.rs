@@ -194,9 +194,11 @@ impl Cache<'_> {
             }
         }
         let answer = self.origin(step, &seen);
-        let status = answer.as_ref().map(|a| a.facts.status);
-        let meta = self.objects[found].keep.meta;
-        if serves_on_error(&meta, asked, status, self.now_ms).is_some() {
+        let failed = answer
+            .as_ref()
+            .map_or(Failed::Silent, |a| Failed::Said(a.facts.status));
+        let (meta, profile) = (self.objects[found].keep.meta, self.rule.profile);
+        if serves_on_error(&meta, asked, failed, profile, self.now_ms).is_some() {
             return self.hit(found, made, "cached").unwrap();
         }
         let Some(answer) = answer else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use narthex_cache::policy::{self, Exchanged, Keep as Kept};
 use narthex_cache::store::{Lead, Room, Writer};
 use narthex_cache::{Object, Why, key};
+use narthex_config::model::CacheProfile;
 use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
@@ -40,6 +41,10 @@ impl Exchange<'_> {
     /// Asks the origin, and answers with what came of it.
     pub(super) async fn fetch(&mut self, upstream: usize, mut caching: Caching) -> Next {
         caching.sent_ms = rt::wall_ms();
+        if self.cache_rule().map(|rule| rule.profile) == Some(CacheProfile::Rfc9111) {
+            let capability = policy::surrogate::CAPABILITY;
+            self.work.edits.set("Surrogate-Capability", capability);
+        }
         let leads = caching.lead.borrow().is_some();
         if leads && caching.head_of.is_none() {
             self.ask_for_whole(&caching);
@@ -155,8 +160,9 @@ impl Exchange<'_> {
                 }
                 return Turn::Stored;
             }
-            let serves =
-                policy::serves_on_error(&object.meta(), &caching.asked, Some(facts.status), now);
+            let failed = policy::Failed::Said(facts.status);
+            let (meta, profile) = (object.meta(), rule.profile);
+            let serves = policy::serves_on_error(&meta, &caching.asked, failed, profile, now);
             if serves.is_some() && !soft {
                 let shown = Shown::StaleOnError {
                     ttl_s: policy::ttl_s(&object.meta(), now),
@@ -263,9 +269,13 @@ impl Exchange<'_> {
         let Some((object, false)) = &caching.stale else {
             return false;
         };
+        let Some(profile) = self.cache_rule().map(|rule| rule.profile) else {
+            return false;
+        };
         let now = rt::wall_ms();
+        let (meta, failed) = (object.meta(), policy::Failed::Silent);
         if failure.fault() != "origin"
-            || policy::serves_on_error(&object.meta(), &caching.asked, None, now).is_none()
+            || policy::serves_on_error(&meta, &caching.asked, failed, profile, now).is_none()
         {
             return false;
         }
