@@ -11,6 +11,8 @@ pub struct Totals {
     pub failed: Vec<String>,
     /// Failures that the programs counted; at least as many as names.
     pub failed_count: usize,
+    /// Names of those that failed first and passed when they were run again: counted as passed.
+    pub unstable: Vec<String>,
     /// What was skipped, with the reason if there is one.
     pub skipped: Vec<String>,
 }
@@ -36,6 +38,16 @@ impl Totals {
                 });
             }
         }
+    }
+
+    /// A test that had failed has passed by itself.
+    pub fn was_unstable(&mut self, name: &str) {
+        let Some(at) = self.failed.iter().position(|failed| failed == name) else {
+            return;
+        };
+        self.unstable.push(self.failed.remove(at));
+        self.failed_count = self.failed_count.saturating_sub(1);
+        self.passed += 1;
     }
 
     /// One check that is not a test program's.
@@ -109,6 +121,25 @@ mod tests {
         assert_eq!(
             t.skipped,
             ["slow", "slower: needs an hour", "src/lib.rs - x (line 3)"]
+        );
+    }
+
+    #[test]
+    fn one_that_passes_by_itself_is_named() {
+        let mut t = Totals::default();
+        for line in [
+            "test a::c ... FAILED",
+            "test d ... FAILED",
+            "test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+        ] {
+            t.line(line);
+        }
+        t.was_unstable("d");
+        t.was_unstable("another");
+        assert_eq!(t.to_string(), "2 passed, 1 failed, 0 skipped");
+        assert_eq!(
+            (t.failed, t.unstable),
+            (vec!["a::c".into()], vec!["d".into()])
         );
     }
 
