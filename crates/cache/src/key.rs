@@ -71,8 +71,18 @@ pub fn origin(key: &[u8]) -> Option<(bool, u16)> {
 pub fn variant(names: &[Box<[u8]>], request: Head<'_>, rule: &CacheRule, out: &mut Vec<u8>) {
     out.clear();
     for name in names {
-        put_field(FieldId::of(name), name, request, rule.profile, out);
+        let id = FieldId::of(name);
+        // The origin is always asked for the same.
+        if id == FieldId::AcceptEncoding && rule.store_compressed {
+            continue;
+        }
+        put_field(id, name, request, rule.profile, out);
     }
+}
+
+/// Does a client take gzip?
+pub fn takes_gzip(request: Head<'_>) -> bool {
+    normal::encodings(request.all(FieldId::AcceptEncoding)) & normal::GZIP != 0
 }
 
 /// A length and that many bytes. 127 and below take one byte.

@@ -46,7 +46,7 @@ pub(super) fn quality(value: Option<&[u8]>) -> Option<u16> {
 
 const ZSTD: u8 = 1;
 const BR: u8 = 2;
-const GZIP: u8 = 4;
+pub(super) const GZIP: u8 = 4;
 const DEFLATE: u8 = 8;
 const IDENTITY: u8 = 16;
 const ALL: u8 = ZSTD | BR | GZIP | DEFLATE | IDENTITY;

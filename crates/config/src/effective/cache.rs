@@ -61,12 +61,13 @@ fn head(rule: &CacheRule) -> String {
     }
     let _ = write!(
         head,
-        " object-max=\"{}\" quota=\"{}\" vary-max={} tags-from={} strip-set-cookie=#{} status-field=#{}",
+        " object-max=\"{}\" quota=\"{}\" vary-max={} tags-from={} strip-set-cookie=#{} store-compressed=#{} status-field=#{}",
         size(rule.object_max),
         rule.quota.map_or("none".to_owned(), size),
         rule.vary_max,
         q(&rule.tags_from.join(",")),
         rule.strip_set_cookie,
+        rule.store_compressed,
         rule.status_field
     );
     head

@@ -36,6 +36,7 @@ pub fn rule(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Box<CacheRule>> {
     set(&mut rule.lock_age, item.duration("lock-age"));
     set(&mut rule.vary_max, item.int("vary-max"));
     set(&mut rule.strip_set_cookie, item.bool("strip-set-cookie"));
+    set(&mut rule.store_compressed, item.bool("store-compressed"));
     set(&mut rule.status_field, item.bool("status-field"));
     if let Some((text, span)) = item.text("tags-from") {
         rule.tags_from = fields(ctx, split(text).map(|name| (name, span)));

@@ -77,6 +77,8 @@ pub struct CacheRule {
     pub tags_from: Vec<String>,
     /// `Set-Cookie` is taken out of answers that are stored, instead of keeping them from being stored.
     pub strip_set_cookie: bool,
+    /// The origin is asked for gzip, which is stored once for all clients, and decoded for those that do not take it.
+    pub store_compressed: bool,
     /// Requests for which any of these holds are passed, and their answers not stored.
     pub bypass: Vec<Condition>,
     /// `Cache-Status` on answers (RFC 9211).
@@ -138,6 +140,7 @@ impl Default for CacheRule {
             vary_max: 64,
             tags_from: vec!["Surrogate-Key".to_owned(), "Cache-Tag".to_owned()],
             strip_set_cookie: false,
+            store_compressed: false,
             bypass: Vec::new(),
             status_field: true,
             key: CacheKey::default(),

@@ -107,6 +107,12 @@ pub(crate) const RULE: NodeSpec = NodeSpec {
             "Take `Set-Cookie` out of answers that are kept, instead of not keeping them.",
         ),
         prop(
+            "store-compressed",
+            Bool,
+            "#false",
+            "Ask the origin for gzip, keep one answer for all clients, and decode it for those that do not take gzip.",
+        ),
+        prop(
             "status-field",
             Bool,
             "#true",

@@ -12,7 +12,7 @@ use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
 
 use super::keyed::{ours_alone, variant_as_sent};
-use super::{Caching, Shown, read_stored};
+use super::{Caching, Shown, coded, read_stored};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
 use crate::fail::Failure;
@@ -46,6 +46,9 @@ impl Exchange<'_> {
             self.work.edits.set("Surrogate-Capability", capability);
         }
         let leads = caching.lead.borrow().is_some();
+        if leads && self.stores_compressed() {
+            self.work.edits.set("Accept-Encoding", b"gzip");
+        }
         if leads && caching.head_of.is_none() {
             self.ask_for_whole(&caching);
         }
@@ -224,8 +227,12 @@ impl Exchange<'_> {
         };
         let mut variant = Vec::new();
         key::variant(&keep.vary, exchanged.request, rule, &mut variant);
-        variant_as_sent(&keep.vary, &request.edits, &mut variant);
-        lead.publish(self.as_shown(keep, naming), &variant, room, length)
+        variant_as_sent(&keep.vary, &request.edits, rule, &mut variant);
+        let mut keep = self.as_shown(keep, naming);
+        if rule.store_compressed {
+            coded::say_vary(exchanged.response, &mut keep);
+        }
+        lead.publish(keep, &variant, room, length)
     }
 
     /// Where what is in a stored head; it was valid when it was stored.

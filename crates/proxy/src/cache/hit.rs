@@ -14,6 +14,7 @@ use narthex_net::websocket;
 use narthex_wire::h1::chunk;
 use narthex_wire::h1::encode::{self, Keep};
 
+use super::coded::{self, Suits};
 use super::{Shown, read_stored};
 use crate::answer::Answer;
 use crate::connection::Next;
@@ -35,6 +36,8 @@ const CONTENT: FieldSet = FieldSet::of(&[
 /// What of an object the client gets.
 enum Form {
     Whole,
+    /// All of it, decoded.
+    Decoded,
     NotModified,
     Failed,
     /// First and last byte.
@@ -64,9 +67,12 @@ impl Exchange<'_> {
     ) -> Next {
         let form = self.form(object, asked);
         // HTTP/1.0 knows no chunks: what has no length yet ends with the connection.
-        let endless = matches!(form, Form::Whole)
-            && extent(object).1.is_none()
-            && self.version() == Version::Http10;
+        let no_length = match form {
+            Form::Whole => extent(object).1.is_none(),
+            Form::Decoded => true,
+            _ => false,
+        };
+        let endless = no_length && self.version() == Version::Http10;
         let keep = self.drain_at_hand() && self.keeps_alive() && !endless;
         let mut out = std::mem::take(&mut self.work.down);
         out.clear();
@@ -74,6 +80,7 @@ impl Exchange<'_> {
         self.story.cache = Some(shown);
         let sent = match (wanted, &form) {
             (None, _) => self.send_counted(&out).await,
+            (Some(_), Form::Decoded) => self.send_decoded(object, &out).await,
             (Some(_), Form::Parts(parts)) => self.send_parts(object, parts, &mut out).await,
             (Some((from, to)), _) => self.send_stored(object, from, to, &mut out).await,
         };
@@ -104,7 +111,8 @@ impl Exchange<'_> {
     }
 
     fn form(&self, object: &Object, asked: &Asked) -> Form {
-        if !asked.conditional && !asked.range {
+        let decoded = self.suits(object) == Suits::Decoded;
+        if !asked.conditional && !asked.range && !decoded {
             return Form::Whole;
         }
         let meta = &object.meta();
@@ -114,6 +122,9 @@ impl Exchange<'_> {
                 Precondition::NotModified => return Form::NotModified,
                 Precondition::Failed => return Form::Failed,
             }
+        }
+        if decoded {
+            return Form::Decoded; // of what has no length yet there are no ranges
         }
         if meta.part.is_some() {
             return match policy::part_ranges(self.head(), meta, object.head()) {
@@ -153,7 +164,7 @@ impl Exchange<'_> {
             .facts
             .is_some_and(|f| f.method == narthex_message::Method::Head);
         let status = match form {
-            Form::Whole => object.meta().status,
+            Form::Whole | Form::Decoded => object.meta().status,
             Form::NotModified => 304,
             Form::Failed => 412,
             Form::Part(..) | Form::Parts(_) => 206,
@@ -164,6 +175,7 @@ impl Exchange<'_> {
             // RFC 9110 8.6: without a length.
             Form::Whole if status == 204 => (None, None),
             Form::Whole => (Some((0, length.unwrap_or(u64::MAX))), length),
+            Form::Decoded => (Some((0, u64::MAX)), None),
             Form::NotModified => (None, None),
             Form::Failed => (None, Some(0)),
             Form::Part(from, to) => {
@@ -255,10 +267,15 @@ impl Exchange<'_> {
             );
         }
         self.add_hsts(&mut edits);
+        match form {
+            Form::Decoded => coded::as_decoded(object, &mut edits),
+            Form::NotModified if self.needs_decoding() => coded::weaken(object, &mut edits),
+            _ => {}
+        }
         let mut to = self.client_head(out);
         to.status(status, encode::reason(status).as_bytes());
         let keep = match form {
-            Form::Whole => Keep::response(false),
+            Form::Whole | Form::Decoded => Keep::response(false),
             Form::Part(..) => Keep::response(false).without(FieldSet::of(&[FieldId::ContentRange])),
             Form::NotModified | Form::Failed | Form::Unsatisfiable | Form::Parts(_) => {
                 Keep::response(false).without(CONTENT)
@@ -273,7 +290,7 @@ impl Exchange<'_> {
         self.work.response_index = index;
     }
 
-    async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = self.send(bytes).await;
         self.story.sent += bytes.len() as u64;
         sent

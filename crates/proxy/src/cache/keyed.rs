@@ -105,7 +105,7 @@ impl Exchange<'_> {
         let mut variant = |names: &[Box<[u8]>], out: &mut Vec<u8>| {
             if let Some(rule) = rule {
                 key::variant(names, head, rule, out);
-                variant_as_sent(names, &self.work.edits, out);
+                variant_as_sent(names, &self.work.edits, rule, out);
             }
         };
         f(&self.proxy.shared.cache, &key, &mut variant)
@@ -249,8 +249,16 @@ pub(super) fn upstreams(route: &Route) -> Vec<usize> {
 }
 
 /// A variant is told by what the origin is sent: fields that filters set are in no client's head.
-pub(super) fn variant_as_sent(names: &[Box<[u8]>], edits: &Edits, out: &mut Vec<u8>) {
-    for (_, line) in edits.lines() {
+pub(super) fn variant_as_sent(
+    names: &[Box<[u8]>],
+    edits: &Edits,
+    rule: &CacheRule,
+    out: &mut Vec<u8>,
+) {
+    for (id, line) in edits.lines() {
+        if id == FieldId::AcceptEncoding && rule.store_compressed {
+            continue; // ours, and always the same
+        }
         let name = line.split(|&b| b == b':').next().unwrap_or_default();
         if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
             out.push(0);

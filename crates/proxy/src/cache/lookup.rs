@@ -11,6 +11,7 @@ use narthex_config::model::{CacheProfile, CacheRule};
 use narthex_message::{Body, Method, RequestFacts};
 use narthex_net::rt;
 
+use super::coded::Suits;
 use super::{Caching, Shown};
 use crate::connection::Next;
 use crate::fail::Failure;
@@ -180,6 +181,14 @@ impl Exchange<'_> {
         soft: bool,
         now: u64,
     ) -> Step {
+        if self.suits(&object) == Suits::Not {
+            search.why = Why::VaryMiss;
+            return if search.asked.only_if_cached {
+                Step::NotCached
+            } else {
+                Step::Alone
+            };
+        }
         let meta = object.meta();
         if meta.part.is_some() && !self.has_part(&object, &search.asked) {
             search.why = Why::Part;
@@ -218,7 +227,8 @@ impl Exchange<'_> {
                 search.why = why;
                 // The origin gets the HEAD; what it says tells of the object.
                 if search.asked.head {
-                    search.head_of = object.body.is_complete().then_some(object);
+                    let tells = object.body.is_complete() && !self.needs_decoding();
+                    search.head_of = tells.then_some(object);
                     return Step::Alone;
                 }
                 if search.waited || search.asked.no_store || !object.body.is_complete() {
@@ -239,13 +249,16 @@ impl Exchange<'_> {
 
     /// An answer to this request as it is may not be what is to be stored.
     fn needs_help(&self, asked: &policy::Asked) -> bool {
-        asked.range || asked.conditional || asked.head
+        asked.range || asked.conditional || asked.head || self.needs_decoding()
     }
 
     /// The part that is asked for is asked of the origin, and kept as a part.
     fn keeps_parts(&self, asked: &policy::Asked) -> bool {
-        let profile = self.cache_rule().map(|r| r.profile);
-        asked.range && !asked.conditional && profile == Some(CacheProfile::Rfc9111)
+        let Some(rule) = self.cache_rule() else {
+            return false;
+        };
+        let keeps = rule.profile == CacheProfile::Rfc9111 && !rule.store_compressed;
+        asked.range && !asked.conditional && keeps
     }
 
     /// Becomes the one that fetches, unless somebody has put something else there than what was `seen`.

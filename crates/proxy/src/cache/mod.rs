@@ -1,10 +1,11 @@
 //! The cache and a request: what is there, who fetches it, what becomes of the answer. The page is `docs/cache.md`.
 //!
 //! `lookup` decides, `hit` answers from an object, `answered` says what becomes of an origin's answer, `background` fetches
-//! without a client, `methods` is what answers to other methods than GET mean for a GET.
+//! without a client, `coded` decodes for those that do not take what is stored, `methods` is what answers to other methods than GET mean for a GET.
 
 mod answered;
 mod background;
+mod coded;
 pub mod control;
 mod hit;
 mod keyed;
