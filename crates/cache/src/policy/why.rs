@@ -215,7 +215,7 @@ impl Why {
             ),
             Self::Variants => (
                 "variants",
-                "This key has as many variants as it may; fewer fields in `Vary`, or a larger `vary max`, would let it be stored.",
+                "This key has as many variants as it may, and all of them are coming; fewer fields in `Vary`, or a larger `vary max`, would let it be stored.",
             ),
             Self::NoLifetime => (
                 "no-lifetime",

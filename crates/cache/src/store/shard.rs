@@ -458,14 +458,33 @@ impl Shard {
             return Ok(());
         }
         let now_ms = new.meta().received_ms;
-        let over = chain.into_iter().rev().find(|&node| {
-            let node = self.nodes.get(node);
-            let object = node.object.as_ref();
-            node.list != List::None && object.is_some_and(|object| object.is_over(now_ms))
+        let whole = chain.into_iter().rev();
+        let whole: Vec<u32> = whole
+            .filter(|&node| self.nodes.get(node).list != List::None)
+            .collect();
+        let over = whole.iter().copied().find(|&node| {
+            let object = self.nodes.get(node).object.as_ref();
+            object.is_some_and(|object| object.is_over(now_ms))
         });
-        let node = over.ok_or(Why::Variants)?;
+        let node = over
+            .or_else(|| self.least_wanted(&whole))
+            .ok_or(Why::Variants)?;
         gone.extend(self.unlink(node));
         Ok(())
+    }
+
+    /// Of the variants of a key, oldest first, the one that is asked for least; the others count for less from now on. So a client that
+    /// makes up variants takes the places of its own, not of those that others ask for.
+    fn least_wanted(&mut self, whole: &[u32]) -> Option<u32> {
+        let uses = |nodes: &Nodes, node: u32| nodes.get(node).uses();
+        let victim = whole.iter().copied();
+        let victim = victim.min_by_key(|&node| uses(&self.nodes, node))?; // of equals the first
+        let least = uses(&self.nodes, victim);
+        for &node in whole {
+            let left = uses(&self.nodes, node) - least;
+            self.nodes.get_mut(node).set_uses(left);
+        }
+        Some(victim)
     }
 
     /// An object has come whole.

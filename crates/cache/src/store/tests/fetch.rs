@@ -185,7 +185,7 @@ fn a_follower_gets_an_object_of_another_variant_than_its_own() {
 }
 
 #[test]
-fn further_variants_are_not_stored_until_one_is_over() {
+fn a_further_variant_takes_the_place_of_one_that_is_over_or_that_nobody_wants() {
     let store = Store::new(MIB);
     let put = |of: &str, received_ms| {
         let lead = store
@@ -201,18 +201,46 @@ fn further_variants_are_not_stored_until_one_is_over() {
         lead.publish(keep, format!("v={of}").as_bytes(), room, Some(0))
             .map(Writer::finish)
     };
+    let there = |of: &str| matches!(find(&store, "a/x", of), Found::Ready { .. });
     for of in ["1", "2", "3"] {
         put(of, 1_000).unwrap();
     }
-    assert_eq!(put("4", 1_000), Err(Why::Variants));
+    put("2", 1_000).unwrap(); // it is there already
+    put("4", 62_000).unwrap(); // their 60 seconds are over
+    assert_eq!(store.get(&key("a/x")).len(), 3);
+    put("5", 62_000).unwrap();
+    put("6", 62_000).unwrap();
+    // Now none is over. Somebody makes up variants, and asks for each of them twice.
+    for n in 100..200 {
+        assert!(there("5") && there("5"), "{n}");
+        let junk = n.to_string();
+        put(&junk, 63_000).unwrap();
+        assert!(there(&junk), "{n}");
+        assert_eq!(store.get(&key("a/x")).len(), 3);
+    }
+    assert!(there("5"));
+}
+
+#[test]
+fn variants_that_all_fill_leave_no_place() {
+    let store = Store::new(MIB);
+    let begin = |of: &str| {
+        let lead = store
+            .lead(&key("a/x"), &mut value(of), 0, AGE)
+            .ok()
+            .unwrap();
+        let room = Room {
+            vary_max: 2,
+            ..ROOM
+        };
+        lead.publish(vary(&["v"]), format!("v={of}").as_bytes(), room, None)
+    };
+    let _filling = [begin("1").unwrap(), begin("2").unwrap()];
+    assert!(matches!(begin("3"), Err(Why::Variants)));
     assert!(matches!(
-        find(&store, "a/x", "4"),
+        find(&store, "a/x", "3"),
         Found::HitForMiss(Why::Variants)
     ));
-    put("2", 1_000).unwrap(); // it is there already
-    put("5", 62_000).unwrap(); // their 60 seconds are over
-    assert_eq!(store.get(&key("a/x")).len(), 3);
-    assert!(body(find(&store, "a/x", "5")).is_some());
 }
 
 #[test]
