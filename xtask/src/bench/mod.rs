@@ -115,7 +115,7 @@ fn effective(plan: &Plan) -> Result<String, String> {
     let mut out = String::new();
     let mut seen = Vec::new();
     for s in &plan.scenarios {
-        let variant = (s.workers, s.log, s.cache);
+        let variant = (s.workers, s.log, s.cache, s.grpc);
         if seen.contains(&variant) {
             continue;
         }
@@ -128,10 +128,11 @@ fn effective(plan: &Plan) -> Result<String, String> {
         )?;
         let _ = write!(
             out,
-            "\n<details><summary>Effective configuration ({} worker(s), access log {}, cache {})</summary>\n\n```kdl\n{}\n```\n\n</details>\n",
+            "\n<details><summary>Effective configuration ({} worker(s), access log {}, cache {}, gRPC {})</summary>\n\n```kdl\n{}\n```\n\n</details>\n",
             s.workers,
             if s.log { "on" } else { "off" },
             if s.cache { "on" } else { "off" },
+            if s.grpc { "on" } else { "off" },
             text.trim_end()
         );
     }
@@ -142,6 +143,10 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
     let pinned = s.workers == 1;
     let mut rig = Rig::start(if pinned { "0" } else { "" }, ORIGIN)?;
     let mut running = Vec::new();
+    let grpc = s
+        .grpc
+        .then(|| outside::grpc_server(&plan.work))
+        .transpose()?;
     for peer in plan.peers.iter().filter(|p| p.takes_part(s)) {
         running.push((*peer, peer.start(s, &plan.work, &plan.narthex)?));
     }
@@ -170,7 +175,7 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
             );
             rounds.push(if s.is_outside() {
                 Round {
-                    answer: outside::one(*peer, proxy, s, plan.dur)?,
+                    answer: outside::one(*peer, proxy, s, (plan.dur, &plan.work))?,
                     balance: 1.0,
                 }
             } else {
@@ -182,6 +187,9 @@ fn measure(plan: &Plan, s: &Scenario) -> Result<Vec<Rounds>, String> {
     drop(rig);
     for (_, proxy) in running {
         proxy.stop();
+    }
+    if let Some(server) = grpc {
+        server.stop();
     }
     Ok(all)
 }

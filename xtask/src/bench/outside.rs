@@ -4,12 +4,15 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::peers::Peer;
+use super::peers::{GRPC, Peer};
 use super::scenario::Scenario;
 use crate::procfs;
 use crate::rig::Answer;
 use crate::served::{self, Served};
 use crate::{apt, sh};
+
+/// A message of gRPC of seven bytes.
+const MESSAGE: &str = "\0\0\0\0\x07message";
 
 /// `h2load` warms up for so long before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -55,8 +58,33 @@ pub fn certificate(work: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A server that answers every call of gRPC with one message: nghttp2's, on the core of the load generator.
+pub fn grpc_server(work: &Path) -> Result<Served, String> {
+    apt::ensure(&[("nghttpd", "nghttp2-server")])?;
+    let dir = work.join("grpc").join("bench.Echo");
+    std::fs::create_dir_all(&dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
+    sh::write(&dir.join("Say.grpc"), MESSAGE)?;
+    let types = work.join("mime.types");
+    sh::write(&types, "application/grpc grpc\n")?;
+    sh::write(&work.join("call"), MESSAGE)?;
+    let address = GRPC.parse().map_err(|e| format!("{GRPC}: {e}"))?;
+    let mut nghttpd = Command::new("nghttpd");
+    nghttpd
+        .args(["--no-tls", "--trailer", "grpc-status: 0", "--htdocs"])
+        .arg(work.join("grpc"))
+        .arg("--mime-types-file")
+        .arg(&types)
+        .arg("9005");
+    Served::start(&nghttpd, "0", address, &work.join("nghttpd.log"))
+}
+
 /// One round.
-pub fn one(peer: Peer, proxy: &Served, s: &Scenario, dur: f64) -> Result<Answer, String> {
+pub fn one(
+    peer: Peer,
+    proxy: &Served,
+    s: &Scenario,
+    (dur, work): (f64, &Path),
+) -> Result<Answer, String> {
     let get = |key: &str| {
         let mut words = s.order.split_whitespace();
         words.find_map(|w| w.strip_prefix(key)?.strip_prefix('='))
@@ -76,6 +104,10 @@ pub fn one(peer: Peer, proxy: &Served, s: &Scenario, dur: f64) -> Result<Answer,
         command
             .args(["-t1", "-c", need("conns")?, "-m", need("streams")?])
             .args(["-D", &secs.to_string(), "--warm-up-time=1"]);
+        if s.grpc {
+            command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+            command.arg("-d").arg(work.join("call"));
+        }
     } else {
         command = Command::new("wrk");
         command

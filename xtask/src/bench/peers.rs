@@ -11,6 +11,9 @@ use crate::sh;
 /// Where the origin listens; the configurations name it, too.
 pub const ORIGIN: &str = "127.0.0.1:9000";
 
+/// Where the server of gRPC listens.
+pub const GRPC: &str = "127.0.0.1:9005";
+
 /// A proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -59,7 +62,7 @@ impl Peer {
     pub fn takes_part(self, s: &Scenario) -> bool {
         match self {
             Self::Narthex | Self::Nginx => true,
-            Self::Haproxy => !s.cache,
+            Self::Haproxy => !s.cache && !s.grpc,
             Self::Varnish => s.cache,
         }
     }
@@ -141,6 +144,7 @@ impl Peer {
                 let (zone, here) = nginx_cache(s, work);
                 text.replace("@ACCESS_LOG@", &nginx_log(s, work))
                     .replace("@CACHE_ZONE@", &zone)
+                    .replace("@GRPC@", if s.grpc { NGINX_GRPC } else { "" })
                     .replace("@CACHE@", here)
             }
             Self::Varnish => text,
@@ -172,6 +176,12 @@ fn ours(text: &str, s: &Scenario, work: &Path) -> Result<String, String> {
             "    proxy \"be\"",
             "    cache ttl=\"1h\"\n    proxy \"be\"",
             s.cache,
+        ),
+        ("proxy \"be\"", "proxy \"grpc\"", s.grpc),
+        (
+            "site \"*\"",
+            "upstream \"grpc\" {\n    server \"127.0.0.1:9005\"\n    protocol \"h2\"\n}\n\nsite \"*\"",
+            s.grpc,
         ),
     ] {
         if wanted {
@@ -212,6 +222,8 @@ fn nginx_cache(s: &Scenario, work: &Path) -> (String, &'static str) {
     )
 }
 
+const NGINX_GRPC: &str = "location /bench.Echo/ { grpc_pass grpc://grpc; grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }";
+
 /// HAProxy writes a line per request; to its standard output here, which is a file.
 fn haproxy_log(s: &Scenario) -> [&'static str; 2] {
     if s.log {
@@ -245,6 +257,7 @@ mod tests {
             );
             assert_eq!(made.contains("access-log \"off\""), !s.log, "{}", s.name);
             assert_eq!(made.contains("cache ttl"), s.cache, "{}", s.name);
+            assert_eq!(made.contains("proxy \"grpc\""), s.grpc, "{}", s.name);
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Scenario {
     pub log: bool,
     /// Hits of a cache; the peers are nginx and Varnish then.
     pub cache: bool,
+    /// Unary calls of gRPC, over HTTP/2 on both sides; the peer is nginx (`grpc_pass`) then.
+    pub grpc: bool,
     /// Most that CPU per request may be, of nginx and of HAProxy (of Varnish, with a cache).
     pub goals: [Option<f64>; 2],
 }
@@ -27,6 +29,7 @@ const fn closed(name: &'static str, what: &'static str, order: &'static str) -> 
         workers: 1,
         log: false,
         cache: false,
+        grpc: false,
         goals: [None, None],
     }
 }
@@ -137,6 +140,14 @@ pub const ALL: &[Scenario] = &[
             "eh2",
             "HTTP/2 over TLS 1.3, 128 B, 10 connections of 32 streams",
             "h2load path=/128 conns=10 streams=32 to=tls",
+        )
+    },
+    Scenario {
+        grpc: true,
+        ..closed(
+            "grpc",
+            "a unary call of 12 B, 10 connections of 32 streams",
+            "h2load path=/bench.Echo/Say.grpc conns=10 streams=32 to=h2c",
         )
     },
     Scenario {
