@@ -379,6 +379,48 @@ fn what_is_stale_is_asked_about_and_made_new() {
     assert_eq!(r.text(), "body");
 }
 
+/// Interim answers are for those whose request went to the origin, and leave nothing in what is stored.
+#[test]
+fn interim_answers_are_passed_on_and_not_stored() {
+    let rig = rig("cache");
+    let hints = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nCache-Control: no-store\r\nETag: \"of the hint\"\r\n\r\n";
+    let said = |rest: &[u8]| answer([hints.as_bytes(), rest].concat());
+    rig.origin.on("/hints", said(&stored(FRESH, "final"))).on(
+        "/stale",
+        said(&stored(
+            "Cache-Control: max-age=0\r\nETag: \"e\"\r\n",
+            "final",
+        )),
+    );
+    let first = ask(&rig, "/hints", "");
+    let statuses: Vec<_> = first.interim.iter().map(|(status, _)| *status).collect();
+    assert_eq!((statuses.as_slice(), first.status), (&[102, 103][..], 200));
+    assert_eq!(
+        first.interim[1].1.get("link").as_deref(),
+        Some("</a.css>; rel=preload")
+    );
+    assert!(status(&first).contains("stored"), "{}", status(&first));
+    let hit = ask(&rig, "/hints", "");
+    assert!(is_hit(&hit) && hit.interim.is_empty(), "{}", status(&hit));
+    for r in [&first, &hit] {
+        assert_eq!(r.text(), "final");
+        assert!(!r.fields.has("link") && !r.fields.has("etag"));
+        let control = r.fields.get("cache-control");
+        assert_eq!(control.as_deref(), Some("max-age=100"));
+    }
+    // Nor does one before a 304 make anything new.
+    ask(&rig, "/stale", "");
+    let now = "HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\nCache-Control: max-age=100\r\n\r\n";
+    rig.origin.on("/stale", said(now.as_bytes()));
+    let asked = ask(&rig, "/stale", "");
+    assert_eq!((asked.status, asked.text().as_str()), (200, "final"));
+    let hit = ask(&rig, "/stale", "");
+    assert!(is_hit(&hit) && hit.interim.is_empty(), "{}", status(&hit));
+    assert_eq!(hit.fields.get("etag").as_deref(), Some("\"e\""));
+    assert!(!hit.fields.has("link"));
+    assert_eq!(rig.origin.take(3).len(), 3);
+}
+
 #[test]
 fn stale_while_it_is_asked_anew() {
     let rig = rig("cache");

@@ -41,21 +41,16 @@ impl Times {
     }
 }
 
-/// `Age` in seconds. One line of digits, of which a list may follow without white space: the first counts. Anything else is an
-/// age that nobody knows, so that the answer counts as old (the RFC would rather ignore it; what `http-cache-tests` requires is
-/// the safer reading).
+/// `Age` in seconds. Of several lines or a list the first member counts, and one that is no number does not (RFC 9111 5.1).
+/// What follows a `;` is passed over as a parameter: a number before it says more about the age than nothing does.
 fn age(head: Head<'_>) -> u32 {
-    let Some(value) = head.get(FieldId::Age) else {
-        return 0;
-    };
-    if head.index.repeated.has(FieldId::Age) {
-        return FOREVER_S;
-    }
-    let mut members = value.split(|b| *b == b',').map(delta_seconds);
-    match members.next().flatten() {
-        Some(first) if members.all(|m| m.is_some()) => first,
-        _ => FOREVER_S,
-    }
+    head.all(FieldId::Age)
+        .flat_map(|line| line.split(|b| *b == b','))
+        .map(|member| member.split(|b| *b == b';').next().unwrap_or(member))
+        .map(<[u8]>::trim_ascii)
+        .find(|member| !member.is_empty())
+        .and_then(delta_seconds)
+        .unwrap_or(0)
 }
 
 /// How long a response is fresh.
