@@ -30,7 +30,8 @@ The project's chores.
                                                                instructions and syscalls per request, against a baseline
   cargo xtask scorecard  [--quick] [--profile P] [--seconds S] [--rate N] [--part NAME]
                                                                what has a time in it: reload soak, no request twice,
-                                                               idle connections, checks; at full length faults, upgrade
+                                                               idle connections, checks, the cache (stampede, purge
+                                                               storm, many objects); at full length faults, upgrade
   cargo xtask fuzz       [TARGET] [--seconds N]                fuzz one target, or each in turn (needs nightly)
   cargo xtask docs       [--check]                             generated pages: written, or compared
   cargo xtask judges [--profile NAME]                          outside judges of HTTP/1.1 (downloads them)

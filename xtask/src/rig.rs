@@ -80,10 +80,13 @@ impl Answer {
 }
 
 impl Rig {
-    /// Starts it on the given cores, with an origin there.
+    /// Starts it on the given cores, with an origin there (empty: without one).
     pub fn start(cores: &str, origin: &str) -> Result<Self, String> {
         let mut command = Command::new(build()?);
-        command.args(["load", "--origin", origin]);
+        command.arg("load");
+        if !origin.is_empty() {
+            command.args(["--origin", origin]);
+        }
         let mut child = served::pin(&command, cores)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
