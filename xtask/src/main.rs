@@ -38,7 +38,7 @@ The project's chores.
   cargo xtask cache-judge [--profile NAME] [--verbose] [--proxy URL --origin-port N]
                                                                the public tests of HTTP caches (downloads them)
 
-bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, hit1k, hit100k, separated by commas; all without.
+bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, hit1k, hit100k, hit10m, separated by commas; all without.
         --peers nginx,haproxy,varnish (or none)   --json FILE   --keep leaves the configurations and logs
 counts: profiles have baselines of their own in bench/counts.toml; --update rewrites the one measured.
 Profiles are cargo's: dev, release, dist (what ships; the default of bench and scorecard).";

@@ -80,13 +80,10 @@ impl Answer {
 }
 
 impl Rig {
-    /// Starts it on the given cores, with an origin there (empty: without one).
+    /// Starts it on the given cores, with an origin there.
     pub fn start(cores: &str, origin: &str) -> Result<Self, String> {
         let mut command = Command::new(build()?);
-        command.arg("load");
-        if !origin.is_empty() {
-            command.args(["--origin", origin]);
-        }
+        command.args(["load", "--origin", origin]);
         let mut child = served::pin(&command, cores)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One call, on a connection of its own; the whole answer.
 pub fn call(

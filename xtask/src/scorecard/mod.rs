@@ -76,7 +76,7 @@ impl Size {
             check_seconds: 20.0,
             crowd: 10_000,
             crowd_workers: &[1, 2],
-            hit_seconds: 10.0,
+            hit_seconds: seconds / 6.0,
             hit_rate: 0.0,
             objects: 1_000_000,
             object_bytes: 300.0,

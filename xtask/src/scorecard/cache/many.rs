@@ -18,6 +18,7 @@ const MEMORY: &str = "3GiB";
 /// Objects that hits of many are compared with.
 const FEW: u64 = 1_000;
 const BODY: f64 = 1024.0;
+const MIB: f64 = 1_048_576.0;
 /// Longest wait for the sweeper.
 const SWEPT: Duration = Duration::from_mins(2);
 
@@ -90,10 +91,8 @@ impl Many {
         let before = asked(&mut self.rig)?;
         let how = format!("keys={keys} shuffle=1 secs={}", size.hit_seconds / 3.0);
         let a = self.load(part, path, &how)?;
-        part.zero(
-            &format!("hits among {keys} that were none"),
-            asked(&mut self.rig)? - before,
-        );
+        let fetches = asked(&mut self.rig)? - before;
+        part.zero(&format!("hits among {keys} that were none"), fetches as f64);
         Ok(a)
     }
 
@@ -171,14 +170,14 @@ impl Many {
             "bound, most that was there, MiB; evictions",
             format!(
                 "{:.1}, {:.1}; {}",
-                half / 1048576.0,
-                most / 1048576.0,
+                half / MIB,
+                most / MIB,
                 stats.get("evictions")
             ),
         );
         part.row(
             "resident at the bound, MiB",
-            format!("{:.1}", procfs::resident(&self.pids) as f64 / 1048576.0),
+            format!("{:.1}", procfs::resident(&self.pids) as f64 / MIB),
         );
         if most > half || stats.get("evictions") == 0.0 {
             part.faults
@@ -230,9 +229,16 @@ impl Many {
             "hits meanwhile, p50 / p99 / p999 / longest, µs; before",
             format!("{}; {}", times(&beside), times(&quiet)),
         );
+        // The allocator gives back what is free when it is used again after a while.
+        sh::pause(Duration::from_secs(2));
+        self.load(
+            part,
+            "/after",
+            &format!("keys={FEW} warm=0 count={}", 2 * FEW),
+        )?;
         part.row(
             "resident after that, MiB",
-            format!("{:.1}", procfs::resident(&self.pids) as f64 / 1048576.0),
+            format!("{:.1}", procfs::resident(&self.pids) as f64 / MIB),
         );
         if !swept {
             part.faults.push("what was purged was not swept".into());

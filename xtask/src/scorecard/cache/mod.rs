@@ -26,8 +26,8 @@ fn config(work: &Path, (port, origin): (u16, &str), top: &str, site: &str) -> St
 }
 
 /// Requests that the origin has had.
-fn asked(origin: &mut Rig) -> Result<f64, String> {
-    Ok(origin.ask("asked")?.get("asked"))
+fn asked(origin: &mut Rig) -> Result<u64, String> {
+    Ok(origin.ask("asked")?.get("asked") as u64)
 }
 
 /// Nothing failed, was answered otherwise, or was never answered.

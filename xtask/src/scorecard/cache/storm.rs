@@ -72,14 +72,15 @@ pub fn run(narthex: &Path, work: &Path, size: &Size) -> Result<Part, String> {
         ("hits beside calls that do nothing", nothing as Call),
         ("hits beside purges", purge),
     ] {
-        let caller = Caller::start(&admin, call)?;
+        let caller = Caller::start(&admin, call);
         let seen = rig.ask(&load)?;
         let called = caller.stop()?;
         row(&mut part, what, &seen);
         part.row(&format!("{what}: calls a second"), format!("{called:.0}"));
     }
     // No purge was of what is asked for.
-    part.zero("fetches meanwhile", asked(&mut rig)? - fetched);
+    let fetches = asked(&mut rig)? - fetched;
+    part.zero("fetches meanwhile", fetches as f64);
     rig.order(&load)?;
     sh::pause(Duration::from_secs_f64(size.hit_seconds / 2.0));
     let all = "{\"everything\":true,\"soft\":true}";
@@ -92,7 +93,7 @@ pub fn run(narthex: &Path, work: &Path, size: &Size) -> Result<Part, String> {
     );
     let fetches = asked(&mut rig)? - fetched;
     part.row("fetches after that", fetches);
-    if fetches < 1.0 || fetches > KEYS as f64 {
+    if !(1..=KEYS).contains(&fetches) {
         part.faults
             .push(format!("{fetches} fetches of {KEYS} stale objects"));
     }
@@ -122,10 +123,10 @@ struct Caller {
 static STOP: AtomicBool = AtomicBool::new(false);
 
 impl Caller {
-    fn start(admin: &Path, call: Call) -> Result<Self, String> {
+    fn start(admin: &Path, call: Call) -> Self {
         STOP.store(false, Ordering::Relaxed);
         let admin: PathBuf = admin.to_owned();
-        Ok(Self {
+        Self {
             thread: std::thread::spawn(move || {
                 let mut admin = Admin::connect(&admin)?;
                 let begun = Instant::now();
@@ -140,7 +141,7 @@ impl Caller {
                 }
                 Ok(n as f64 / begun.elapsed().as_secs_f64())
             }),
-        })
+        }
     }
 
     /// How many calls a second there were.
