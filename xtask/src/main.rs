@@ -30,14 +30,15 @@ The project's chores.
                                                                instructions and syscalls per request, against a baseline
   cargo xtask scorecard  [--quick] [--profile P] [--seconds S] [--rate N] [--part NAME]
                                                                what has a time in it: reload soak, no request twice,
-                                                               idle connections, checks; at full length faults, upgrade
+                                                               idle connections, checks, the cache (stampede, purge
+                                                               storm, many objects); at full length faults, upgrade
   cargo xtask fuzz       [TARGET] [--seconds N]                fuzz one target, or each in turn (needs nightly)
   cargo xtask docs       [--check]                             generated pages: written, or compared
   cargo xtask judges [--profile NAME]                          outside judges of HTTP/1.1 (downloads them)
   cargo xtask cache-judge [--profile NAME] [--verbose] [--proxy URL --origin-port N]
                                                                the public tests of HTTP caches (downloads them)
 
-bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, hit1k, hit100k, separated by commas; all without.
+bench:  SCENARIOS are a, afix, b, c1, c64, d, j, i, a-log, a-2w, hit1k, hit100k, hit10m, separated by commas; all without.
         --peers nginx,haproxy,varnish (or none)   --json FILE   --keep leaves the configurations and logs
 counts: profiles have baselines of their own in bench/counts.toml; --update rewrites the one measured.
 Profiles are cargo's: dev, release, dist (what ships; the default of bench and scorecard).";

@@ -43,3 +43,13 @@ pub fn thread_times(pids: &[u32]) -> Vec<(u64, u64)> {
     }
     out
 }
+
+/// Resident memory of these processes, bytes.
+pub fn resident(pids: &[u32]) -> u64 {
+    let of = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+        line.trim().split(' ').next()?.parse::<u64>().ok()
+    };
+    pids.iter().filter_map(of).sum::<u64>() * 1024
+}

@@ -133,6 +133,16 @@ pub fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
+/// Files that a process may have open at most.
+pub fn open_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits
+        .lines()
+        .find_map(|l| l.strip_prefix("Max open files"));
+    let hard = line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok());
+    hard.unwrap_or(1_024)
+}
+
 /// Lets time pass; a measurement has a duration.
 #[expect(
     clippy::disallowed_methods,

@@ -63,6 +63,8 @@ pub struct Client {
     closing: bool,
     /// When the request was due, ns.
     pub since: u64,
+    /// What it asks for, of the keys there are.
+    pub key: u64,
     /// Body and head bytes received.
     pub received: u64,
 }
@@ -79,6 +81,7 @@ impl Client {
             status: 0,
             closing: false,
             since: 0,
+            key: 0,
             received: 0,
         }
     }

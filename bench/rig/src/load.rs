@@ -39,7 +39,18 @@ pub struct Order {
     pub watch: Vec<u32>,
     /// `idle`: one request per connection, then silence for so many seconds.
     pub hold: Option<f64>,
+    /// All connections ask at once, one time.
+    pub is_burst: bool,
+    /// Numbers that stand in the path.
+    keys: u64,
+    /// They come by chance.
+    shuffle: bool,
+    /// Where the number stands in the request.
+    number: Option<usize>,
 }
+
+/// Digits of a number in the path.
+const DIGITS: usize = 9;
 
 impl Order {
     /// Reads a command's line.
@@ -55,7 +66,8 @@ impl Order {
         let upload = pairs.get("post").map_or(Some(0), |v| http::size(v));
         let upload = upload.ok_or("post wants a size")?;
         let path = pairs.get("path").copied().unwrap_or("/128");
-        if what != "load" && what != "idle" {
+        let (request, number_at) = request(path, upload);
+        if !matches!(what, "load" | "idle" | "burst") {
             return Err(format!("no command `{what}`"));
         }
         Ok(Self {
@@ -63,7 +75,7 @@ impl Order {
                 .get("target")
                 .and_then(|t| t.parse().ok())
                 .ok_or("target wants an address")?,
-            request: request(path, upload),
+            request,
             upload,
             conns: number("conns", 64.0)? as usize,
             secs: number("secs", 2.0)?,
@@ -82,13 +94,33 @@ impl Order {
             } else {
                 None
             },
+            is_burst: what == "burst",
+            keys: number("keys", 1.0)?.max(1.0) as u64,
+            shuffle: number("shuffle", 0.0)? > 0.0,
+            number: number_at,
         })
+    }
+
+    /// The request for a key.
+    pub fn request(&mut self, key: u64) -> &[u8] {
+        if let Some(at) = self.number {
+            let mut rest = key;
+            for digit in self.request[at..at + DIGITS].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        &self.request
     }
 }
 
-fn request(path: &str, upload: u64) -> Vec<u8> {
+/// A request, and where the number stands that `%` is in the path.
+fn request(path: &str, upload: u64) -> (Vec<u8>, Option<usize>) {
+    let number_at = path.find('%');
+    let path = path.replace('%', &"0".repeat(DIGITS));
     let mut head = String::new();
     let method = if upload > 0 { "POST" } else { "GET" };
+    let number_at = number_at.map(|at| method.len() + 1 + at);
     let _ = write!(
         head,
         "{method} {path} HTTP/1.1\r\nHost: bench.example.com\r\nUser-Agent: rig/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n"
@@ -100,7 +132,7 @@ fn request(path: &str, upload: u64) -> Vec<u8> {
         );
     }
     head.push_str("\r\n");
-    head.into_bytes()
+    (head.into_bytes(), number_at)
 }
 
 /// What was counted.
@@ -161,6 +193,8 @@ pub struct Load {
     /// No new requests.
     pub stopping: bool,
     arrivals: Arrivals,
+    /// The last key, or what it was drawn from.
+    key: u64,
 }
 
 impl Load {
@@ -180,6 +214,21 @@ impl Load {
             busy: 0,
             stopping: false,
             arrivals,
+            key: 0,
+        }
+    }
+
+    /// What is asked for next.
+    pub fn next_key(&mut self) -> u64 {
+        let keys = self.order.keys;
+        if self.order.shuffle {
+            // a full period of 2^64 (Knuth); the high bits are the good ones
+            let step = self.key.wrapping_mul(6_364_136_223_846_793_005);
+            self.key = step.wrapping_add(1_442_695_040_888_963_407);
+            (self.key >> 32) % keys
+        } else {
+            self.key = (self.key + 1) % keys;
+            self.key
         }
     }
 
@@ -266,6 +315,16 @@ mod tests {
         assert!(o.request.starts_with(b"POST /up HTTP/1.1\r\n"));
         assert!(Order::parse("load path=/x").is_err());
         assert!(Order::parse("nothing target=127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn a_number_stands_in_the_path() {
+        let order = Order::parse("load target=127.0.0.1:1 path=/k/%/1k keys=20").expect("command");
+        let mut load = Load::new(order, 0);
+        let keys: Vec<u64> = (0..20).map(|_| load.next_key()).collect();
+        assert_eq!((keys[0], keys[18], keys[19]), (1, 19, 0));
+        let request = load.order.request(1_234).to_vec();
+        assert!(request.starts_with(b"GET /k/000001234/1k HTTP/1.1\r\n"));
     }
 
     #[test]

@@ -6,7 +6,10 @@
 //!
 //! ```text
 //! load target=ADDR path=/128 conns=64 secs=2 [warm=0.5] [count=N] [rate=N] [gentle=1] [fresh=1] [post=BYTES] [steps=1] [watch=PID,PID]
+//!      [keys=N] [shuffle=1]       `%` in the path is a number below N then, in turn or by chance
 //! idle target=ADDR path=/128 conns=9000 hold=3 [watch=PID,PID]
+//! burst target=ADDR path=/128 conns=10000 [watch=PID,PID]   every connection is open before all ask, once, as fast as they can be sent
+//! asked                           requests that the origin has had
 //! ```
 //!
 //! `rig oracle --listen ADDR --record FILE` is an origin that writes down the `X-Id` of every request before it answers.

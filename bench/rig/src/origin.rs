@@ -1,5 +1,6 @@
 //! The origin: `/N` answers N bytes of the alphabet over and over (`/128`, `/10k`, `/64m`, also below any directory); a request
-//! with a body is read to its end and answered with two bytes.
+//! with a body is read to its end and answered with two bytes. Below `wait-N` it answers after N milliseconds, below `no-store` it
+//! says that the answer is not to be kept.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ pub struct Shared {
     pub pattern: Vec<u8>,
     /// Where everything is received.
     pub scratch: Vec<u8>,
+    /// Requests that the origin has had.
+    pub asked: u64,
 }
 
 impl Default for Shared {
@@ -26,6 +29,7 @@ impl Default for Shared {
         Self {
             pattern: (b'a'..=b'z').cycle().take(PATTERN).collect(),
             scratch: vec![0; 256 << 10],
+            asked: 0,
         }
     }
 }
@@ -44,6 +48,15 @@ pub struct Origin {
     body_sent: u64,
     /// Of a request's body: what is still to come.
     upload_left: u64,
+    /// An answer that waits: so long, ns, and what it will be.
+    later: Option<(u64, Answer)>,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    size: u64,
+    no_store: bool,
 }
 
 /// Bodies up to here go out together with their head.
@@ -60,7 +73,22 @@ impl Origin {
             body_left: 0,
             body_sent: 0,
             upload_left: 0,
+            later: None,
         }
+    }
+
+    /// How long its answer waits, ns; said once.
+    pub fn waits(&mut self) -> Option<u64> {
+        let (wait, _) = self.later.as_mut()?;
+        Some(std::mem::take(wait)).filter(|wait| *wait > 0)
+    }
+
+    /// The time of its answer has come; `false` ends the connection.
+    pub fn speak(&mut self, shared: &mut Shared) -> bool {
+        if let Some((_, answer)) = self.later.take() {
+            self.give(answer, shared);
+        }
+        self.ready(shared)
     }
 
     /// Something happened; `false` ends the connection.
@@ -91,7 +119,7 @@ impl Origin {
         }
     }
 
-    fn take(&mut self, mut bytes: &[u8], shared: &Shared) -> bool {
+    fn take(&mut self, mut bytes: &[u8], shared: &mut Shared) -> bool {
         if self.upload_left > 0 {
             let now = self.upload_left.min(bytes.len() as u64);
             self.upload_left -= now;
@@ -116,7 +144,7 @@ impl Origin {
     }
 
     /// Answers every complete head; says how many bytes that took.
-    fn heads(&mut self, bytes: &[u8], shared: &Shared) -> usize {
+    fn heads(&mut self, bytes: &[u8], shared: &mut Shared) -> usize {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) {
             let Some(end) = http::head_end(rest) else {
@@ -124,6 +152,7 @@ impl Origin {
             };
             let head = &rest[..end];
             at += end;
+            shared.asked += 1;
             match http::content_length(head) {
                 Some(length) if length > 0 => {
                     let here = length.min((rest.len() - end) as u64);
@@ -142,31 +171,52 @@ impl Origin {
 
     fn answer(&mut self, head: &[u8], shared: &Shared) {
         let path = http::request_line(head).map_or(&b"/"[..], |(_, path)| path);
-        let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        let size = std::str::from_utf8(name)
-            .ok()
-            .and_then(http::size)
-            .unwrap_or(2);
-        if size <= SMALL {
-            self.small_answer(&shared.pattern[..size as usize]);
+        let mut answer = Answer {
+            size: 2,
+            no_store: false,
+        };
+        let mut wait = 0;
+        for name in path.split(|b| *b == b'/').skip(1) {
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            if let Some(ms) = name.strip_prefix("wait-") {
+                wait = ms.parse().unwrap_or(0) * 1_000_000;
+            }
+            answer.no_store |= name == "no-store";
+            answer.size = http::size(name).unwrap_or(2);
+        }
+        if wait > 0 {
+            self.later = Some((wait, answer));
         } else {
-            self.response_head(size);
-            self.body_left = size;
+            self.give(answer, shared);
+        }
+    }
+
+    fn give(&mut self, answer: Answer, shared: &Shared) {
+        if answer.no_store {
+            self.response_head(answer.size, "Cache-Control: no-store\r\n");
+        } else {
+            self.response_head(answer.size, "");
+        }
+        if answer.size <= SMALL {
+            let body = &shared.pattern[..answer.size as usize];
+            self.output.extend_from_slice(body);
+        } else {
+            self.body_left = answer.size;
             self.body_sent = 0;
         }
     }
 
     fn small_answer(&mut self, body: &[u8]) {
-        self.response_head(body.len() as u64);
+        self.response_head(body.len() as u64, "");
         self.output.extend_from_slice(body);
     }
 
-    fn response_head(&mut self, length: u64) {
+    fn response_head(&mut self, length: u64, fields: &str) {
         self.output.extend_from_slice(
             b"HTTP/1.1 200 OK\r\nServer: rig\r\nDate: Mon, 16 Nov 2026 08:00:00 GMT\r\n\
               Content-Type: text/plain; charset=utf-8\r\nETag: \"29a-1f\"\r\nVary: Accept-Encoding\r\nContent-Length: ",
         );
-        let _ = write!(self.output, "{length}\r\n\r\n");
+        let _ = write!(self.output, "{length}\r\n{fields}\r\n");
     }
 
     /// Sends what there is: all of it (`true`), as much as the kernel takes, or the connection is gone (`None`).

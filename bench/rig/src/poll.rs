@@ -11,7 +11,7 @@ use rustix::net::{
 };
 
 /// What a slot of the world is called: slot and generation, so that a late event cannot hit the slot's next owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token {
     /// Index of the slot.
     pub slot: u32,

@@ -1,5 +1,7 @@
 //! The loop: origin connections, load connections and commands, one event at a time.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::Write as _;
 use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
@@ -31,6 +33,8 @@ struct World {
     typed: Vec<u8>,
     ended: bool,
     load: Option<Load>,
+    /// Answers of the origin that wait, and until when.
+    later: BinaryHeap<Reverse<(u64, Token)>>,
 }
 
 /// Nanoseconds of the monotonic clock.
@@ -50,6 +54,7 @@ pub fn serve(origin: Option<SocketAddrV4>) -> Result<(), String> {
         typed: Vec::new(),
         ended: false,
         load: None,
+        later: BinaryHeap::new(),
     };
     let token = world.insert(Slot::Commands);
     world
@@ -75,6 +80,8 @@ impl World {
         loop {
             while let Some(line) = self.command() {
                 let answer = match Order::parse(&line) {
+                    _ if line == "asked" => format!("ok asked={}", self.shared.asked),
+                    Ok(order) if order.is_burst => self.burst(order),
                     Ok(order) if order.hold.is_some() => self.idle(order),
                     Ok(order) => self.load(order),
                     Err(why) => format!("error {why}"),
@@ -124,11 +131,44 @@ impl World {
     fn turn(&mut self, limit: Duration) {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
+        let limit = match self.later.peek() {
+            None => limit,
+            Some(Reverse((due, _))) => limit.min(Duration::from_nanos(due.saturating_sub(now()))),
+        };
         self.poll.wait(limit, &mut events);
         for (token, flags) in &events {
             self.event(*token, *flags);
         }
         self.events = events;
+        self.speak();
+    }
+
+    /// Gives the answers whose time has come.
+    fn speak(&mut self) {
+        while let Some(Reverse((due, token))) = self.later.peek().copied()
+            && due <= now()
+        {
+            self.later.pop();
+            let Some((generation, slot)) = self.slots.get_mut(token.slot as usize) else {
+                continue;
+            };
+            if *generation == token.generation
+                && let Some(Slot::Origin(mut origin)) = slot.take()
+            {
+                let lives = origin.speak(&mut self.shared);
+                self.origin_after(token, origin, lives);
+            }
+        }
+    }
+
+    fn origin_after(&mut self, token: Token, mut origin: Origin, lives: bool) {
+        if !lives {
+            return self.remove(token);
+        }
+        if let Some(wait) = origin.waits() {
+            self.later.push(Reverse((now() + wait, token)));
+        }
+        self.slots[token.slot as usize].1 = Some(Slot::Origin(origin));
     }
 
     fn event(&mut self, token: Token, flags: EventFlags) {
@@ -149,11 +189,8 @@ impl World {
                 self.slots[token.slot as usize].1 = Some(Slot::Listener(fd));
             }
             Some(Slot::Origin(mut origin)) => {
-                if origin.ready(&mut self.shared) {
-                    self.slots[token.slot as usize].1 = Some(Slot::Origin(origin));
-                } else {
-                    self.remove(token);
-                }
+                let lives = origin.ready(&mut self.shared);
+                self.origin_after(token, origin, lives);
             }
             Some(Slot::Client(client)) => self.client_event(token, client, flags),
         }
@@ -203,7 +240,7 @@ impl World {
         };
         let writable = flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP);
         let was_busy = client.is_busy();
-        let turn = client.ready(writable, &load.order.request, &mut self.shared);
+        let turn = client.ready(writable, load.order.request(client.key), &mut self.shared);
         load.tally.bytes += std::mem::take(&mut client.received);
         if was_busy && !client.is_busy() {
             load.busy -= 1;
@@ -284,7 +321,9 @@ impl World {
     fn ask(&mut self, token: Token, mut client: Client, due: u64) {
         let Some(load) = &mut self.load else { return };
         load.busy += 1;
-        let turn = client.ask(&load.order.request, load.order.upload, due, &self.shared);
+        client.key = load.next_key();
+        let upload = load.order.upload;
+        let turn = client.ask(load.order.request(client.key), upload, due, &self.shared);
         self.after(token, client, turn);
     }
 
@@ -387,11 +426,64 @@ impl World {
             return;
         }
         for token in std::mem::take(&mut load.idle) {
-            match self.slots[token.slot as usize].1.take() {
-                Some(Slot::Client(client)) => self.ask(token, client, now()),
-                other => self.slots[token.slot as usize].1 = other,
+            self.ask_now(token);
+        }
+    }
+
+    fn ask_now(&mut self, token: Token) {
+        match self.slots[token.slot as usize].1.take() {
+            Some(Slot::Client(client)) => self.ask(token, client, now()),
+            other => self.slots[token.slot as usize].1 = other,
+        }
+    }
+
+    /// Opens every connection, then all of them ask; each is asked about once.
+    fn burst(&mut self, order: Order) -> String {
+        const OPENING: usize = 256;
+        const SETTLE: u64 = 300_000_000;
+        const LONGEST: u64 = 60_000_000_000;
+        let (conns, watch) = (order.conns, order.watch.clone());
+        let mut load = Load::new(order, now());
+        load.stopping = true; // who is connected waits
+        self.load = Some(load);
+        let begin = now();
+        while let Some(load) = &self.load {
+            let (ready, open) = (load.idle.len(), load.open);
+            let failed = load.tally.errors() + load.tally.closed;
+            if ready >= conns || failed > 0 || now() - begin > LONGEST || self.ended {
+                break;
+            }
+            for _ in open..conns.min(ready + OPENING) {
+                self.open();
+            }
+            self.turn(Duration::from_millis(1));
+        }
+        let begin = now();
+        while now() - begin < SETTLE {
+            self.turn(Duration::from_millis(10));
+        }
+        let own = [std::process::id()];
+        let (before, own_before) = (sample(&watch), sample(&own));
+        let idle = self.load.as_mut().map(|l| std::mem::take(&mut l.idle));
+        let begin = now();
+        for (n, token) in idle.unwrap_or_default().into_iter().enumerate() {
+            self.ask_now(token);
+            if n % 64 == 63 {
+                self.turn(Duration::ZERO); // answers may come already
             }
         }
+        let sent = now() - begin;
+        while self.load.as_ref().is_some_and(|l| l.busy > 0) && now() - begin < LONGEST {
+            self.turn(Duration::from_millis(100));
+        }
+        let elapsed = (now() - begin) as f64 / 1e9;
+        let (after, own_after) = (sample(&watch), sample(&own));
+        let Some(load) = self.load.take() else {
+            return "error no load".into();
+        };
+        let line = load.result(elapsed, before, after, (own_before, own_after));
+        self.clear();
+        format!("{line} sending_us={:.1}", sent as f64 / 1e3)
     }
 
     /// Lets what is under way end, at most ten seconds.

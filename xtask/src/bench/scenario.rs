@@ -169,6 +169,15 @@ pub const ALL: &[Scenario] = &[
         )
     },
     Scenario {
+        cache: true,
+        goals: [Some(1.0), None],
+        ..closed(
+            "hit10m",
+            "10 MiB from the cache, 8 clients",
+            "load path=/10m conns=8",
+        )
+    },
+    Scenario {
         workers: 2,
         ..closed(
             "a-2w",

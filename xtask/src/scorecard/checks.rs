@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::admin::{call, value};
 use super::{Part, Size, start};
 use crate::procfs;
 use crate::rig::Rig;
@@ -185,18 +184,12 @@ struct Moment {
 impl Moment {
     fn now(admin: &Path, pids: &[u32]) -> Result<Self, String> {
         let files = |pid: &u32| fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-        let resident = |pid: &u32| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-            let number = line.and_then(|l| l.trim().split(' ').next()?.parse::<f64>().ok());
-            number.unwrap_or(0.0)
-        };
         Ok(Self {
             checks: good(admin)?,
             ns: control_ns(pids),
             at: Instant::now(),
             files: pids.iter().map(files).sum(),
-            resident_kib: pids.iter().map(resident).sum(),
+            resident_kib: procfs::resident(pids) as f64 / 1024.0,
         })
     }
 
@@ -224,12 +217,6 @@ fn good(admin: &Path) -> Result<f64, String> {
         .sum())
 }
 
-fn value<'a>(metrics: &'a str, name: &str) -> &'a str {
-    let mut lines = metrics.lines();
-    let line = lines.find_map(|l| l.strip_prefix(name)).unwrap_or_default();
-    line.trim()
-}
-
 /// CPU time of the thread that checks, ns.
 fn control_ns(pids: &[u32]) -> u64 {
     let times = procfs::thread_times(pids);
@@ -244,27 +231,4 @@ fn control_ns(pids: &[u32]) -> u64 {
         .filter(|(id, _)| is_control(*id))
         .map(|(_, ns)| ns)
         .sum()
-}
-
-/// One call of the admin API; the whole answer.
-fn call(
-    admin: &Path,
-    method: &str,
-    path: &str,
-    fields: &str,
-    body: &str,
-) -> Result<String, String> {
-    let talk = || -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(admin)?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{fields}\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    talk().map_err(|e| format!("{method} {path}: {e}"))
 }

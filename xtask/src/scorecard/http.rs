@@ -22,6 +22,8 @@ pub struct Head {
     pub length: u64,
     /// The connection ends after it.
     pub closing: bool,
+    /// Bytes of the head itself.
+    pub bytes: usize,
 }
 
 impl Client {
@@ -68,6 +70,7 @@ impl Client {
                 .and_then(|v| v.parse().ok())
                 .ok_or_else(|| broken("no length"))?,
             closing: field("connection") == Some("close"),
+            bytes: end,
         })
     }
 

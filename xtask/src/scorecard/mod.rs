@@ -2,6 +2,8 @@
 //! counts. Only counts pass or fail (failed requests, resets, duplicates, bytes); times are reported, against a quiet stretch
 //! of the same run.
 
+mod admin;
+mod cache;
 mod checks;
 mod duplicates;
 mod e2e;
@@ -44,6 +46,18 @@ pub struct Size {
     pub checked: usize,
     /// Length of the look at it, s.
     pub check_seconds: f64,
+    /// Clients that ask for the same at once.
+    pub crowd: usize,
+    /// Workers that they ask.
+    pub crowd_workers: &'static [usize],
+    /// Length of each look at hits, s.
+    pub hit_seconds: f64,
+    /// Hits per second beside purges; 0: a quarter of what it can do.
+    pub hit_rate: f64,
+    /// Objects of the large store.
+    pub objects: u64,
+    /// Most bytes one of them may take beside its body and head.
+    pub object_bytes: f64,
 }
 
 impl Size {
@@ -60,6 +74,12 @@ impl Size {
             idle_bytes: 629.0,
             checked: 1_000,
             check_seconds: 20.0,
+            crowd: 10_000,
+            crowd_workers: &[1, 2],
+            hit_seconds: seconds / 6.0,
+            hit_rate: 0.0,
+            objects: 1_000_000,
+            object_bytes: 300.0,
         }
     }
 
@@ -78,6 +98,13 @@ impl Size {
             idle_bytes: 4_096.0,
             checked: 20,
             check_seconds: 3.0,
+            crowd: 500,
+            crowd_workers: &[2],
+            hit_seconds: 1.0,
+            hit_rate: 500.0,
+            objects: 5_000,
+            // As with idle connections.
+            object_bytes: 4_096.0,
         }
     }
 }
@@ -124,6 +151,9 @@ const PARTS: &[(&str, Runner)] = &[
     ("no request twice", duplicates::run),
     ("idle connections", idle::run),
     ("checks", checks::run),
+    ("stampede", cache::stampede::run),
+    ("purge storm", cache::storm::run),
+    ("many objects", cache::many::run),
 ];
 
 /// At full length only: in short form they are tests, which run anyway.
@@ -223,11 +253,22 @@ fn table(part: &Part, narthex: &Path) -> String {
 
 /// Starts the proxy on a configuration text.
 fn start(narthex: &Path, work: &Path, text: &str, port: u16) -> Result<(Served, PathBuf), String> {
+    start_on("", narthex, work, text, port)
+}
+
+/// The same, on the given cores.
+fn start_on(
+    cores: &str,
+    narthex: &Path,
+    work: &Path,
+    text: &str,
+    port: u16,
+) -> Result<(Served, PathBuf), String> {
     let config = work.join("narthex.kdl");
     sh::write(&config, text)?;
     let mut command = Command::new(narthex);
     command.args(["run", "--config"]).arg(&config);
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let proxy = Served::start(&command, "", address, &work.join("narthex.log"))?;
+    let proxy = Served::start(&command, cores, address, &work.join("narthex.log"))?;
     Ok((proxy, config))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::object::{Key, Names, Object};
+use super::object::{FieldNames, Key, Names, Object};
 use super::purge::Purges;
 
 /// Puts together which variant a request wants, of these names.
@@ -27,12 +27,12 @@ impl<'a, 'b> Wanted<'a, 'b> {
     }
 
     /// Whether it is this one.
-    pub fn is(&mut self, names: Option<&Arc<[Box<[u8]>]>>, value: &[u8]) -> bool {
+    pub fn is(&mut self, names: Option<&Arc<FieldNames>>, value: &[u8]) -> bool {
         names.is_none_or(|names| *self.value(Some(names)) == *value)
     }
 
     /// It, of these names.
-    pub fn value(&mut self, names: Option<&Arc<[Box<[u8]>]>>) -> &[u8] {
+    pub fn value(&mut self, names: Option<&Arc<FieldNames>>) -> &[u8] {
         let Some(names) = names else {
             return &[];
         };
@@ -42,7 +42,7 @@ impl<'a, 'b> Wanted<'a, 'b> {
             .is_some_and(|made| Arc::ptr_eq(made, names))
         {
             self.value.clear();
-            (self.variant)(names, self.value);
+            (self.variant)(&names.0, self.value);
             self.names = Some(Arc::clone(names));
         }
         self.value

@@ -8,8 +8,12 @@ use super::body::Body;
 use crate::policy::{Keep, Meta};
 use narthex_message::Span;
 
-/// Names of the fields in `Vary`; none: it does not vary.
-pub type Names = Option<Arc<[Box<[u8]>]>>;
+/// Names of the fields in `Vary`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FieldNames(pub Box<[Box<[u8]>]>);
+
+/// Of an object, which shares them with others (a thin pointer); none: it does not vary.
+pub type Names = Option<Arc<FieldNames>>;
 
 /// A key: its bytes (compared whole) and their hash (seeded per process).
 #[derive(Debug, Clone, Copy)]
@@ -47,21 +51,20 @@ pub fn hash(bytes: &[u8]) -> u64 {
 
 /// A stored answer.
 pub struct Object {
-    /// Head, as HTTP/1, then the key: one allocation.
+    /// Head, as HTTP/1, then the key, then the variant: one allocation.
     text: Box<[u8]>,
     /// Body, perhaps still coming.
     pub body: Arc<Body>,
     /// The place in the sequence of purges when its fetch began.
     pub born: u64,
     small: Small,
+    names: Names,
     more: Option<Box<More>>,
 }
 
 /// What few objects have.
 #[derive(Debug, Default)]
 struct More {
-    names: Names,
-    variant: Box<[u8]>,
     tags: Box<[u64]>,
     rare: Option<Box<Rare>>,
 }
@@ -95,24 +98,24 @@ impl Object {
                 place: own,
             })
         });
-        let has_more = made.names.is_some() || !made.variant.is_empty() || !keep.tags.is_empty();
-        let more = (has_more || rare.is_some()).then(|| {
+        let more = (!keep.tags.is_empty() || rare.is_some()).then(|| {
             Box::new(More {
-                names: made.names,
-                variant: made.variant.into(),
                 tags: keep.tags.iter().map(|tag| hash(tag)).collect(),
                 rare,
             })
         });
         let mut text = std::mem::take(&mut keep.head);
         let head = text.len() as u32; // a message's head is far below 4 GiB
-        text.reserve_exact(made.key.len());
+        let variant = made.variant.len() as u32; // made of such a head
+        text.reserve_exact(made.key.len() + made.variant.len());
         text.extend_from_slice(made.key);
+        text.extend_from_slice(made.variant);
         let object = Self {
             text: text.into_boxed_slice(),
             body: made.body,
             born: made.born,
-            small: Small::new(&keep.meta, head, place.unwrap_or_default()),
+            small: Small::new(&keep.meta, (head, variant), place.unwrap_or_default()),
+            names: made.names,
             more,
         };
         object.body.site.add(object.own_weight());
@@ -129,9 +132,13 @@ impl Object {
         self.parts().1
     }
 
-    fn parts(&self) -> (&[u8], &[u8]) {
+    /// Head, key and variant.
+    fn parts(&self) -> (&[u8], &[u8], &[u8]) {
         let head = self.small.head as usize;
-        self.text.split_at_checked(head).unwrap_or_default()
+        let (head, rest) = self.text.split_at_checked(head).unwrap_or_default();
+        let key = rest.len().saturating_sub(self.small.variant as usize);
+        let (key, variant) = rest.split_at_checked(key).unwrap_or_default();
+        (head, key, variant)
     }
 
     /// What it means.
@@ -142,16 +149,16 @@ impl Object {
 
     /// Values of the fields in `Vary`, as [`crate::key`] puts them together.
     pub fn variant(&self) -> &[u8] {
-        self.more.as_ref().map_or(&[], |more| &more.variant)
+        self.parts().2
     }
 
     /// Names of the fields in `Vary`.
     pub fn vary(&self) -> &[Box<[u8]>] {
-        self.names().map_or(&[], |names| names)
+        self.names().map_or(&[], |names| &names.0)
     }
 
-    pub(super) fn names(&self) -> Option<&Arc<[Box<[u8]>]>> {
-        self.more.as_ref().and_then(|more| more.names.as_ref())
+    pub(super) fn names(&self) -> Option<&Arc<FieldNames>> {
+        self.names.as_ref()
     }
 
     /// Canonical host of its key.
@@ -210,10 +217,7 @@ impl Object {
                         allocated(host.len()) + allocated(path.len())
                     })
             });
-            allocated(size_of::<More>())
-                + allocated(more.variant.len())
-                + allocated(size_of_val(&*more.tags))
-                + rare
+            allocated(size_of::<More>()) + allocated(size_of_val(&*more.tags)) + rare
         });
         allocated(FIXED)
             + allocated(BODY)
@@ -269,6 +273,8 @@ fn within(bytes: &[u8], (start, length): (usize, usize)) -> &[u8] {
 struct Small {
     /// Length of the head.
     head: u32,
+    /// Length of the variant.
+    variant: u32,
     etag: Span,
     initial_age_s: u32,
     lifetime_s: u32,
@@ -303,7 +309,7 @@ const NO_TRANSFORM: u8 = 8;
 const HEURISTIC: u8 = 16;
 
 impl Small {
-    fn new(meta: &Meta, head: u32, place: Place) -> Self {
+    fn new(meta: &Meta, (head, variant): (u32, u32), place: Place) -> Self {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         let received_ms = meta.received_ms.min(NONE_48);
         let length = meta
@@ -315,6 +321,7 @@ impl Small {
             .map_or(NONE_40, |date| date.min(NONE_40 - 1));
         Self {
             head,
+            variant,
             etag: meta.etag,
             initial_age_s: meta.initial_age_s,
             lifetime_s: meta.lifetime_s,
@@ -403,7 +410,7 @@ mod tests {
         ] {
             let meta = meta(value, some);
             let place = Place::find(b"https a.example 443 /x/y?z", "a.example", b"/x/y").unwrap();
-            let small = Small::new(&meta, 5, place);
+            let small = Small::new(&meta, (5, 0), place);
             assert_eq!(small.meta(meta.part), meta);
             assert_eq!((small.host(), small.path()), ((6, 9), (20, 4)));
         }

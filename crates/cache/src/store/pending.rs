@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use super::Found;
 use super::ask::{Ask, Wanted};
 use super::fill::Fill;
-use super::object::{Key, Names};
+use super::object::{FieldNames, Key, Names};
 use super::purge::{Cover, Record};
 
 use crate::policy::Why;
@@ -219,7 +219,7 @@ impl Pending {
     }
 
     /// An answer of this variant is there: its marks are gone, and those that were made before it was known what makes a difference.
-    pub fn unmark(&mut self, key: &Key<'_>, names: Option<&Arc<[Box<[u8]>]>>, variant: &[u8]) {
+    pub fn unmark(&mut self, key: &Key<'_>, names: Option<&Arc<FieldNames>>, variant: &[u8]) {
         self.retain(key, |item| {
             let is_same = item.names.as_ref() == names && *item.variant == *variant;
             matches!(item.what, What::Fill(_)) || (item.names.is_some() && !is_same)

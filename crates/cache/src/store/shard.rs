@@ -8,7 +8,7 @@ use super::Found;
 use super::ask::{Ask, Seen, Variant, Wanted};
 use super::fill::Fill;
 use super::nodes::{NIL, Node, Nodes};
-use super::object::{Key, Names, Object};
+use super::object::{FieldNames, Key, Names, Object};
 use super::pending::Pending;
 use super::purge::{Cover, Purges};
 use super::queue::{List, Queue, USES_MAX};
@@ -31,7 +31,7 @@ pub struct Shard {
     /// The first: of objects whose site has no quota.
     pub(super) queues: Vec<(Option<u32>, Queue)>,
     pending: Pending,
-    names: Vec<Arc<[Box<[u8]>]>>,
+    names: Vec<Arc<FieldNames>>,
     scratch: Vec<u8>,
     pub(super) random: u64,
     /// Where [`Shard::sweep`] goes on.
@@ -364,7 +364,7 @@ impl Shard {
     fn of_variant(
         &self,
         key: &Key<'_>,
-        names: Option<&Arc<[Box<[u8]>]>>,
+        names: Option<&Arc<FieldNames>>,
         variant: &[u8],
     ) -> Option<u32> {
         let mut chain = self.nodes.chain(self.first(key.hash, key.bytes));
@@ -384,10 +384,10 @@ impl Shard {
         if names.is_empty() {
             return None;
         }
-        if let Some(known) = self.names.iter().find(|known| ***known == *names) {
+        if let Some(known) = self.names.iter().find(|known| *known.0 == *names) {
             return Some(Arc::clone(known));
         }
-        let names: Arc<[Box<[u8]>]> = names.into();
+        let names = Arc::new(FieldNames(names.into()));
         if self.names.len() >= NAMES_MAX {
             self.names.remove(0);
         }

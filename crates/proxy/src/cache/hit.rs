@@ -330,8 +330,18 @@ impl Exchange<'_> {
             self.story.body_sent = end.saturating_sub(from);
             return self.send_counted(out).await;
         }
+        self.send_complete(object, out, at, end).await
+    }
+
+    /// Sends what is left of a head, and of a complete body what stands from `at` on, not copied.
+    async fn send_complete(
+        &mut self,
+        object: &Arc<Object>,
+        mut head: &[u8],
+        mut at: u64,
+        end: u64,
+    ) -> Result<(), Failure> {
         let mut moved = 0;
-        let mut head = out.as_slice();
         let mut deadline = self.send_deadline();
         while !head.is_empty() || at < end {
             let piece = piece(object, at, end);
@@ -381,7 +391,8 @@ impl Exchange<'_> {
         from: u64,
         to: u64,
     ) -> Result<(), Failure> {
-        let chunked = to == u64::MAX && self.version() == Version::Http11;
+        let is_known = to != u64::MAX;
+        let chunked = !is_known && self.version() == Version::Http11;
         let mut at = from;
         let mut block = Vec::new();
         while at < to {
@@ -390,6 +401,9 @@ impl Exchange<'_> {
             let read = std::future::poll_fn(|cx| {
                 if self.client.stream.poll_dead().is_ready() {
                     return Poll::Ready(Err(Failure::ClientGone));
+                }
+                if is_known && object.body.is_complete() {
+                    return Poll::Ready(Ok(None));
                 }
                 scratch::with(|buffer| {
                     let area = buffer.get_mut(..most).unwrap_or_default();
@@ -404,11 +418,15 @@ impl Exchange<'_> {
                                 block.extend_from_slice(bytes);
                             }
                         }
-                        Ok(read)
+                        Ok(Some(read))
                     })
                 })
             })
             .await?;
+            let Some(read) = read else {
+                // All of it is there: the rest is not copied. The end of a piece that is lacking is an error there.
+                return self.send_complete(object, &[], at, to).await;
+            };
             match read {
                 Read::Bytes(n) => {
                     self.send_counted(&block).await?;
