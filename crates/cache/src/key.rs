@@ -62,8 +62,40 @@ pub fn build(parts: &Parts<'_>, rule: &CacheKey, out: &mut Vec<u8>) {
 /// Scheme and port of a key that [`build`] made, for people.
 pub fn origin(key: &[u8]) -> Option<(bool, u16)> {
     let (head, _) = key.split_first_chunk::<3>()?;
-    let [https, high, low] = *head;
-    Some((https != 0, u16::from_be_bytes([high, low])))
+    let [scheme, high, low] = *head;
+    Some((scheme & !SLICED != 0, u16::from_be_bytes([high, low])))
+}
+
+/// In a key's first byte: it is a slice's.
+const SLICED: u8 = 2;
+/// No slice has this number: under it is noted that there are none.
+pub const NO_SLICES: u64 = u64::MAX;
+
+/// The key of a slice of what has this `key`. Nothing that a request says makes another key the same: the first byte tells that it
+/// is one, and the last 16 are which.
+pub fn slice(key: &[u8], size: u64, number: u64, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(key);
+    if let Some(first) = out.first_mut() {
+        *first |= SLICED;
+    }
+    out.extend_from_slice(&size.to_be_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+/// Is it the key of a slice?
+pub fn is_slice(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| first & SLICED != 0)
+}
+
+/// A slice is asked for in our own words: by these fields of the request it does not vary.
+pub fn varies_slice(name: &[u8]) -> bool {
+    !name.eq_ignore_ascii_case(b"accept-encoding") && !name.eq_ignore_ascii_case(b"range")
+}
+
+/// The tag of all slices of a key. No tag of an origin is the same: in none of them is a 0.
+pub fn slices_tag(key: &[u8]) -> Box<[u8]> {
+    [b"\0slices\0", key].concat().into()
 }
 
 /// The values of the request's fields `names` (lower case), normalised, put into `out`, which is cleared first: which variant it

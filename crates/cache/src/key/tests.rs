@@ -439,3 +439,33 @@ proptest! {
         }
     }
 }
+
+/// No request has the key of a slice, and no two slices have the same: whatever a key ends with.
+#[test]
+fn slices_have_keys_of_their_own() {
+    let rule = CacheKey::default();
+    let mut keys = std::collections::BTreeSet::new();
+    let wholes: Vec<Vec<u8>> = ["/a", "/a?x", "/a\u{1}", "/a?\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"]
+        .iter()
+        .map(|target| key(target, &rule))
+        .chain([key_with(&url(false, "a.example", 443, "/a"), &[], &rule)])
+        .collect();
+    let mut count = 0;
+    for whole in &wholes {
+        assert!(!is_slice(whole));
+        assert!(keys.insert(whole.clone()));
+        // what a longer key might end with
+        for size in [65_536u64, 65_537, 0x0101_0101_0101_0101] {
+            for number in [0, 1, 255, 256, 0x0101_0101_0101_0101, NO_SLICES] {
+                let mut out = b"left over".to_vec();
+                slice(whole, size, number, &mut out);
+                assert!(is_slice(&out));
+                assert_eq!(origin(&out), origin(whole));
+                assert!(keys.insert(out), "{whole:?} {size} {number}");
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(keys.len(), count + wholes.len());
+    assert_ne!(slices_tag(&wholes[0]), slices_tag(&wholes[1]));
+}

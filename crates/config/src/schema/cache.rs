@@ -71,6 +71,13 @@ pub(crate) const RULE: NodeSpec = NodeSpec {
             "Largest answer that is kept.",
         ),
         prop(
+            "slice",
+            Size,
+            "",
+            "Fetch and keep what is larger in slices of so many bytes, each for itself, from 64KiB to 64MiB: for video and images \
+             of disks. Default: whole.",
+        ),
+        prop(
             "quota",
             SizeOrNone,
             "\"none\"",
