@@ -34,7 +34,7 @@ pub use ranges::{
     MAX_RANGES, combine, completing, content_range, part_ranges, ranges, write_content_range,
 };
 pub use slices::{
-    LENGTH_MAX, Piece, Slice, as_whole, first_byte, keep_slice, pieces, same_version,
+    LENGTH_MAX, Piece, Slice, as_whole, continues, first_byte, keep_slice, pieces, same_version,
 };
 pub use status_field::{CacheStatus, Forward, write_age};
 pub use store::{MAX_TAG, MAX_TAGS, loses_tags, store, store_post};

@@ -4,12 +4,12 @@
 //! entity tag, or, without any tag, the same `Last-Modified` that cannot change unseen; and the same length.
 
 use narthex_message::validate::tokens;
-use narthex_message::{FieldId, Head};
+use narthex_message::{Body, FieldId, FieldSet, Head, ResponseFacts};
 
 use super::lines::decimal;
 use super::precondition::strongly_equal;
 use super::ranges::{self, content_range};
-use super::{Exchanged, Keep, Meta, Why};
+use super::{Exchanged, Keep, Meta, Why, date};
 
 /// What is longer is not kept in slices: a stored length has 48 bits.
 pub const LENGTH_MAX: u64 = 1 << 47;
@@ -145,6 +145,35 @@ fn is_versioned(meta: &Meta, head: &[u8]) -> bool {
             && meta
                 .last_modified_s
                 .is_some_and(|changed| changed.saturating_add(SETTLED_S) <= meta.date_s)
+}
+
+/// An origin's answer, is it the rest of one whose first bytes were of slices with this meaning and head: from `first` to `last`, and
+/// of the same version?
+pub fn continues(
+    response: Head<'_>,
+    facts: &ResponseFacts,
+    version: (&Meta, &[u8]),
+    (first, last): (u64, u64),
+) -> bool {
+    let (meta, head) = version;
+    let repeated = response.index.repeated;
+    let lines = FieldSet::of(&[FieldId::ContentRange, FieldId::ETag, FieldId::LastModified]);
+    let tag = response.get(FieldId::ETag).unwrap_or_default();
+    let ours = meta.etag.of(head);
+    let is_same = if ours.is_empty() && tag.is_empty() {
+        let changed = response.get(FieldId::LastModified);
+        let changed = changed.and_then(|value| date::parse(value, meta.received_ms / 1000));
+        changed.is_some() && changed == meta.last_modified_s
+    } else {
+        strongly_equal(ours, tag)
+    };
+    let said = response.get(FieldId::ContentRange).and_then(content_range);
+    facts.status == 206
+        && !repeated.intersects(lines)
+        && said == Some((first, last, meta.length))
+        && facts.body == Body::Length(last.saturating_sub(first).saturating_add(1))
+        && !is_coded(response)
+        && is_same
 }
 
 /// Two slices, meaning and head of each: are they of one version?
@@ -378,6 +407,41 @@ mod tests {
         assert!(!same(&weak, &weak.clone()));
         let none = of("", None, Some(250));
         assert!(!same(&none, &none.clone()));
+    }
+
+    #[test]
+    fn what_goes_on() {
+        let head = b"\"a\"".to_vec();
+        let meta = Meta {
+            etag: narthex_message::Span::new(0, head.len()),
+            length: Some(250),
+            ..crate::policy::testing::meta()
+        };
+        let goes_on = |status, fields: &[(&str, &str)]| {
+            let made = response(status, fields);
+            let facts = crate::policy::testing::facts(made.head());
+            continues(made.head(), &facts, (&meta, &head), (120, 249))
+        };
+        let good = [("Content-Range", "bytes 120-249/250"), ("Content-Length", "130"), ("ETag", "\"a\"")];
+        assert!(goes_on(206, &good));
+        assert!(!goes_on(200, &good));
+        for (at, other) in [
+            (0, ("Content-Range", "bytes 121-249/250")),
+            (0, ("Content-Range", "bytes 120-249/251")),
+            (0, ("Content-Range", "bytes 120-249/*")),
+            (1, ("Content-Length", "129")),
+            (1, ("Transfer-Encoding", "chunked")),
+            (2, ("ETag", "\"b\"")),
+            (2, ("ETag", "W/\"a\"")),
+            (2, ("X", "y")),
+        ] {
+            let mut fields = good.to_vec();
+            fields[at] = other;
+            assert!(!goes_on(206, &fields), "{other:?}");
+        }
+        let mut coded = good.to_vec();
+        coded.push(("Content-Encoding", "gzip"));
+        assert!(!goes_on(206, &coded));
     }
 
     #[test]

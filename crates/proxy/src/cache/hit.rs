@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
-use narthex_cache::Object;
+use narthex_cache::{Object, key};
 use narthex_cache::policy::{self, Asked, Precondition, Ranges};
 use narthex_cache::store::Read;
 use narthex_message::{Edits, FieldId, FieldSet, Head, Index, Version};
@@ -33,7 +33,7 @@ const CONTENT: FieldSet = FieldSet::of(&[
 ]);
 
 /// What of an object the client gets.
-enum Form {
+pub(super) enum Form {
     Whole,
     NotModified,
     Failed,
@@ -51,6 +51,11 @@ fn extent(object: &Object) -> (u64, Option<u64>) {
         None if object.body.is_complete() => (0, Some(object.body.len())),
         None => (0, meta.length),
     }
+}
+
+/// Is it a slice of what the client asks for?
+pub(super) fn is_slice(object: &Object) -> bool {
+    object.meta().part.is_some() && key::is_slice(object.key())
 }
 
 impl Exchange<'_> {
@@ -103,11 +108,16 @@ impl Exchange<'_> {
         .await
     }
 
-    fn form(&self, object: &Object, asked: &Asked) -> Form {
+    pub(super) fn form(&self, object: &Object, asked: &Asked) -> Form {
         if !asked.conditional && !asked.range {
             return Form::Whole;
         }
-        let meta = &object.meta();
+        let meta = object.meta();
+        let meta = &if is_slice(object) {
+            policy::as_whole(&meta)
+        } else {
+            meta
+        };
         if asked.conditional {
             match policy::precondition(self.head(), meta, object.head()) {
                 Precondition::Holds => {}
@@ -139,7 +149,7 @@ impl Exchange<'_> {
     }
 
     /// Writes the head; what of the body follows (`None`: nothing), the end not included; `u64::MAX`: to wherever it ends.
-    fn write_stored_head(
+    pub(super) fn write_stored_head(
         &mut self,
         object: &Object,
         form: &Form,
@@ -152,7 +162,9 @@ impl Exchange<'_> {
         let head_only = self
             .facts
             .is_some_and(|f| f.method == narthex_message::Method::Head);
+        let sliced = is_slice(object);
         let status = match form {
+            Form::Whole if sliced => 200,
             Form::Whole => object.meta().status,
             Form::NotModified => 304,
             Form::Failed => 412,
@@ -178,7 +190,7 @@ impl Exchange<'_> {
             }
         };
         let start = out.len();
-        let fast = matches!(form, Form::Whole) && self.writes_plainly(status);
+        let fast = matches!(form, Form::Whole) && !sliced && self.writes_plainly(status);
         if fast {
             // The stored head without its last line, as it is.
             let head = object.head();
@@ -196,6 +208,9 @@ impl Exchange<'_> {
         if self.cache_rule().is_some_and(|r| r.status_field) {
             value.clear();
             shown.write(&mut value);
+            if sliced && !matches!(shown, Shown::StaleOnError { .. }) {
+                value.extend_from_slice(b"; detail=slice");
+            }
             to.line("Cache-Status", &value);
         }
         let id = &self.rt.runtime.config.request_id;
@@ -273,14 +288,14 @@ impl Exchange<'_> {
         self.work.response_index = index;
     }
 
-    async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = self.send(bytes).await;
         self.story.sent += bytes.len() as u64;
         sent
     }
 
     /// Sends the head in `out` and a part of the body. Of a complete body nothing is copied but what is small.
-    async fn send_stored(
+    pub(super) async fn send_stored(
         &mut self,
         object: &Arc<Object>,
         from: u64,
@@ -310,7 +325,7 @@ impl Exchange<'_> {
                 out.extend_from_slice(piece);
                 at += piece.len() as u64;
             }
-            self.story.body_sent = end.saturating_sub(from);
+            self.story.body_sent += end.saturating_sub(from);
             return self.send_counted(out).await;
         }
         let mut moved = 0;
@@ -441,7 +456,7 @@ impl Exchange<'_> {
     }
 
     /// `Content-Type` of what is stored.
-    fn stored_type(&self, object: &Object) -> Vec<u8> {
+    pub(super) fn stored_type(&self, object: &Object) -> Vec<u8> {
         let mut index = Index::default();
         read_stored(object.head(), &mut index);
         Head::new(object.head(), &index)
@@ -457,7 +472,7 @@ fn boundary() -> &'static str {
     BOUNDARY.get_or_init(|| format!("{:032x}", u128::from_be_bytes(websocket::key())))
 }
 
-fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
+pub(super) fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -470,7 +485,7 @@ fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &m
     out.extend_from_slice(b"\r\n");
 }
 
-fn part_end(out: &mut Vec<u8>) {
+pub(super) fn part_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"--\r\n");

@@ -167,15 +167,21 @@ impl Exchange<'_> {
             return None;
         }
         let upstreams = upstreams(found);
-        let mut objects = 0;
+        let mut objects = Some(0);
         for upstream in upstreams {
             let bytes = self.key_of_get(work, (path, query), rule, (route, upstream));
             let number = self.site.unwrap_or_default() as u32;
             let key = Key::new(&bytes, host, path, number);
-            objects += shared.cache.purge(&Purge::Key(key), false).objects;
+            let purged = shared.cache.purge(&Purge::Key(key), false);
+            objects = objects.map(|objects| objects + purged.objects);
+            if rule.slice.is_some() {
+                let tag = key::slices_tag(&bytes);
+                shared.cache.purge(&Purge::Tag(&tag), false);
+                objects = None; // what a tag covers is found when it is looked for
+            }
         }
         tracing::trace!(site = %site.name, "an unsafe request has changed what is cached");
-        Some(objects)
+        objects
     }
 
     /// The key of a GET of this target, by this route to this upstream, if nothing on the way rewrites it.
