@@ -98,6 +98,23 @@ pub fn slices_tag(key: &[u8]) -> Box<[u8]> {
     [b"\0slices\0", key].concat().into()
 }
 
+/// The tag of all slices of one version of it: of this length, and with this entity tag or, without one, last changed then.
+pub fn version_tag(
+    key: &[u8],
+    length: Option<u64>,
+    etag: &[u8],
+    changed_s: Option<u64>,
+) -> Box<[u8]> {
+    let changed_s = changed_s.filter(|_| etag.is_empty()).unwrap_or_default();
+    let mut tag = b"\0version\0".to_vec();
+    tag.extend_from_slice(&length.unwrap_or(u64::MAX).to_be_bytes());
+    tag.extend_from_slice(&changed_s.to_be_bytes());
+    tag.extend_from_slice(etag);
+    tag.push(0);
+    tag.extend_from_slice(key);
+    tag.into()
+}
+
 /// The values of the request's fields `names` (lower case), normalised, put into `out`, which is cleared first: which variant it
 /// wants. Fields that are not there are told from empty ones.
 pub fn variant(names: &[Box<[u8]>], request: Head<'_>, rule: &CacheRule, out: &mut Vec<u8>) {

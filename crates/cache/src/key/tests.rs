@@ -445,11 +445,16 @@ proptest! {
 fn slices_have_keys_of_their_own() {
     let rule = CacheKey::default();
     let mut keys = std::collections::BTreeSet::new();
-    let wholes: Vec<Vec<u8>> = ["/a", "/a?x", "/a\u{1}", "/a?\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}"]
-        .iter()
-        .map(|target| key(target, &rule))
-        .chain([key_with(&url(false, "a.example", 443, "/a"), &[], &rule)])
-        .collect();
+    let wholes: Vec<Vec<u8>> = [
+        "/a",
+        "/a?x",
+        "/a\u{1}",
+        "/a?\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}",
+    ]
+    .iter()
+    .map(|target| key(target, &rule))
+    .chain([key_with(&url(false, "a.example", 443, "/a"), &[], &rule)])
+    .collect();
     let mut count = 0;
     for whole in &wholes {
         assert!(!is_slice(whole));
@@ -468,4 +473,19 @@ fn slices_have_keys_of_their_own() {
     }
     assert_eq!(keys.len(), count + wholes.len());
     assert_ne!(slices_tag(&wholes[0]), slices_tag(&wholes[1]));
+    let mut tags = std::collections::BTreeSet::from([slices_tag(&wholes[0])]);
+    for (whole, length, etag, changed) in [
+        (0, Some(5), &b"\"a\""[..], None),
+        (1, Some(5), b"\"a\"", None),
+        (0, Some(6), b"\"a\"", None),
+        (0, Some(5), b"\"b\"", None),
+        (0, Some(5), b"", Some(7)),
+        (0, Some(5), b"", Some(8)),
+        (0, None, b"", None),
+    ] {
+        assert!(tags.insert(version_tag(&wholes[whole], length, etag, changed)));
+    }
+    // Beside an entity tag a date says nothing.
+    let tagged = |changed| version_tag(b"k", Some(5), b"\"a\"", changed);
+    assert_eq!(tagged(None), tagged(Some(7)));
 }

@@ -306,25 +306,43 @@ mod tests {
 
     #[test]
     fn what_is_a_slice() {
-        let with = |range: &'static str, length: &'static str, more: &[(&'static str, &'static str)]| {
-            let mut fields = vec![
-                ("Content-Range", range),
-                ("Content-Length", length),
-                ("Cache-Control", "max-age=60"),
-            ];
-            fields.extend_from_slice(more);
-            fields
-        };
+        let with =
+            |range: &'static str, length: &'static str, more: &[(&'static str, &'static str)]| {
+                let mut fields = vec![
+                    ("Content-Range", range),
+                    ("Content-Length", length),
+                    ("Cache-Control", "max-age=60"),
+                ];
+                fields.extend_from_slice(more);
+                fields
+            };
         let tag = &[("ETag", "\"a\"")][..];
-        let good = |number, fields: &[(&str, &str)]| answered(number, 206, fields).map(|k| k.meta.part);
-        assert_eq!(good(0, &with("bytes 0-99/250", "100", tag)), Ok(Some((0, 99))));
-        assert_eq!(good(2, &with("bytes 200-249/250", "50", tag)), Ok(Some((200, 249))));
+        let good =
+            |number, fields: &[(&str, &str)]| answered(number, 206, fields).map(|k| k.meta.part);
         assert_eq!(
-            good(0, &with("bytes 0-99/250", "100", &[("ETag", "\"a\""), ("Content-Encoding", "identity")])),
+            good(0, &with("bytes 0-99/250", "100", tag)),
+            Ok(Some((0, 99)))
+        );
+        assert_eq!(
+            good(2, &with("bytes 200-249/250", "50", tag)),
+            Ok(Some((200, 249)))
+        );
+        assert_eq!(
+            good(
+                0,
+                &with(
+                    "bytes 0-99/250",
+                    "100",
+                    &[("ETag", "\"a\""), ("Content-Encoding", "identity")]
+                )
+            ),
             Ok(Some((0, 99)))
         );
         // One slice is all of it: nothing has to fit to it.
-        assert_eq!(good(0, &with("bytes 0-49/50", "50", &[])), Ok(Some((0, 49))));
+        assert_eq!(
+            good(0, &with("bytes 0-49/50", "50", &[])),
+            Ok(Some((0, 49)))
+        );
         for (number, fields) in [
             // another place, another end, another length
             (1, with("bytes 0-99/250", "100", tag)),
@@ -341,17 +359,53 @@ mod tests {
             (0, with("bytes 0-99/250", "100", &[])),
             (0, with("bytes 0-99/250", "100", &[("ETag", "W/\"a\"")])),
             (0, with("bytes 0-99/250", "100", &[("ETag", "a")])),
-            (0, with("bytes 0-99/250", "100", &[("ETag", "\"a\""), ("ETag", "\"b\"")])),
+            (
+                0,
+                with(
+                    "bytes 0-99/250",
+                    "100",
+                    &[("ETag", "\"a\""), ("ETag", "\"b\"")],
+                ),
+            ),
             // another representation
-            (0, with("bytes 0-99/250", "100", &[("ETag", "\"a\""), ("Content-Encoding", "gzip")])),
-            (0, with("bytes 0-99/250", "100", &[("ETag", "\"a\""), ("Content-Type", "multipart/byteranges; boundary=x")])),
+            (
+                0,
+                with(
+                    "bytes 0-99/250",
+                    "100",
+                    &[("ETag", "\"a\""), ("Content-Encoding", "gzip")],
+                ),
+            ),
+            (
+                0,
+                with(
+                    "bytes 0-99/250",
+                    "100",
+                    &[
+                        ("ETag", "\"a\""),
+                        ("Content-Type", "multipart/byteranges; boundary=x"),
+                    ],
+                ),
+            ),
         ] {
-            assert_eq!(good(number, &fields), Err(Why::NoRanges), "{number} {fields:?}");
+            assert_eq!(
+                good(number, &fields),
+                Err(Why::NoRanges),
+                "{number} {fields:?}"
+            );
         }
-        let whole = [("Content-Length", "250"), ("Cache-Control", "max-age=60"), ("ETag", "\"a\"")];
+        let whole = [
+            ("Content-Length", "250"),
+            ("Cache-Control", "max-age=60"),
+            ("ETag", "\"a\""),
+        ];
         assert_eq!(answered(0, 200, &whole).unwrap_err(), Why::NoRanges);
         // Whether it may be kept is the ordinary policy's to say.
-        let private = with("bytes 0-99/250", "100", &[("ETag", "\"a\""), ("Cache-Control", "private")]);
+        let private = with(
+            "bytes 0-99/250",
+            "100",
+            &[("ETag", "\"a\""), ("Cache-Control", "private")],
+        );
         assert_eq!(good(0, &private), Err(Why::Private));
     }
 
@@ -386,7 +440,8 @@ mod tests {
             };
             (meta, head)
         };
-        let same = |a: &(Meta, Vec<u8>), b: &(Meta, Vec<u8>)| same_version((&a.0, &a.1), (&b.0, &b.1));
+        let same =
+            |a: &(Meta, Vec<u8>), b: &(Meta, Vec<u8>)| same_version((&a.0, &a.1), (&b.0, &b.1));
         let tagged = of("\"a\"", Some(5), Some(250));
         let dated = of("", Some(5), Some(250));
         assert!(same(&tagged, &of("\"a\"", Some(9), Some(250))));
@@ -422,7 +477,11 @@ mod tests {
             let facts = crate::policy::testing::facts(made.head());
             continues(made.head(), &facts, (&meta, &head), (120, 249))
         };
-        let good = [("Content-Range", "bytes 120-249/250"), ("Content-Length", "130"), ("ETag", "\"a\"")];
+        let good = [
+            ("Content-Range", "bytes 120-249/250"),
+            ("Content-Length", "130"),
+            ("ETag", "\"a\""),
+        ];
         assert!(goes_on(206, &good));
         assert!(!goes_on(200, &good));
         for (at, other) in [
@@ -462,7 +521,10 @@ mod tests {
         )
         .unwrap();
         let whole = as_whole(&keep.meta);
-        assert_eq!((whole.status, whole.part, whole.length), (200, None, Some(250)));
+        assert_eq!(
+            (whole.status, whole.part, whole.length),
+            (200, None, Some(250))
+        );
         assert_eq!(whole.etag, keep.meta.etag);
     }
 }

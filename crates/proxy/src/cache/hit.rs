@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
-use narthex_cache::{Object, key};
 use narthex_cache::policy::{self, Asked, Precondition, Ranges};
 use narthex_cache::store::Read;
+use narthex_cache::{Object, key};
 use narthex_message::{Edits, FieldId, FieldSet, Head, Index, Version};
 use narthex_net::rt;
 use narthex_net::scratch::{self, BULK};
@@ -472,7 +472,12 @@ fn boundary() -> &'static str {
     BOUNDARY.get_or_init(|| format!("{:032x}", u128::from_be_bytes(websocket::key())))
 }
 
-pub(super) fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
+pub(super) fn part_head(
+    content_type: &[u8],
+    part: (u64, u64),
+    length: Option<u64>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"\r\n");

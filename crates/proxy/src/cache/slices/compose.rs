@@ -118,7 +118,7 @@ impl Exchange<'_> {
                 if !self.send_of(&object, &mut at, middle, out).await? {
                     continue;
                 }
-                held.ahead = Some((next, self.look_for_slice(wanted, next, None, false)));
+                held.ahead = Some((next, self.look_for_slice(wanted, next, false)));
             }
             if self.send_of(&object, &mut at, piece.to, out).await? {
                 held.here = Some((piece.slice, object)).filter(|_| next.is_none());
@@ -147,8 +147,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// A slice of the version that the answer is of. One that was stored earlier and is not is fetched anew; if the origin has another
-    /// version by now, no stored slice is good any more.
+    /// A slice of the version that the answer is of. Stored ones of an older version are forgotten, and it is fetched anew; if the
+    /// origin has a newer one, the answer's own is over.
     async fn fitting(
         &mut self,
         wanted: &Wanted,
@@ -156,24 +156,23 @@ impl Exchange<'_> {
         held: &mut Held,
     ) -> Result<Arc<Object>, Lacks> {
         let ahead = held.ahead.take().filter(|(ahead, _)| *ahead == slice);
-        let mut got = match ahead {
-            // What could not be had ahead of its time is tried once more.
-            Some((_, begun)) => match self.slice(wanted, slice, None, Some(begun)).await {
-                Err(Lacks::Refused(_) | Lacks::Failed) => {
-                    self.slice(wanted, slice, None, None).await?
-                }
+        let mut begun = ahead.map(|(_, step)| step);
+        for _ in 0..TRIES {
+            let was_begun = begun.is_some();
+            let got = match self.slice(wanted, slice, begun.take()).await {
+                // What could not be had ahead of its time is tried once more.
+                Err(Lacks::Refused(_) | Lacks::Failed) if was_begun => continue,
                 other => other?,
-            },
-            None => self.slice(wanted, slice, None, None).await?,
-        };
-        if !held.version.has(&got.object, slice) && !got.is_new {
-            let unfit = got.object;
-            got = self.slice(wanted, slice, Some(&unfit), None).await?;
+            };
+            if held.version.has(&got.object, slice) {
+                return Ok(got.object);
+            }
+            if got.is_new || held.version.is_older_than(&got.object) {
+                break;
+            }
+            self.forget_version(&Version::of(&got.object));
         }
-        if held.version.has(&got.object, slice) {
-            return Ok(got.object);
-        }
-        self.forget_slices();
+        self.forget_version(&held.version);
         Err(Lacks::Ends(Failure::OriginChanged))
     }
 }

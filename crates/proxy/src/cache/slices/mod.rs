@@ -61,6 +61,11 @@ impl Version {
         policy::same_version((&self.meta, &self.head), (&object.meta(), object.head()))
     }
 
+    /// Was it heard of before that object was?
+    fn is_older_than(&self, object: &Object) -> bool {
+        self.meta.received_ms < object.meta().received_ms
+    }
+
     /// Is it this slice of it, whole?
     fn has(&self, object: &Object, slice: Slice) -> bool {
         let end = self.meta.length.unwrap_or(0).saturating_sub(1);
@@ -94,7 +99,7 @@ impl Exchange<'_> {
             if asked.head && !self.is_there(&wanted, slice) {
                 return None; // the origin gets the HEAD
             }
-            let got = match self.slice(&wanted, slice, None, None).await {
+            let got = match self.slice(&wanted, slice, None).await {
                 Ok(got) => got,
                 Err(Lacks::Ends(failure)) => return Some(self.fail(failure).await),
                 Err(Lacks::NotCached) => return Some(self.answer_not_cached().await),
@@ -118,9 +123,15 @@ impl Exchange<'_> {
                         .await,
                 );
             }
-            if version.as_ref().is_some_and(|v| !v.is_of(&got.object)) {
-                self.forget_slices();
-                version = None;
+            if let Some(before) = version.take()
+                && !before.is_of(&got.object)
+            {
+                // One of them is over: once more, without it.
+                if got.is_new || before.is_older_than(&got.object) {
+                    self.forget_version(&before);
+                } else {
+                    self.forget_version(&Version::of(&got.object));
+                }
                 continue;
             }
             let form = self.form(&got.object, &asked);
@@ -242,9 +253,14 @@ impl Exchange<'_> {
         true
     }
 
-    /// No slice of it is good any more.
-    fn forget_slices(&self) {
-        let tag = key::slices_tag(&self.work.key);
+    /// The origin has another version by now: no slice of this one is good any more.
+    fn forget_version(&self, version: &Version) {
+        self.forget_version_of(&self.work, &version.meta, &version.head);
+    }
+
+    /// The same, of the request in `work`, by the meaning and the head of one slice.
+    fn forget_version_of(&self, work: &Work, meta: &Meta, head: &[u8]) {
+        let tag = origin::version_tag(work, meta, head);
         self.proxy.shared.cache.purge(&Purge::Tag(&tag), false);
     }
 

@@ -78,17 +78,16 @@ pub(super) enum Step {
 }
 
 impl Exchange<'_> {
-    /// Obtains a slice: its head is there then. `unfit`: not this object. `begun`: it was looked for before.
+    /// Obtains a slice: its head is there then. `begun`: it was looked for before.
     pub(super) async fn slice(
         &mut self,
         wanted: &Wanted,
         slice: Slice,
-        unfit: Option<&Arc<Object>>,
         begun: Option<Step>,
     ) -> Result<Got, Lacks> {
         let mut step = match begun {
             Some(step) => step,
-            None => self.look_for_slice(wanted, slice, unfit, false),
+            None => self.look_for_slice(wanted, slice, false),
         };
         for _ in 0..ROUNDS {
             let under = match step {
@@ -101,7 +100,8 @@ impl Exchange<'_> {
             match outcome {
                 None => return Err(Lacks::Refused(Why::LockWait)),
                 Some(Outcome::Object(object)) if under.is_ours => {
-                    let is_same = |(stale, _): &(Arc<Object>, bool)| Arc::ptr_eq(&stale.body, &object.body);
+                    let is_same =
+                        |(stale, _): &(Arc<Object>, bool)| Arc::ptr_eq(&stale.body, &object.body);
                     let is_good_again = under.stale.as_ref().is_some_and(is_same);
                     let status = object.meta().status;
                     return Ok(Got::new(object, now, |ttl_s| {
@@ -133,27 +133,17 @@ impl Exchange<'_> {
                 }
                 Some(_) => {}
             }
-            step = self.look_for_slice(wanted, slice, unfit, true);
+            step = self.look_for_slice(wanted, slice, true);
         }
         Err(Lacks::Refused(Why::LockWait))
     }
 
     /// Looks what is there of a slice, and begins to fetch it if that will not do. `waited`: for another's fetch, before.
-    pub(super) fn look_for_slice(
-        &self,
-        wanted: &Wanted,
-        slice: Slice,
-        unfit: Option<&Arc<Object>>,
-        waited: bool,
-    ) -> Step {
+    pub(super) fn look_for_slice(&self, wanted: &Wanted, slice: Slice, waited: bool) -> Step {
         let now = rt::wall_ms();
         let only = wanted.asked.only_if_cached && !wanted.promised;
         let found = self.with_slice(slice, |store, key, variant| store.find(key, variant, now));
         let (stale, why) = match found {
-            Found::Ready { object, .. } if unfit.is_some_and(|unfit| Arc::ptr_eq(unfit, &object)) => {
-                // Asked about it, the origin would say that it is good: of a version that is over, perhaps.
-                return self.lead_slice(wanted, slice, Some(&object), None, Why::Stale);
-            }
             Found::Ready { object, soft } => {
                 let meta = object.meta();
                 let ttl_s = policy::ttl_s(&meta, now);
@@ -174,7 +164,9 @@ impl Exchange<'_> {
                     Choice::Ask(_) if only => return Step::Not(Lacks::NotCached),
                     // The origin is giving it at this moment.
                     Choice::Ask(_) if !object.body.is_complete() => {
-                        return Step::Here(Got::new(object, now, |ttl_s| Shown::Collapsed { ttl_s }));
+                        return Step::Here(Got::new(object, now, |ttl_s| Shown::Collapsed {
+                            ttl_s,
+                        }));
                     }
                     Choice::Ask(why) => (Some((object, soft)), why),
                 }
@@ -210,7 +202,10 @@ impl Exchange<'_> {
         why: Why,
     ) -> Step {
         let now = rt::wall_ms();
-        let age = self.cache_rule().map(|rule| rule.lock_age).unwrap_or_default();
+        let age = self
+            .cache_rule()
+            .map(|rule| rule.lock_age)
+            .unwrap_or_default();
         let led: Result<Lead, Arc<Fill>> = self.with_slice(slice, |store, key, variant| {
             store.lead_after(key, variant, now, age, seen)
         });
@@ -234,7 +229,11 @@ impl Exchange<'_> {
     }
 
     /// Waits for the head of a slice; none: not any longer.
-    async fn wait_for_slice(&self, wanted: &Wanted, under: &Under) -> Result<Option<Outcome>, Lacks> {
+    async fn wait_for_slice(
+        &self,
+        wanted: &Wanted,
+        under: &Under,
+    ) -> Result<Option<Outcome>, Lacks> {
         // Our own takes as long as the origin may take.
         let deadline = match self.cache_rule() {
             Some(rule) if !wanted.promised && !under.is_ours => {

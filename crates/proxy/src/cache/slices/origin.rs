@@ -1,8 +1,8 @@
 //! What becomes of an origin's answer to the question for a slice.
 
-use narthex_cache::policy::{self, Asked, Exchanged, Keep, Slice};
+use narthex_cache::policy::{self, Asked, Exchanged, Keep, Meta, Slice};
 use narthex_cache::store::{Lead, Writer};
-use narthex_cache::{Why, key};
+use narthex_cache::{Found, Why, key};
 use narthex_message::Edits;
 use std::time::Duration;
 
@@ -18,9 +18,16 @@ pub(in crate::cache) fn ask(slice: Slice, edits: &mut Edits) {
     edits.set("Accept-Encoding", b"identity");
 }
 
-/// All slices of one key have a tag, by which they go.
+/// All slices of one key have a tag by which they go, and all of one version.
 pub(in crate::cache) fn tag(keep: &mut Keep, request: &Work) {
     keep.tags.push(key::slices_tag(&request.key));
+    let version = version_tag(request, &keep.meta, &keep.head);
+    keep.tags.push(version);
+}
+
+pub(super) fn version_tag(request: &Work, meta: &Meta, head: &[u8]) -> Box<[u8]> {
+    let etag = meta.etag.of(head);
+    key::version_tag(&request.key, meta.length, etag, meta.last_modified_s)
 }
 
 impl Exchange<'_> {
@@ -43,6 +50,12 @@ impl Exchange<'_> {
         };
         match kept.and_then(for_all) {
             Ok(mut keep) => {
+                if status == 206 {
+                    let new = (&keep.meta, keep.head.as_slice());
+                    self.forget_outdated(slice, exchanged, request, |meta, head| {
+                        policy::same_version((meta, head), new)
+                    });
+                }
                 tag(&mut keep, request);
                 let mut variant = Vec::new();
                 self.slice_variant(request, &keep.vary, &mut variant);
@@ -52,6 +65,10 @@ impl Exchange<'_> {
                 // 416 for a later one says that there are not so many.
                 if status == 206 || status == 416 && slice.number == 0 {
                     self.note_no_slices(slice, why, request, exchanged);
+                } else if status == 416 {
+                    self.forget_outdated(slice, exchanged, request, |meta, _| {
+                        meta.length.is_some_and(|length| length <= slice.first())
+                    });
                 }
                 let time = if status >= 500 || status == 416 {
                     Duration::ZERO
@@ -80,6 +97,8 @@ impl Exchange<'_> {
             asked: &asked,
             ..*exchanged
         };
+        // Slices that there were are of something else, or would never be asked about again.
+        self.forget_outdated(slice, &exchanged, request, |_, _| false);
         let kept = policy::store(&exchanged).and_then(for_all);
         let why = kept.as_ref().err().copied().unwrap_or(Why::NoRanges);
         self.note_no_slices(slice, why, request, &exchanged);
@@ -100,6 +119,33 @@ impl Exchange<'_> {
         });
         lead.refuse(why, exchanged.rule.hit_for_miss);
         writer
+    }
+
+    /// If the first slice is there and of another version than the origin has by now, all slices of that version are forgotten: an
+    /// answer that begins with them would have to be cut.
+    fn forget_outdated(
+        &self,
+        slice: Slice,
+        exchanged: &Exchanged<'_>,
+        request: &Work,
+        is_current: impl Fn(&Meta, &[u8]) -> bool,
+    ) {
+        let first = Slice { number: 0, ..slice };
+        let now = exchanged.received_ms;
+        let found = self.with_slice_of(request, first, |store, key, variant| {
+            store.peek(key, variant, now)
+        });
+        let Found::Ready { object, .. } = found else {
+            return;
+        };
+        let meta = object.meta();
+        // What has come since we asked may be the newer one.
+        if meta.part.is_some()
+            && meta.received_ms <= exchanged.sent_ms
+            && !is_current(&meta, object.head())
+        {
+            self.forget_version_of(request, &meta, object.head());
+        }
     }
 
     /// For a while it is not asked for in slices, unless the reason was the request's own or the store's.

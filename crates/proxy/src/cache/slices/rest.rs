@@ -79,10 +79,11 @@ impl Exchange<'_> {
         if let Some(failure) = self.story.failure {
             return Err(failure);
         }
-        if rest.is_some_and(|rest| rest.is_given.get()) {
-            return Ok(());
+        match rest {
+            Some(rest) if rest.is_given.get() => return Ok(()),
+            Some(rest) => self.forget_version(&rest.version),
+            None => {}
         }
-        self.forget_slices();
         Err(Failure::OriginChanged)
     }
 }
