@@ -68,11 +68,13 @@ pub fn origin(key: &[u8]) -> Option<(bool, u16)> {
 
 /// In a key's first byte: it is a slice's.
 const SLICED: u8 = 2;
+/// Bytes that tell which slice it is.
+const WHICH: usize = 16;
 /// No slice has this number: under it is noted that there are none.
 pub const NO_SLICES: u64 = u64::MAX;
 
 /// The key of a slice of what has this `key`. Nothing that a request says makes another key the same: the first byte tells that it
-/// is one, and the last 16 are which.
+/// is one, and the last ones are which.
 pub fn slice(key: &[u8], size: u64, number: u64, out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(key);
@@ -88,17 +90,26 @@ pub fn is_slice(key: &[u8]) -> bool {
     key.first().is_some_and(|first| first & SLICED != 0)
 }
 
+/// Is the first the key of a slice of what has the second?
+pub fn is_slice_of(slice: &[u8], key: &[u8]) -> bool {
+    let (Some((first, rest)), Some((own_first, own_rest))) =
+        (slice.split_first(), key.split_first())
+    else {
+        return false;
+    };
+    *first == *own_first | SLICED
+        && rest
+            .strip_prefix(own_rest)
+            .is_some_and(|which| which.len() == WHICH)
+}
+
 /// A slice is asked for in our own words: by these fields of the request it does not vary.
 pub fn varies_slice(name: &[u8]) -> bool {
     !name.eq_ignore_ascii_case(b"accept-encoding") && !name.eq_ignore_ascii_case(b"range")
 }
 
-/// The tag of all slices of a key. No tag of an origin is the same: in none of them is a 0.
-pub fn slices_tag(key: &[u8]) -> Box<[u8]> {
-    [b"\0slices\0", key].concat().into()
-}
-
-/// The tag of all slices of one version of it: of this length, and with this entity tag or, without one, last changed then.
+/// The tag of all slices of one version of what has this key: of this length, and with this entity tag or, without one, last changed
+/// then. No tag of an origin is the same: in none of them is a 0.
 pub fn version_tag(
     key: &[u8],
     length: Option<u64>,

@@ -1122,3 +1122,69 @@ fn another_fetch_that_hangs() {
     gate.open();
     is_whole(&first.read_response("GET").unwrap(), &file);
 }
+
+/// What an operator is told of slices: `cache why`, `cache get`.
+#[test]
+fn seen_by_an_operator() {
+    let file = File::new(37, 3 * S);
+    let rig = Rig::file(file.clone());
+    let url = "http://a/f".to_owned();
+    let why = |more: &[&str]| {
+        let words: Vec<&str> = ["cache", "why", &url].iter().chain(more).copied().collect();
+        say(&rig.proxy.command(&words))
+    };
+    assert!(why(&[]).contains("Nothing is stored"), "{}", why(&[]));
+    is_part(&rig.range("70000-70001"), &file, 70_000, 70_001);
+    assert!(why(&[]).contains("Nothing is stored"), "{}", why(&[]));
+    let range = why(&["-H", "Range: bytes=70000-70001"]);
+    assert!(range.contains("It is a hit"), "{range}");
+    let shown = say(&rig.proxy.command(&["cache", "get", &url]));
+    assert!(shown.contains("65536 bytes of body (65536 to 131071)"), "{shown}");
+    rig.origin.has(File {
+        ranges: false,
+        fields: "Cache-Control: private\r\n".into(),
+        ..file.clone()
+    });
+    is_whole(&rig.ask(""), &file);
+    assert!(why(&[]).contains("private"), "{}", why(&[]));
+}
+
+/// Digests of a part's content are not those of another part (RFC 9530 2).
+#[test]
+fn digests_of_parts() {
+    let mut file = File::new(38, 2 * S);
+    file.fields.push_str(
+        "Content-Digest: sha-256=:AA==:\r\nContent-MD5: x\r\nRepr-Digest: sha-256=:BB==:\r\n",
+    );
+    let rig = Rig::file(file.clone());
+    for r in [rig.ask(""), rig.range("5-6"), rig.range("5-6,9-9")] {
+        assert!(!r.fields.has("content-digest") && !r.fields.has("content-md5"));
+        assert!(r.fields.has("repr-digest"));
+    }
+}
+
+/// `PURGE` of a client that may, and a reload with another size of slices.
+#[test]
+fn purge_by_a_client_and_other_sizes() {
+    let file = File::new(39, 3 * S);
+    let rig = Rig::of(
+        Ranged::start([("/f", file.clone())]),
+        "{ purge \"127.0.0.1\" }",
+    );
+    is_whole(&rig.ask(""), &file);
+    let purged = rig.client().ask(request("PURGE", "/f", "", ""));
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    rig.origin.take();
+    is_whole(&rig.ask(""), &file);
+    assert_eq!(rig.origin.take_ranges(), slices(3 * S));
+    let config = Proxy::config(
+        "",
+        &format!(
+            "upstream \"u\" {{ server \"{}\" }}\nsite \"*\" {{\ncache slice=\"128KiB\"\nproxy \"u\"\n}}",
+            rig.origin.addr()
+        ),
+    );
+    rig.proxy.reload_ok(&config);
+    is_whole(&rig.ask(""), &file);
+    assert_eq!(rig.origin.take_ranges(), [Some(0), Some(2 * S)]);
+}

@@ -270,6 +270,11 @@ impl Exchange<'_> {
             );
         }
         self.add_hsts(&mut edits);
+        if is_slice(object) || matches!(form, Form::Part(..) | Form::Parts(_)) {
+            // Of other bytes than these (RFC 9530 2).
+            edits.remove("Content-Digest");
+            edits.remove("Content-MD5");
+        }
         let mut to = self.client_head(out);
         to.status(status, encode::reason(status).as_bytes());
         let keep = match form {

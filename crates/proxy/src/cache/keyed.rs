@@ -162,26 +162,21 @@ impl Exchange<'_> {
         let host = self.host.of(work);
         let (route, rule, found) = self.cached_route(work, path, query)?;
         let shared = &self.proxy.shared;
-        if rewrites(found) {
+        // However many slices there are, whatever a rewrite has made of it: all of the path.
+        if rewrites(found) || rule.slice.is_some() {
             shared.cache.purge(&Purge::Path { host, path }, false);
             return None;
         }
         let upstreams = upstreams(found);
-        let mut objects = Some(0);
+        let mut objects = 0;
         for upstream in upstreams {
             let bytes = self.key_of_get(work, (path, query), rule, (route, upstream));
             let number = self.site.unwrap_or_default() as u32;
             let key = Key::new(&bytes, host, path, number);
-            let purged = shared.cache.purge(&Purge::Key(key), false);
-            objects = objects.map(|objects| objects + purged.objects);
-            if rule.slice.is_some() {
-                let tag = key::slices_tag(&bytes);
-                shared.cache.purge(&Purge::Tag(&tag), false);
-                objects = None; // what a tag covers is found when it is looked for
-            }
+            objects += shared.cache.purge(&Purge::Key(key), false).objects;
         }
         tracing::trace!(site = %site.name, "an unsafe request has changed what is cached");
-        objects
+        Some(objects)
     }
 
     /// The key of a GET of this target, by this route to this upstream, if nothing on the way rewrites it.

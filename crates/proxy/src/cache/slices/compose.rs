@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use narthex_cache::Object;
 use narthex_cache::policy::{self, Piece, Slice};
+use narthex_net::rt;
 
 use super::obtain::{Got, Lacks, Step};
 use super::{Version, Wanted};
 use crate::cache::hit;
 use crate::fail::Failure;
 use crate::handle::Exchange;
+use crate::relay::FAIR_SHARE;
 
 /// Times that one slice is fetched for an answer, if it does not come whole.
 const TRIES: u32 = 3;
@@ -62,7 +64,7 @@ impl Exchange<'_> {
                 policy::pieces(from, to, wanted.size).map(move |piece| (number, piece))
             })
             .peekable();
-        let mut part = None;
+        let (mut part, mut moved) = (None, 0);
         while let Some((number, piece)) = pieces.next() {
             if framed && part != Some(number) {
                 let bytes = parts.get(number).copied().unwrap_or_default();
@@ -75,7 +77,13 @@ impl Exchange<'_> {
             let next = pieces.peek().map(|(_, next)| next.slice);
             let next = next.filter(|next| *next != piece.slice);
             match self.send_piece(&wanted, piece, next, &mut held, out).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    moved += piece.to - piece.from;
+                    if moved > FAIR_SHARE as u64 {
+                        moved = 0;
+                        rt::yield_now().await;
+                    }
+                }
                 // Of several parts the rest is not one answer.
                 Err(Trouble::Lacks(at)) if !framed => {
                     let last = parts.last().map_or(at, |(_, last)| *last);

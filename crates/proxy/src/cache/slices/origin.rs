@@ -18,9 +18,8 @@ pub(in crate::cache) fn ask(slice: Slice, edits: &mut Edits) {
     edits.set("Accept-Encoding", b"identity");
 }
 
-/// All slices of one key have a tag by which they go, and all of one version.
+/// All slices of one version have a tag by which they go.
 pub(in crate::cache) fn tag(keep: &mut Keep, request: &Work) {
-    keep.tags.push(key::slices_tag(&request.key));
     let version = version_tag(request, &keep.meta, &keep.head);
     keep.tags.push(version);
 }
