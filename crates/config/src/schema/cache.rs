@@ -74,8 +74,7 @@ pub(crate) const RULE: NodeSpec = NodeSpec {
             "slice",
             Size,
             "",
-            "Fetch and keep what is larger in slices of so many bytes, each for itself, from 64KiB to 64MiB: for video and images \
-             of disks. Default: whole.",
+            "Fetch and keep what is larger in slices of so many bytes, from 64KiB to 64MiB: for video and disk images. Default: whole.",
         ),
         prop(
             "quota",

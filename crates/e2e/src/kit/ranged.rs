@@ -2,6 +2,7 @@
 //! checked. It answers ranges and conditions as a good server does, and otherwise what a test wants.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
@@ -292,7 +293,7 @@ fn give(
 ) -> io::Result<()> {
     let mut fields = file.fields.clone();
     if !file.etag.is_empty() {
-        fields.push_str(&format!("ETag: {}\r\n", file.etag));
+        let _ = write!(fields, "ETag: {}\r\n", file.etag);
         if asked.field("if-none-match") == Some(&file.etag) {
             return socket
                 .write_all(format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n").as_bytes());
@@ -308,10 +309,11 @@ fn give(
         }
         Some((first, last)) => {
             let end = last.saturating_add(1).min(length);
-            fields.push_str(&format!(
+            let _ = write!(
+                fields,
                 "Content-Range: bytes {first}-{}/{length}\r\n",
                 end - 1
-            ));
+            );
             ("206 Partial Content", first..end)
         }
         None => ("200 OK", 0..length),
