@@ -83,6 +83,11 @@ impl Exchange<'_> {
             (Some((from, to)), _) => self.send_stored(object, from, to, &mut out).await,
         };
         self.work.down = out;
+        self.after_stored(sent, keep)
+    }
+
+    /// What becomes of the connection. An answer that has begun and did not come to its end must not look whole.
+    pub(super) fn after_stored(&mut self, sent: Result<(), Failure>, keep: bool) -> Next {
         match sent {
             Ok(()) if keep => Next::Keep,
             Ok(()) => Next::Linger,

@@ -178,14 +178,7 @@ impl Exchange<'_> {
             }
         };
         self.work.down = out;
-        match sent {
-            Ok(()) if keep => Next::Keep,
-            Ok(()) => Next::Linger,
-            Err(failure) => {
-                self.story.failure.get_or_insert(failure);
-                Next::Reset
-            }
-        }
+        self.after_stored(sent, keep)
     }
 
     /// It is kept whole, or has been found not to be kept in slices.
