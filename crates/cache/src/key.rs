@@ -62,8 +62,68 @@ pub fn build(parts: &Parts<'_>, rule: &CacheKey, out: &mut Vec<u8>) {
 /// Scheme and port of a key that [`build`] made, for people.
 pub fn origin(key: &[u8]) -> Option<(bool, u16)> {
     let (head, _) = key.split_first_chunk::<3>()?;
-    let [https, high, low] = *head;
-    Some((https != 0, u16::from_be_bytes([high, low])))
+    let [scheme, high, low] = *head;
+    Some((scheme & !SLICED != 0, u16::from_be_bytes([high, low])))
+}
+
+/// In a key's first byte: it is a slice's.
+const SLICED: u8 = 2;
+/// Bytes that tell which slice it is.
+const WHICH: usize = 16;
+/// No slice has this number: under it is noted that there are none.
+pub const NO_SLICES: u64 = u64::MAX;
+
+/// The key of a slice of what has this `key`. Nothing that a request says makes another key the same: the first byte tells that it
+/// is one, and the last ones are which.
+pub fn slice(key: &[u8], size: u64, number: u64, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(key);
+    if let Some(first) = out.first_mut() {
+        *first |= SLICED;
+    }
+    out.extend_from_slice(&size.to_be_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+/// Is it the key of a slice?
+pub fn is_slice(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| first & SLICED != 0)
+}
+
+/// Is the first the key of a slice of what has the second?
+pub fn is_slice_of(slice: &[u8], key: &[u8]) -> bool {
+    let (Some((first, rest)), Some((own_first, own_rest))) =
+        (slice.split_first(), key.split_first())
+    else {
+        return false;
+    };
+    *first == *own_first | SLICED
+        && rest
+            .strip_prefix(own_rest)
+            .is_some_and(|which| which.len() == WHICH)
+}
+
+/// A slice is asked for in our own words: by these fields of the request it does not vary.
+pub fn varies_slice(name: &[u8]) -> bool {
+    !name.eq_ignore_ascii_case(b"accept-encoding") && !name.eq_ignore_ascii_case(b"range")
+}
+
+/// The tag of all slices of one version of what has this key: of this length, and with this entity tag or, without one, last changed
+/// then. No tag of an origin is the same: in none of them is a 0.
+pub fn version_tag(
+    key: &[u8],
+    length: Option<u64>,
+    etag: &[u8],
+    changed_s: Option<u64>,
+) -> Box<[u8]> {
+    let changed_s = changed_s.filter(|_| etag.is_empty()).unwrap_or_default();
+    let mut tag = b"\0version\0".to_vec();
+    tag.extend_from_slice(&length.unwrap_or(u64::MAX).to_be_bytes());
+    tag.extend_from_slice(&changed_s.to_be_bytes());
+    tag.extend_from_slice(etag);
+    tag.push(0);
+    tag.extend_from_slice(key);
+    tag.into()
 }
 
 /// The values of the request's fields `names` (lower case), normalised, put into `out`, which is cleared first: which variant it

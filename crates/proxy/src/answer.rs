@@ -29,8 +29,15 @@ pub(crate) struct Answer<'a> {
 impl Exchange<'_> {
     /// Ends a request that failed before anything was sent.
     pub(crate) async fn fail(&mut self, failure: Failure) -> Next {
-        if self.caching.is_some() && self.stands_in(failure) {
-            return Next::Close;
+        if let Some(caching) = &self.caching {
+            if caching.goes_on() {
+                // The head is out: nothing can be said any more.
+                self.story.failure = Some(failure);
+                return Next::Reset;
+            }
+            if self.stands_in(failure) {
+                return Next::Close;
+            }
         }
         self.story.failure = Some(failure);
         self.story.status = failure.status();

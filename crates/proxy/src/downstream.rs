@@ -38,6 +38,9 @@ pub(crate) struct ToClient<'e, 'c> {
 
 impl Downstream for ToClient<'_, '_> {
     fn informational(&mut self, head: Head<'_>, facts: &ResponseFacts, out: &mut Vec<u8>) {
+        if self.goes_on() {
+            return;
+        }
         let start = out.len();
         let mut to = self.exchange.client_head(out);
         to.status(facts.status, head.index.reason.of(head.bytes));
@@ -55,7 +58,9 @@ impl Downstream for ToClient<'_, '_> {
     }
 
     fn go_on(&mut self, out: &mut Vec<u8>) {
-        self.exchange.write_continue(out);
+        if !self.goes_on() {
+            self.exchange.write_continue(out);
+        }
     }
 
     fn is_awaited(&self) -> bool {
@@ -86,6 +91,9 @@ impl Downstream for ToClient<'_, '_> {
             };
         }
         self.keep = upload_done && ex.keeps_alive();
+        if let Some(begun) = ex.caching.as_ref().and_then(|c| c.begin_rest(head, facts)) {
+            return begun;
+        }
         let settings = ex.route_config().map(|r| &r.settings);
         if settings.is_some_and(|s| s.rewrite_response_urls)
             && head.index.present.intersects(NAMING)
@@ -185,6 +193,12 @@ impl Downstream for ToClient<'_, '_> {
 }
 
 impl ToClient<'_, '_> {
+    /// The client has got a head, and the beginning of a body.
+    fn goes_on(&self) -> bool {
+        let caching = self.exchange.caching.as_ref();
+        caching.is_some_and(|caching| caching.goes_on())
+    }
+
     /// `101`: the origin's words, with the connection's fields made anew. On a stream of HTTP/2 it is 200 (RFC 8441 5). Bytes
     /// that have been sent already.
     fn switching(&self, request: &Work, head: Head<'_>, out: &mut Vec<u8>) -> usize {

@@ -38,6 +38,8 @@ pub(crate) enum Failure {
     UpstreamInvalid(BadResponse),
     /// The server answered with a status that is tried again, and no attempt was left.
     UpstreamStatus(u16),
+    /// What the server has is not any more what an answer that has begun is part of.
+    OriginChanged,
     /// The client went away.
     ClientGone,
     /// The client stopped sending its body.
@@ -73,7 +75,10 @@ impl Failure {
                 | ConnectErrorKind::Exhausted => 503,
                 _ => 502,
             },
-            Self::UpstreamClosed { .. } | Self::UpstreamTruncated | Self::UpstreamInvalid(_) => 502,
+            Self::UpstreamClosed { .. }
+            | Self::UpstreamTruncated
+            | Self::UpstreamInvalid(_)
+            | Self::OriginChanged => 502,
             Self::UpstreamTimeout | Self::UpstreamStalled => 504,
             Self::UpstreamStatus(status) => status,
             Self::ClientGone => 499,
@@ -106,7 +111,7 @@ impl Failure {
             },
             Self::UpstreamClosed { .. } | Self::UpstreamTruncated => "upstream-reset",
             Self::UpstreamTimeout | Self::UpstreamStalled => "upstream-timeout",
-            Self::UpstreamInvalid(_) => "upstream-invalid",
+            Self::UpstreamInvalid(_) | Self::OriginChanged => "upstream-invalid",
             Self::UpstreamStatus(_) => "upstream-status",
             Self::ClientGone => "client-abort",
             Self::Shed | Self::Overload => "shed",
@@ -164,6 +169,7 @@ impl Failure {
             Self::UpstreamStalled => "origin-stalled",
             Self::UpstreamStatus(_) => "origin-status",
             Self::UpstreamInvalid(bad) => bad.word(),
+            Self::OriginChanged => "origin-changed",
             Self::ClientGone => "client-gone",
             Self::ClientSlowBody => "body-timeout",
             Self::ClientSlowRead => "send-timeout",

@@ -439,3 +439,56 @@ proptest! {
         }
     }
 }
+
+/// No request has the key of a slice, and no two slices have the same: whatever a key ends with.
+#[test]
+fn slices_have_keys_of_their_own() {
+    let rule = CacheKey::default();
+    let mut keys = std::collections::BTreeSet::new();
+    let wholes: Vec<Vec<u8>> = [
+        "/a",
+        "/a?x",
+        "/a\u{1}",
+        "/a?\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}\u{1}",
+    ]
+    .iter()
+    .map(|target| key(target, &rule))
+    .chain([key_with(&url(false, "a.example", 443, "/a"), &[], &rule)])
+    .collect();
+    let mut count = 0;
+    for whole in &wholes {
+        assert!(!is_slice(whole));
+        assert!(keys.insert(whole.clone()));
+        // what a longer key might end with
+        for size in [65_536u64, 65_537, 0x0101_0101_0101_0101] {
+            for number in [0, 1, 255, 256, 0x0101_0101_0101_0101, NO_SLICES] {
+                let mut out = b"left over".to_vec();
+                slice(whole, size, number, &mut out);
+                assert!(is_slice(&out));
+                assert_eq!(origin(&out), origin(whole));
+                for other in &wholes {
+                    assert_eq!(is_slice_of(&out, other), other == whole);
+                }
+                assert!(!is_slice_of(whole, whole));
+                assert!(keys.insert(out), "{whole:?} {size} {number}");
+                count += 1;
+            }
+        }
+    }
+    assert_eq!(keys.len(), count + wholes.len());
+    let mut tags = std::collections::BTreeSet::new();
+    for (whole, length, etag, changed) in [
+        (0, Some(5), &b"\"a\""[..], None),
+        (1, Some(5), b"\"a\"", None),
+        (0, Some(6), b"\"a\"", None),
+        (0, Some(5), b"\"b\"", None),
+        (0, Some(5), b"", Some(7)),
+        (0, Some(5), b"", Some(8)),
+        (0, None, b"", None),
+    ] {
+        assert!(tags.insert(version_tag(&wholes[whole], length, etag, changed)));
+    }
+    // Beside an entity tag a date says nothing.
+    let tagged = |changed| version_tag(b"k", Some(5), b"\"a\"", changed);
+    assert_eq!(tagged(None), tagged(Some(7)));
+}

@@ -12,6 +12,7 @@ mod lifetime;
 mod lines;
 mod precondition;
 mod ranges;
+mod slices;
 mod status_field;
 mod store;
 mod structured;
@@ -32,6 +33,9 @@ pub use invalidate::{Target, invalidates, locations};
 pub use precondition::{conditional, precondition};
 pub use ranges::{
     MAX_RANGES, combine, completing, content_range, part_ranges, ranges, write_content_range,
+};
+pub use slices::{
+    LENGTH_MAX, Piece, Slice, as_whole, continues, first_byte, keep_slice, pieces, same_version,
 };
 pub use status_field::{CacheStatus, Forward, write_age};
 pub use store::{MAX_TAG, MAX_TAGS, loses_tags, store, store_post};

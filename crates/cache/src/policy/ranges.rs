@@ -123,6 +123,23 @@ pub fn ranges(request: Head<'_>, meta: &Meta, stored_head: &[u8], length: u64) -
     joined(specs.iter().filter_map(|spec| spec.within(length)))
 }
 
+/// The first byte of the first range, if there is one: of a representation of this length, or, if that is not known, as far as the
+/// request says it.
+pub(super) fn first_byte(request: Head<'_>, length: Option<u64>) -> Option<u64> {
+    let specs = specs(request)?;
+    let Some(length) = length else {
+        return match specs.first()? {
+            Spec::FromTo(first, _) | Spec::From(first) => Some(*first),
+            Spec::Suffix(_) => None,
+        };
+    };
+    match joined(specs.iter().filter_map(|spec| spec.within(length))) {
+        Ranges::One(first, _) => Some(first),
+        Ranges::Many(parts) => parts.first().map(|(first, _)| *first),
+        Ranges::Whole | Ranges::Unsatisfiable => None,
+    }
+}
+
 /// In the order asked for, joined where they touch.
 fn joined(wanted: impl Iterator<Item = (u64, u64)>) -> Ranges {
     let mut sorted: Vec<(u64, u64, usize)> =

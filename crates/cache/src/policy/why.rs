@@ -69,11 +69,13 @@ pub enum Why {
     Validator,
     /// The store has no room.
     NoRoom,
+    /// It cannot be kept in slices: the origin gives no such parts of it, or nothing tells its versions apart.
+    NoRanges,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Method,
         Self::RequestBody,
         Self::Upgrade,
@@ -107,6 +109,7 @@ impl Why {
         Self::Suspicious,
         Self::Validator,
         Self::NoRoom,
+        Self::NoRanges,
     ];
 
     /// One word, for the log and for metrics.
@@ -252,6 +255,10 @@ impl Why {
             Self::NoRoom => (
                 "no-room",
                 "The store has no room for it; more `memory`, or a larger `quota`, would let it be stored.",
+            ),
+            Self::NoRanges => (
+                "no-ranges",
+                "The origin does not give it in slices (a 206 of the very bytes, without a coding, with a strong `ETag` or an older `Last-Modified`), so that it is kept whole for a while.",
             ),
         }
     }

@@ -177,6 +177,11 @@ impl Lead {
         }
     }
 
+    /// What others follow: for whoever began it for itself, and waits as they do.
+    pub fn fill(&self) -> Arc<Fill> {
+        Arc::clone(&self.fill)
+    }
+
     /// Somebody waits for it.
     pub fn is_followed(&self) -> bool {
         let own = if self.fill.is_alone() { 1 } else { 2 }; // the index has it, too

@@ -59,6 +59,9 @@ fn head(rule: &CacheRule) -> String {
             let _ = write!(head, " {name}={}", time(value));
         }
     }
+    if let Some(slice) = rule.slice {
+        let _ = write!(head, " slice=\"{}\"", size(slice));
+    }
     let _ = write!(
         head,
         " object-max=\"{}\" quota=\"{}\" vary-max={} tags-from={} strip-set-cookie=#{} store-compressed=#{} status-field=#{}",

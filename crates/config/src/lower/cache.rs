@@ -10,6 +10,9 @@ use super::{address, headers, matcher};
 /// Names in one list: fields, cookies, parameters, languages.
 const MAX_NAMES: usize = 64;
 
+/// Bytes of a slice.
+const SLICES: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 20;
+
 /// The store of the process.
 pub fn store(item: &Item<'_>, store: &mut CacheStore) {
     set(&mut store.memory, item.bytes("memory"));
@@ -31,6 +34,7 @@ pub fn rule(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Box<CacheRule>> {
     rule.stale_if_error = item.duration("stale-if-error");
     set(&mut rule.hit_for_miss, item.duration("hit-for-miss"));
     set(&mut rule.object_max, item.bytes("object-max"));
+    rule.slice = slice(ctx, item, rule.object_max);
     rule.quota = item.bytes_or_none("quota").flatten();
     set(&mut rule.lock_wait, item.duration("lock-wait"));
     set(&mut rule.lock_age, item.duration("lock-age"));
@@ -64,6 +68,28 @@ pub fn rule(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<Box<CacheRule>> {
         rule.purge_from = address::networks(ctx, purge.texts());
     }
     Some(Box::new(rule))
+}
+
+/// `slice=`: each one is an object of its own, which has to be kept.
+fn slice(ctx: &mut Context<'_>, item: &Item<'_>, object_max: u64) -> Option<u64> {
+    let slice = item.bytes("slice")?;
+    let span = item.prop("slice").map_or(item.span, |given| given.span);
+    if !SLICES.contains(&slice) {
+        ctx.error(
+            "out-of-range",
+            span,
+            "`slice=` is out of range",
+            "write a size from \"64KiB\" to \"64MiB\", such as \"4MiB\"",
+        );
+    } else if slice > object_max {
+        ctx.error(
+            "slice-too-large",
+            span,
+            "a slice is larger than `object-max=`, so that none would be kept",
+            "write a smaller `slice=`, or a larger `object-max=`",
+        );
+    }
+    Some(slice)
 }
 
 fn negative(item: &Item<'_>, rule: &mut CacheRule) {

@@ -65,6 +65,8 @@ pub struct CacheRule {
     pub hit_for_miss: Duration,
     /// Largest object, in bytes.
     pub object_max: u64,
+    /// Large objects are fetched and kept in slices of so many bytes; none: whole.
+    pub slice: Option<u64>,
     /// Bytes of all objects of this site in memory; none: no bound but the store's.
     pub quota: Option<u64>,
     /// A follower waits so long for a head.
@@ -134,6 +136,7 @@ impl Default for CacheRule {
             stale_if_error: None,
             hit_for_miss: Duration::from_mins(2),
             object_max: 64 * 1024 * 1024,
+            slice: None,
             quota: None,
             lock_wait: Duration::from_secs(5),
             lock_age: Duration::from_secs(30),

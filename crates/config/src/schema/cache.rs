@@ -71,6 +71,12 @@ pub(crate) const RULE: NodeSpec = NodeSpec {
             "Largest answer that is kept.",
         ),
         prop(
+            "slice",
+            Size,
+            "",
+            "Fetch and keep what is larger in slices of so many bytes, from 64KiB to 64MiB: for video and disk images. Default: whole.",
+        ),
+        prop(
             "quota",
             SizeOrNone,
             "\"none\"",

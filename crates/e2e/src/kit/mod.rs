@@ -4,7 +4,7 @@
 //! ([`workers`]) and rows for the scorecard ([`card`]). Name servers are [`dns`], which says what it is told to say, and
 //! [`named`], which is none of ours. For discovery besides: a real etcd ([`etcd`]), a real Docker engine and one that is
 //! played ([`docker`]), a played Consul ([`consul`]). For certificates: a real authority ([`pebble`]). HTTP/2 has a kit of its
-//! own: [`h2`]; other peers of it are [`h2peer`], those of gRPC [`grpc`].
+//! own: [`h2`]; other peers of it are [`h2peer`], those of gRPC [`grpc`]. An origin of large files that are computed is [`ranged`].
 
 pub mod attack;
 pub mod browser;
@@ -28,6 +28,7 @@ pub mod named;
 pub mod origin;
 pub mod pebble;
 pub mod proxy;
+pub mod ranged;
 pub mod relay;
 pub mod rig;
 pub mod sock;

@@ -224,9 +224,14 @@ fn objects(answer: &Value) -> String {
             ..0 => format!("stale for {} s", -ttl),
             _ => format!("fresh for {ttl} s"),
         };
+        let place = |end| object.pointer(end).and_then(Value::as_u64);
+        let part = match (place("/part/0"), place("/part/1")) {
+            (Some(first), Some(last)) => format!(" ({first} to {last})"),
+            _ => String::new(),
+        };
         let _ = writeln!(
             out,
-            "{}://{host}:{}{path}  {}  {} s old, {fresh}, {} bytes of body{}{}",
+            "{}://{host}:{}{path}  {}  {} s old, {fresh}, {} bytes of body{part}{}{}",
             text(object, "scheme"),
             number(object, "port"),
             number(object, "status"),

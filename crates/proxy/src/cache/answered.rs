@@ -12,7 +12,7 @@ use narthex_net::rt;
 use narthex_wire::h1::encode::{self, Keep};
 
 use super::keyed::{ours_alone, variant_as_sent};
-use super::{Caching, Shown, coded, read_stored};
+use super::{Caching, Shown, coded, read_stored, slices};
 use crate::connection::Next;
 use crate::downstream::ORIGIN_TELLS;
 use crate::fail::Failure;
@@ -28,7 +28,7 @@ pub(crate) enum Turn {
 }
 
 /// What is asked without the client's own words: conditions and ranges, for what is stored is whole.
-const CONDITIONS: [&str; 6] = [
+pub(super) const CONDITIONS: [&str; 6] = [
     "If-None-Match",
     "If-Modified-Since",
     "If-Match",
@@ -62,6 +62,8 @@ impl Exchange<'_> {
             // What is stored is not what the origin speaks of: once more, without condition.
             let mut plain = Caching::passing(caching.asked, Why::Stale);
             plain.lead = caching.lead;
+            plain.slice = caching.slice;
+            plain.behind = caching.behind;
             plain.sent_ms = rt::wall_ms();
             self.ask_for_whole(&plain);
             self.caching = Some(Box::new(plain));
@@ -95,6 +97,9 @@ impl Exchange<'_> {
             if policy::conditional(&object.meta(), object.head(), &mut lines) {
                 set_lines(&lines, &mut edits);
             }
+        }
+        if let Some(slice) = caching.slice {
+            slices::ask(slice, &mut edits);
         }
         self.work.edits = edits;
     }
@@ -148,7 +153,10 @@ impl Exchange<'_> {
                 let index = self.index_of(object);
                 let stored = Head::new(object.head(), &index);
                 match policy::freshen(stored, &object.meta(), &exchanged) {
-                    Ok(keep) => {
+                    Ok(mut keep) => {
+                        if caching.slice.is_some() {
+                            slices::tag(&mut keep, request);
+                        }
                         let keep = self.as_shown(keep, naming);
                         let object = lead.refresh(object, keep);
                         let shown = Shown::Revalidated {
@@ -176,17 +184,17 @@ impl Exchange<'_> {
                 return Turn::Stored;
             }
         }
+        if let Some(slice) = caching.slice {
+            return match self.turn_slice(slice, lead, &exchanged, (request, naming), intercepted) {
+                Ok(writer) => Turn::Origin(Some(writer), forwarded(Ok(()))),
+                Err(why) => Turn::Origin(None, forwarded(Err(why))),
+            };
+        }
         // In its place the client gets a page of ours, which belongs to no object.
         let kept = if intercepted {
             Err(Why::Status)
         } else {
-            policy::store(&exchanged).and_then(|keep| {
-                if ours_alone(&keep.vary) {
-                    Err(Why::VaryStar)
-                } else {
-                    Ok(keep)
-                }
-            })
+            policy::store(&exchanged).and_then(for_all)
         };
         match kept {
             Ok(keep) => match self.publish(lead, keep, &exchanged, (request, naming)) {
@@ -214,25 +222,38 @@ impl Exchange<'_> {
         exchanged: &Exchanged<'_>,
         (request, naming): (&Work, &Edits),
     ) -> Result<Writer, Why> {
+        let mut variant = Vec::new();
+        key::variant(&keep.vary, exchanged.request, exchanged.rule, &mut variant);
+        variant_as_sent(&keep.vary, &request.edits, exchanged.rule, &mut variant);
+        self.publish_as(lead, keep, &variant, exchanged, naming)
+    }
+
+    /// As [`Self::publish`], as this variant.
+    pub(super) fn publish_as(
+        &self,
+        lead: Lead,
+        keep: Kept,
+        variant: &[u8],
+        exchanged: &Exchanged<'_>,
+        naming: &Edits,
+    ) -> Result<Writer, Why> {
         let rule = exchanged.rule;
-        let length = match exchanged.facts.body {
-            Body::None => Some(0),
-            Body::Length(n) => Some(n),
-            Body::Chunked | Body::UntilClose => None,
+        let length = match (keep.meta.part, exchanged.facts.body) {
+            (Some((first, last)), _) => Some(last.saturating_sub(first).saturating_add(1)),
+            (None, Body::None) => Some(0),
+            (None, Body::Length(n)) => Some(n),
+            (None, Body::Chunked | Body::UntilClose) => None,
         };
         let room = Room {
             object_max: rule.object_max,
             vary_max: rule.vary_max,
             quota: rule.quota,
         };
-        let mut variant = Vec::new();
-        key::variant(&keep.vary, exchanged.request, rule, &mut variant);
-        variant_as_sent(&keep.vary, &request.edits, rule, &mut variant);
         let mut keep = self.as_shown(keep, naming);
         if rule.store_compressed {
             coded::say_vary(exchanged.response, &mut keep);
         }
-        lead.publish(keep, &variant, room, length)
+        lead.publish(keep, variant, room, length)
     }
 
     /// Where what is in a stored head; it was valid when it was stored.
@@ -293,6 +314,15 @@ impl Exchange<'_> {
             .instead
             .replace(Some((std::sync::Arc::clone(object), shown)));
         true
+    }
+}
+
+/// What is to be kept, if others may have it.
+pub(super) fn for_all(keep: Kept) -> Result<Kept, Why> {
+    if ours_alone(&keep.vary) {
+        Err(Why::VaryStar)
+    } else {
+        Ok(keep)
     }
 }
 

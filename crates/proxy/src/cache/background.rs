@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use narthex_cache::policy::Asked;
+use narthex_cache::policy::{Asked, Slice};
 use narthex_cache::store::Lead;
 use narthex_cache::{Object, Why};
 use narthex_message::{Body, Method, RequestFacts};
@@ -22,9 +22,10 @@ const MOST: usize = 1_024;
 struct Place(Rc<CoreProxy>);
 
 impl Place {
-    fn take(proxy: &Rc<CoreProxy>) -> Option<Self> {
+    /// `promised`: a client has been told that it comes, so that it does while the process drains, too.
+    fn take(proxy: &Rc<CoreProxy>, promised: bool) -> Option<Self> {
         let fetches = proxy.fetches.get();
-        if fetches >= MOST || proxy.is_draining() {
+        if fetches >= MOST || (proxy.is_draining() && !promised) {
             return None;
         }
         proxy.fetches.set(fetches + 1);
@@ -55,12 +56,26 @@ impl Exchange<'_> {
         stale: Option<(Arc<Object>, bool)>,
         why: Why,
     ) -> bool {
-        let Some(facts) = self.facts else {
-            return false;
-        };
-        let Some(place) = Place::take(self.proxy) else {
-            return false;
-        };
+        let caching = self.caching_behind(lead, stale, why);
+        self.begin_behind(upstream, caching, false)
+    }
+
+    /// Fetches a slice for the cache; false: there is no room for it.
+    pub(super) fn fetch_slice(
+        &self,
+        upstream: usize,
+        slice: Slice,
+        lead: Lead,
+        stale: Option<(Arc<Object>, bool)>,
+        why: Why,
+    ) -> bool {
+        let mut caching = self.caching_behind(lead, stale, why);
+        caching.slice = Some(slice);
+        caching.asked.range = true;
+        self.begin_behind(upstream, caching, true)
+    }
+
+    fn caching_behind(&self, lead: Lead, stale: Option<(Arc<Object>, bool)>, why: Why) -> Caching {
         let mut caching = Caching::passing(Asked::default(), why);
         caching.asked.authorization = self
             .head()
@@ -70,6 +85,16 @@ impl Exchange<'_> {
         caching.lead = Some(lead).into();
         caching.stale = stale;
         caching.behind = true;
+        caching
+    }
+
+    fn begin_behind(&self, upstream: usize, caching: Caching, promised: bool) -> bool {
+        let Some(facts) = self.facts else {
+            return false;
+        };
+        let Some(place) = Place::take(self.proxy, promised) else {
+            return false;
+        };
         let client = Client {
             stream: nobody::stream(),
             peer: self.client.peer,
@@ -100,6 +125,8 @@ impl Exchange<'_> {
         work.index = self.work.index.clone();
         work.path.push_str(&self.work.path);
         work.edits = self.work.edits.clone();
+        work.key.clone_from(&self.work.key);
+        work.key_hash = self.work.key_hash;
         Decided {
             work,
             facts: RequestFacts {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use narthex_cache::policy::{self, Choice};
+use narthex_cache::policy::{self, Choice, Slice};
 use narthex_cache::store::{Found, Key};
 use narthex_cache::{Object, Why, key};
 use narthex_config::model::{CacheRule, Route};
@@ -245,7 +245,9 @@ impl Asked<'_> {
         let mut all: Vec<Stored> = found
             .iter()
             .map(|(object, soft)| Stored {
-                is_exact: keys.iter().any(|key| **key == *object.key()),
+                is_exact: keys
+                    .iter()
+                    .any(|key| **key == *object.key() || key::is_slice_of(object.key(), key)),
                 soft: *soft,
                 ..stored(object, tags.unwrap_or_default(), self.now_ms)
             })
@@ -338,18 +340,56 @@ impl Asked<'_> {
             .unwrap_or_else(|| because(Why::Miss))
     }
 
-    /// What is there under one key.
-    fn under(&self, bytes: &[u8], rule: &CacheRule, asked: &policy::Asked, site: usize) -> Verdict {
+    fn peek(&self, bytes: &[u8], rule: &CacheRule, site: usize) -> Found {
         let e = self.explained;
-        let because = |why: Why| (false, why.word(), why.sentence().to_owned());
         let key = Key::new(bytes, &e.host, e.path.as_bytes(), site as u32);
+        let is_slice = key::is_slice(bytes);
         let mut variant = |names: &[Box<[u8]>], out: &mut Vec<u8>| {
-            key::variant(names, self.head, rule, out);
+            let names: Vec<Box<[u8]>> = names
+                .iter()
+                .filter(|name| !is_slice || key::varies_slice(name))
+                .cloned()
+                .collect();
+            key::variant(&names, self.head, rule, out);
         };
-        match self.shared.cache.peek(&key, &mut variant, self.now_ms) {
+        self.shared.cache.peek(&key, &mut variant, self.now_ms)
+    }
+
+    fn peek_slice(
+        &self,
+        bytes: &[u8],
+        rule: &CacheRule,
+        site: usize,
+        (size, number): (u64, u64),
+    ) -> Found {
+        let mut slice = Vec::new();
+        key::slice(bytes, size, number, &mut slice);
+        self.peek(&slice, rule, site)
+    }
+
+    /// What is there under one key; of what is kept in slices, the first that the request needs.
+    fn under(&self, bytes: &[u8], rule: &CacheRule, asked: &policy::Asked, site: usize) -> Verdict {
+        let because = |why: Why| (false, why.word(), why.sentence().to_owned());
+        let whole = self.peek(bytes, rule, site);
+        let found = match rule.slice {
+            Some(size) if !matches!(whole, Found::Ready { .. } | Found::Filling(_)) => {
+                let none = self.peek_slice(bytes, rule, site, (size, key::NO_SLICES));
+                match none {
+                    Found::HitForMiss(why) => return because(why),
+                    _ => {
+                        let at = policy::first_byte(self.head, None);
+                        let number = Slice::of(at, size).number;
+                        self.peek_slice(bytes, rule, site, (size, number))
+                    }
+                }
+            }
+            _ => whole,
+        };
+        match found {
             Found::Ready { object, soft } => {
                 let meta = object.meta();
                 let part = meta.part.is_some()
+                    && !key::is_slice(object.key())
                     && (!asked.range
                         || policy::part_ranges(self.head, &meta, object.head()).is_none());
                 if part {

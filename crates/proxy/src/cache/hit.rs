@@ -4,9 +4,9 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
-use narthex_cache::Object;
 use narthex_cache::policy::{self, Asked, Precondition, Ranges};
 use narthex_cache::store::Read;
+use narthex_cache::{Object, key};
 use narthex_message::{Edits, FieldId, FieldSet, Head, Index, Version};
 use narthex_net::rt;
 use narthex_net::scratch::{self, BULK};
@@ -34,7 +34,7 @@ const CONTENT: FieldSet = FieldSet::of(&[
 ]);
 
 /// What of an object the client gets.
-enum Form {
+pub(super) enum Form {
     Whole,
     /// All of it, decoded.
     Decoded,
@@ -54,6 +54,11 @@ fn extent(object: &Object) -> (u64, Option<u64>) {
         None if object.body.is_complete() => (0, Some(object.body.len())),
         None => (0, meta.length),
     }
+}
+
+/// Is it a slice of what the client asks for?
+pub(super) fn is_slice(object: &Object) -> bool {
+    object.meta().part.is_some() && key::is_slice(object.key())
 }
 
 impl Exchange<'_> {
@@ -85,6 +90,11 @@ impl Exchange<'_> {
             (Some((from, to)), _) => self.send_stored(object, from, to, &mut out).await,
         };
         self.work.down = out;
+        self.after_stored(sent, keep)
+    }
+
+    /// What becomes of the connection. An answer that has begun and did not come to its end must not look whole.
+    pub(super) fn after_stored(&mut self, sent: Result<(), Failure>, keep: bool) -> Next {
         match sent {
             Ok(()) if keep => Next::Keep,
             Ok(()) => Next::Linger,
@@ -110,12 +120,17 @@ impl Exchange<'_> {
         .await
     }
 
-    fn form(&self, object: &Object, asked: &Asked) -> Form {
+    pub(super) fn form(&self, object: &Object, asked: &Asked) -> Form {
         let decoded = self.suits(object) == Suits::Decoded;
         if !asked.conditional && !asked.range && !decoded {
             return Form::Whole;
         }
-        let meta = &object.meta();
+        let meta = object.meta();
+        let meta = &if is_slice(object) {
+            policy::as_whole(&meta)
+        } else {
+            meta
+        };
         if asked.conditional {
             match policy::precondition(self.head(), meta, object.head()) {
                 Precondition::Holds => {}
@@ -150,7 +165,7 @@ impl Exchange<'_> {
     }
 
     /// Writes the head; what of the body follows (`None`: nothing), the end not included; `u64::MAX`: to wherever it ends.
-    fn write_stored_head(
+    pub(super) fn write_stored_head(
         &mut self,
         object: &Object,
         form: &Form,
@@ -163,7 +178,9 @@ impl Exchange<'_> {
         let head_only = self
             .facts
             .is_some_and(|f| f.method == narthex_message::Method::Head);
+        let sliced = is_slice(object);
         let status = match form {
+            Form::Whole if sliced => 200,
             Form::Whole | Form::Decoded => object.meta().status,
             Form::NotModified => 304,
             Form::Failed => 412,
@@ -190,7 +207,7 @@ impl Exchange<'_> {
             }
         };
         let start = out.len();
-        let fast = matches!(form, Form::Whole) && self.writes_plainly(status);
+        let fast = matches!(form, Form::Whole) && !sliced && self.writes_plainly(status);
         if fast {
             // The stored head without its last line, as it is.
             let head = object.head();
@@ -208,6 +225,9 @@ impl Exchange<'_> {
         if self.cache_rule().is_some_and(|r| r.status_field) {
             value.clear();
             shown.write(&mut value);
+            if sliced && !matches!(shown, Shown::StaleOnError { .. }) {
+                value.extend_from_slice(b"; detail=slice");
+            }
             to.line("Cache-Status", &value);
         }
         let id = &self.rt.runtime.config.request_id;
@@ -267,6 +287,11 @@ impl Exchange<'_> {
             );
         }
         self.add_hsts(&mut edits);
+        if is_slice(object) || matches!(form, Form::Part(..) | Form::Parts(_)) {
+            // Of other bytes than these (RFC 9530 2).
+            edits.remove("Content-Digest");
+            edits.remove("Content-MD5");
+        }
         match form {
             Form::Decoded => coded::as_decoded(object, &mut edits),
             Form::NotModified if self.needs_decoding() => coded::weaken(object, &mut edits),
@@ -297,7 +322,7 @@ impl Exchange<'_> {
     }
 
     /// Sends the head in `out` and a part of the body. Of a complete body nothing is copied but what is small.
-    async fn send_stored(
+    pub(super) async fn send_stored(
         &mut self,
         object: &Arc<Object>,
         from: u64,
@@ -327,7 +352,7 @@ impl Exchange<'_> {
                 out.extend_from_slice(piece);
                 at += piece.len() as u64;
             }
-            self.story.body_sent = end.saturating_sub(from);
+            self.story.body_sent += end.saturating_sub(from);
             return self.send_counted(out).await;
         }
         self.send_complete(object, out, at, end).await
@@ -476,7 +501,7 @@ impl Exchange<'_> {
     }
 
     /// `Content-Type` of what is stored.
-    fn stored_type(&self, object: &Object) -> Vec<u8> {
+    pub(super) fn stored_type(&self, object: &Object) -> Vec<u8> {
         let mut index = Index::default();
         read_stored(object.head(), &mut index);
         Head::new(object.head(), &index)
@@ -492,7 +517,12 @@ fn boundary() -> &'static str {
     BOUNDARY.get_or_init(|| format!("{:032x}", u128::from_be_bytes(websocket::key())))
 }
 
-fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &mut Vec<u8>) {
+pub(super) fn part_head(
+    content_type: &[u8],
+    part: (u64, u64),
+    length: Option<u64>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -505,7 +535,7 @@ fn part_head(content_type: &[u8], part: (u64, u64), length: Option<u64>, out: &m
     out.extend_from_slice(b"\r\n");
 }
 
-fn part_end(out: &mut Vec<u8>) {
+pub(super) fn part_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n--");
     out.extend_from_slice(boundary().as_bytes());
     out.extend_from_slice(b"--\r\n");

@@ -162,7 +162,8 @@ impl Exchange<'_> {
         let host = self.host.of(work);
         let (route, rule, found) = self.cached_route(work, path, query)?;
         let shared = &self.proxy.shared;
-        if rewrites(found) {
+        // However many slices there are, whatever a rewrite has made of it: all of the path.
+        if rewrites(found) || rule.slice.is_some() {
             shared.cache.purge(&Purge::Path { host, path }, false);
             return None;
         }

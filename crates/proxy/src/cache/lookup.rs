@@ -88,6 +88,13 @@ impl Exchange<'_> {
                 .fetch(upstream, Caching::passing(asked, Why::Bypass))
                 .await;
         }
+        if let Some(size) = self.cache_rule().and_then(|rule| rule.slice) {
+            // Boxed: a request of another route does not carry its state.
+            let sliced = Box::pin(self.answer_sliced(upstream, asked, size)).await;
+            if let Some(next) = sliced {
+                return next;
+            }
+        }
         let mut search = Search {
             upstream,
             asked,
@@ -299,7 +306,7 @@ impl Exchange<'_> {
 
 /// Does an answer that was refused for this reason say anything of this request's answer? Another client's `Authorization` does
 /// not: one who sends a wrong one would keep everybody from the cache.
-fn speaks_of(why: Why, asked: &policy::Asked) -> bool {
+pub(super) fn speaks_of(why: Why, asked: &policy::Asked) -> bool {
     match why {
         Why::Authorization => asked.authorization,
         Why::RequestNoStore => asked.no_store,

@@ -1,7 +1,8 @@
 //! The cache and a request: what is there, who fetches it, what becomes of the answer. The page is `docs/cache.md`.
 //!
 //! `lookup` decides, `hit` answers from an object, `answered` says what becomes of an origin's answer, `background` fetches
-//! without a client, `coded` decodes for those that do not take what is stored, `methods` is what answers to other methods than GET mean for a GET.
+//! without a client, `coded` decodes for those that do not take what is stored, `slices` composes an answer of parts that are objects of
+//! their own, `methods` is what answers to other methods than GET mean for a GET.
 
 mod answered;
 mod background;
@@ -15,12 +16,13 @@ mod metrics;
 pub(crate) mod nobody;
 mod purge;
 mod shown;
+mod slices;
 mod unkeyed;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use narthex_cache::policy::Asked;
+use narthex_cache::policy::{Asked, Slice};
 use narthex_cache::store::Lead;
 use narthex_cache::{Object, Why};
 use narthex_message::Index;
@@ -67,6 +69,10 @@ pub(crate) struct Caching {
     behind: bool,
     /// How the origin's answer came about, once its head is there.
     shown: Cell<Option<Shown>>,
+    /// A slice is asked for, not what the client asked for.
+    slice: Option<Slice>,
+    /// The head and the beginning of the body have come from slices.
+    rest: Option<slices::Rest>,
     /// The origin's 304 is not about what is stored: it is asked without condition.
     again: Cell<bool>,
 }
@@ -84,6 +90,8 @@ impl Caching {
             instead: RefCell::default(),
             behind: false,
             shown: Cell::new(None),
+            slice: None,
+            rest: None,
             again: Cell::new(false),
         }
     }

@@ -54,6 +54,14 @@ impl Shown {
         )
     }
 
+    /// Of this slice and those before: how the first that was no hit came about.
+    pub(crate) fn worse_than(self, before: Option<Self>) -> Self {
+        match before {
+            None | Some(Self::Hit { .. }) => self,
+            Some(before) => before,
+        }
+    }
+
     /// Why the origin's answer was not stored.
     pub(crate) fn refused(self) -> Option<Why> {
         match self {
