@@ -24,6 +24,10 @@ impl Store {
     /// this call. Waits for the disk.
     pub fn attach(self: &Arc<Self>, directory: &Path, size: u64) -> Result<(), OpenError> {
         let tier = Tier::open(directory, size, self.purges.sequence())?;
+        for number in 0..SHARDS {
+            // of another directory's
+            self.shard_at(number).unsave_all();
+        }
         {
             let _order = self.order();
             let mut place = self.tier.write().unwrap_or_else(PoisonError::into_inner);
