@@ -18,11 +18,14 @@ mod shard;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod victims;
 mod waiters;
+mod with_disk;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use account::{Accounts, Site};
@@ -31,12 +34,15 @@ use ask::{Ask, Seen};
 use block::Blocks;
 pub use block::{BLOCKS_MAX, Block, Blocked, Full, Pattern};
 pub use body::{Body, Read};
+pub use disk::OpenError;
 pub use fill::{Fill, Lead, Outcome, Writer};
-pub use object::{Key, Object, hash};
-use purge::Purges;
+pub use object::{Key, Object, hash, seed};
 pub use purge::{Purge, Purged};
+use purge::{Purges, What};
 use shard::Shard;
 pub use stats::{Counts, Stats};
+use tier::Tier;
+pub use tier::{DiskStats, Loading};
 
 use crate::policy::Why;
 
@@ -87,6 +93,11 @@ pub struct Store {
     /// The shard that gives the next victim.
     victim: AtomicUsize,
     sweep: Mutex<Sweep>,
+    /// Purges, one after the other; and the directory comes or goes between two of them.
+    order: Mutex<()>,
+    tier: RwLock<Option<Arc<Tier>>>,
+    /// There is one.
+    has_disk: AtomicBool,
 }
 
 /// Where the sweeper is.
@@ -107,6 +118,9 @@ impl Store {
             victim: AtomicUsize::new(0),
             sweep: Mutex::default(),
             blocks: Blocks::default(),
+            order: Mutex::default(),
+            tier: RwLock::default(),
+            has_disk: AtomicBool::new(false),
         })
     }
 
@@ -125,16 +139,20 @@ impl Store {
             key,
             now_ms,
             purges: &self.purges,
+            has_disk: self.has_disk.load(Ordering::Relaxed),
+            is_worth_saving: Cell::new(false),
         }
     }
 
     /// What is there for a request. `variant` is called under a lock: it must not come back to the store.
     pub fn find(&self, key: &Key<'_>, variant: Variant<'_>, now_ms: u64) -> Found {
         let mut gone = Vec::new();
-        let found = self
-            .shard(key.hash)
-            .find(&self.ask(key, now_ms), variant, &mut gone);
+        let ask = self.ask(key, now_ms);
+        let found = self.shard(key.hash).find(&ask, variant, &mut gone);
         drop(gone); // without the lock
+        if ask.has_disk {
+            self.tell_disk(&ask, &found);
+        }
         found
     }
 
@@ -269,20 +287,6 @@ impl Store {
         })
     }
 
-    /// Purges. It has taken effect when this returns, for what is being fetched, too.
-    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        let Purge::Key(key) = purge else {
-            return Purged {
-                sequence: self.purges.record(purge, soft),
-                objects: 0,
-            };
-        };
-        let sequence = self.purges.count();
-        let mut gone = Vec::new();
-        let objects = self.shard(key.hash).purge(key, soft, sequence, &mut gone);
-        Purged { sequence, objects }
-    }
-
     /// The place of the last purge.
     pub fn purge_sequence(&self) -> u64 {
         self.purges.sequence()
@@ -319,7 +323,7 @@ impl Store {
         false
     }
 
-    /// Answers an address with a status and a reason from now on, and purges what is stored of it.
+    /// Answers an address with a status and a reason from now on, and purges what is stored of it. As [`Store::purge`] it may wait.
     pub fn block(&self, pattern: Pattern<'_>, blocked: Blocked, now_ms: u64) -> Result<(), Full> {
         self.blocks.add(pattern, blocked, now_ms)?;
         let path = pattern
@@ -333,7 +337,8 @@ impl Store {
         } else {
             Purge::Path { host, path }
         };
-        self.purge(&purge, false);
+        // The block itself keeps it from being served, whatever becomes of the purge.
+        let _ = self.purge(&purge, false);
         Ok(())
     }
 

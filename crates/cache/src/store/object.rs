@@ -1,11 +1,14 @@
 //! A stored answer, small beside its head and body.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use siphasher::sip::SipHasher13;
 
 use super::account::allocated;
 use super::body::Body;
-use crate::policy::{Keep, Meta};
+use crate::policy::Meta;
 use narthex_message::Span;
 
 /// Names of the fields in `Vary`.
@@ -43,10 +46,32 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Hash of a key, a host, a tag; another one in each process.
+/// What hashes are keyed with, and the sums of what is on disk.
+static SEED: OnceLock<[u8; 16]> = OnceLock::new();
+
+/// Hashes as the process did that wrote a directory, so that what it wrote is found again; without one, as no other process does.
+/// Once, before anything is hashed: afterwards it does nothing.
+pub fn seed(directory: Option<&Path>) {
+    let known = directory.and_then(super::disk::secret_of);
+    let _ = SEED.set(known.unwrap_or_else(random));
+}
+
+/// What this process hashes with.
+pub(super) fn secret() -> [u8; 16] {
+    *SEED.get_or_init(random)
+}
+
+/// Nobody can guess it: each half is a keyed hash, by keys from the system.
+fn random() -> [u8; 16] {
+    let half = || RandomState::new().build_hasher().finish();
+    (u128::from(half()) << 64 | u128::from(half())).to_le_bytes()
+}
+
+/// Hash of a key, a host, a tag; the same only in processes that have the same [`seed`].
 pub fn hash(bytes: &[u8]) -> u64 {
-    static SEED: OnceLock<RandomState> = OnceLock::new();
-    SEED.get_or_init(RandomState::new).hash_one(bytes)
+    let mut hasher = SipHasher13::new_with_key(SEED.get_or_init(random));
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// A stored answer.
@@ -82,29 +107,30 @@ pub(super) struct Made<'a> {
     pub path: &'a [u8],
     pub names: Names,
     pub variant: &'a [u8],
+    /// Hashes of them.
+    pub tags: Box<[u64]>,
     pub body: Arc<Body>,
     pub born: u64,
 }
 
 impl Object {
-    pub(super) fn new(made: Made<'_>, keep: &mut Keep) -> Self {
+    pub(super) fn new(made: Made<'_>, meta: &Meta, mut text: Vec<u8>) -> Self {
         let place = Place::find(made.key, made.host, made.path);
         let own = place
             .is_none()
             .then(|| (made.host.into(), made.path.into()));
-        let rare = (keep.meta.part.is_some() || own.is_some()).then(|| {
+        let rare = (meta.part.is_some() || own.is_some()).then(|| {
             Box::new(Rare {
-                part: keep.meta.part,
+                part: meta.part,
                 place: own,
             })
         });
-        let more = (!keep.tags.is_empty() || rare.is_some()).then(|| {
+        let more = (!made.tags.is_empty() || rare.is_some()).then(|| {
             Box::new(More {
-                tags: keep.tags.iter().map(|tag| hash(tag)).collect(),
+                tags: made.tags,
                 rare,
             })
         });
-        let mut text = std::mem::take(&mut keep.head);
         let head = text.len() as u32; // a message's head is far below 4 GiB
         let variant = made.variant.len() as u32; // made of such a head
         text.reserve_exact(made.key.len() + made.variant.len());
@@ -114,7 +140,7 @@ impl Object {
             text: text.into_boxed_slice(),
             body: made.body,
             born: made.born,
-            small: Small::new(&keep.meta, (head, variant), place.unwrap_or_default()),
+            small: Small::new(meta, (head, variant), place.unwrap_or_default()),
             names: made.names,
             more,
         };
@@ -192,6 +218,12 @@ impl Object {
         let age_s = now_ms.saturating_sub(meta.received_ms) / 1_000 + u64::from(meta.initial_age_s);
         let grace_s = meta.while_revalidate_s.max(meta.if_error_s);
         age_s > u64::from(meta.lifetime_s) + u64::from(grace_s)
+    }
+
+    /// It is fresh, or the origin can be asked whether it still is the one.
+    pub(super) fn is_useful(&self, now_ms: u64) -> bool {
+        let meta = self.meta();
+        !self.is_over(now_ms) || !meta.etag.is_empty() || meta.last_modified_s.is_some()
     }
 
     /// Number of the site it counts for.

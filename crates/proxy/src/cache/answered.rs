@@ -5,7 +5,7 @@ use std::time::Duration;
 use narthex_cache::policy::{self, Exchanged, Keep as Kept};
 use narthex_cache::store::{Lead, Room, Writer};
 use narthex_cache::{Object, Why, key};
-use narthex_config::model::CacheProfile;
+use narthex_config::model::{CacheProfile, CacheRule};
 use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
@@ -244,16 +244,11 @@ impl Exchange<'_> {
             (None, Body::Length(n)) => Some(n),
             (None, Body::Chunked | Body::UntilClose) => None,
         };
-        let room = Room {
-            object_max: rule.object_max,
-            vary_max: rule.vary_max,
-            quota: rule.quota,
-        };
         let mut keep = self.as_shown(keep, naming);
         if rule.store_compressed {
             coded::say_vary(exchanged.response, &mut keep);
         }
-        lead.publish(keep, variant, room, length)
+        lead.publish(keep, variant, room(rule), length)
     }
 
     /// Where what is in a stored head; it was valid when it was stored.
@@ -323,6 +318,15 @@ pub(super) fn for_all(keep: Kept) -> Result<Kept, Why> {
         Err(Why::VaryStar)
     } else {
         Ok(keep)
+    }
+}
+
+/// Bounds for what a rule stores.
+pub(super) fn room(rule: &CacheRule) -> Room {
+    Room {
+        object_max: rule.object_max,
+        vary_max: rule.vary_max,
+        quota: rule.quota,
     }
 }
 

@@ -75,6 +75,27 @@ impl Exchange<'_> {
         self.begin_behind(upstream, caching, true)
     }
 
+    /// A slice that nothing is known of may be on disk: then the origin is not asked, or not now.
+    async fn has_slice_on_disk(&self, caching: &Caching) -> bool {
+        let Some(slice) = caching.slice.filter(|_| caching.stale.is_none()) else {
+            return false;
+        };
+        if !self.with_slice(slice, |store, key, _| store.on_disk(key)) {
+            return false;
+        }
+        let Some(lead) = caching.lead.take() else {
+            return false;
+        };
+        match self.bring_from_disk(lead, Some(slice)).await {
+            Ok(Err(Some(lead))) => {
+                caching.lead.replace(Some(lead));
+                false
+            }
+            // Who waits for it looks again.
+            Ok(Ok(()) | Err(None)) | Err(_) => true,
+        }
+    }
+
     fn caching_behind(&self, lead: Lead, stale: Option<(Arc<Object>, bool)>, why: Why) -> Caching {
         let mut caching = Caching::passing(Asked::default(), why);
         caching.asked.authorization = self
@@ -195,7 +216,9 @@ impl Fetch {
         exchange.request_id = decided.request_id;
         exchange.given_id = decided.given_id;
         let _busy = Busy::new(&proxy);
-        exchange.fetch(self.upstream, self.caching).await;
+        if !exchange.has_slice_on_disk(&self.caching).await {
+            exchange.fetch(self.upstream, self.caching).await;
+        }
         proxy.give_work(exchange.work);
     }
 }

@@ -2,6 +2,8 @@
 
 mod block;
 mod body;
+mod disk;
+mod disk_races;
 mod evict;
 mod fetch;
 mod model;
@@ -23,7 +25,7 @@ const ROOM: Room = Room {
 };
 const MIB: u64 = 1024 * 1024;
 
-fn keep() -> Keep {
+pub fn keep() -> Keep {
     Keep {
         meta: Meta {
             status: 200,

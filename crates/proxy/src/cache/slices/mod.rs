@@ -254,11 +254,11 @@ impl Exchange<'_> {
     /// The same, of the request in `work`, by the meaning and the head of one slice.
     fn forget_version_of(&self, work: &Work, meta: &Meta, head: &[u8]) {
         let tag = origin::version_tag(work, meta, head);
-        self.proxy.shared.cache.purge(&Purge::Tag(&tag), false);
+        self.proxy.shared.cache.invalidate(&Purge::Tag(&tag), false);
     }
 
     /// The store, the key of a slice, and what tells variants apart.
-    fn with_slice<T>(
+    pub(super) fn with_slice<T>(
         &self,
         slice: Slice,
         f: impl FnOnce(&Arc<Store>, &Key<'_>, Variant<'_>) -> T,

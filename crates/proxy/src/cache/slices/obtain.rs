@@ -66,6 +66,8 @@ pub(super) struct Under {
     /// It was begun for this request.
     is_ours: bool,
     why: Why,
+    /// The disk is asked first: what it gives may be stale.
+    on_disk: bool,
     /// What it asks about, and whether that was purged softly.
     stale: Option<(Arc<Object>, bool)>,
 }
@@ -99,6 +101,7 @@ impl Exchange<'_> {
             let now = rt::wall_ms();
             match outcome {
                 None => return Err(Lacks::Refused(Why::LockWait)),
+                Some(Outcome::Object(_) | Outcome::Failed) if under.on_disk => {}
                 Some(Outcome::Object(object)) if under.is_ours => {
                     let is_same =
                         |(stale, _): &(Arc<Object>, bool)| Arc::ptr_eq(&stale.body, &object.body);
@@ -133,7 +136,7 @@ impl Exchange<'_> {
                 }
                 Some(_) => {}
             }
-            step = self.look_for_slice(wanted, slice, true);
+            step = self.look_for_slice(wanted, slice, !under.on_disk);
         }
         Err(Lacks::Refused(Why::LockWait))
     }
@@ -176,6 +179,7 @@ impl Exchange<'_> {
                 return Step::Under(Under {
                     fill,
                     is_ours: false,
+                    on_disk: false,
                     why: Why::Miss,
                     stale: None,
                 });
@@ -209,6 +213,7 @@ impl Exchange<'_> {
         let led: Result<Lead, Arc<Fill>> = self.with_slice(slice, |store, key, variant| {
             store.lead_after(key, variant, now, age, seen)
         });
+        let on_disk = stale.is_none() && self.with_slice(slice, |store, key, _| store.on_disk(key));
         let (fill, is_ours) = match led {
             Err(fill) => (fill, false),
             Ok(lead) => {
@@ -223,6 +228,7 @@ impl Exchange<'_> {
         Step::Under(Under {
             fill,
             is_ours,
+            on_disk,
             why,
             stale,
         })
