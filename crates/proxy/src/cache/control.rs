@@ -89,8 +89,8 @@ impl Shared {
         self.cache.stats()
     }
 
-    /// Purges. It has taken effect when this returns.
-    pub fn cache_purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
+    /// Purges. It has taken effect when this returns. With a cache on disk it waits for that.
+    pub fn cache_purge(&self, purge: &Purge<'_>, soft: bool) -> std::io::Result<Purged> {
         self.cache.purge(purge, soft)
     }
 

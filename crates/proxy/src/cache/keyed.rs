@@ -163,7 +163,7 @@ impl Exchange<'_> {
         let (route, rule, found) = self.cached_route(work, path, query)?;
         let shared = &self.proxy.shared;
         if rewrites(found) {
-            shared.cache.purge(&Purge::Path { host, path }, false);
+            shared.cache.invalidate(&Purge::Path { host, path }, false);
             return None;
         }
         let upstreams = upstreams(found);
@@ -172,7 +172,7 @@ impl Exchange<'_> {
             let bytes = self.key_of_get(work, (path, query), rule, (route, upstream));
             let number = self.site.unwrap_or_default() as u32;
             let key = Key::new(&bytes, host, path, number);
-            objects += shared.cache.purge(&Purge::Key(key), false).objects;
+            objects += shared.cache.invalidate(&Purge::Key(key), false).objects;
         }
         tracing::trace!(site = %site.name, "an unsafe request has changed what is cached");
         Some(objects)

@@ -60,7 +60,7 @@ impl Exchange<'_> {
         let query = self.query.map(|q| q.of(&work.input));
         let objects = self.forget(work, path, query);
         let shared = &self.proxy.shared;
-        shared.cache.purge(&Purge::Path { host, path }, false);
+        shared.cache.invalidate(&Purge::Path { host, path }, false);
         let path = String::from_utf8_lossy(path);
         tracing::info!(target: "audit", client = ?self.identity.ip, host, path = %path, objects, "PURGE");
         let (status, body) = match objects {

@@ -522,6 +522,14 @@ impl Disk {
     }
 }
 
+/// The secret of a directory, whoever uses it now.
+pub(super) fn secret_of(directory: &Path) -> Option<[u8; 16]> {
+    let owner = File::open(directory.join("owner")).ok()?;
+    let mut secret = [0; 16];
+    owner.read_exact_at(&mut secret, 0).ok()?;
+    Some(secret)
+}
+
 fn segment_id(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_prefix("segment-")?;
     (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok())?

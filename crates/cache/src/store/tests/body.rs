@@ -86,7 +86,7 @@ fn every_length_comes_out_as_it_went_in() {
             }
         }
     }
-    store.purge(&Purge::Key(key("a/x")), false);
+    store.invalidate(&Purge::Key(key("a/x")), false);
     assert_empty(&store);
 }
 

@@ -68,7 +68,7 @@ fn what_is_read_or_filling_is_counted_and_not_evicted() {
     assert!(store.stats().bytes <= MIB);
     assert!(ready(&store, "a/read").is_some() && ready(&store, "a/fills").is_some());
     // out of the index, and still counted
-    store.purge(&Purge::Key(key("a/read")), false);
+    store.invalidate(&Purge::Key(key("a/read")), false);
     store.set_memory(0);
     assert!(store.stats().bytes > 400_000);
     assert_eq!(read.body.piece(0).unwrap().len(), 200_000);
@@ -180,7 +180,7 @@ fn compare(alpha: f64, scans: u64, requests: usize, objects: u64, share: f64) ->
         let weight = *weights.entry(key).or_insert_with(|| {
             put_sized(&scratch, &bytes, length(key), ROOM, 0).unwrap();
             let weight = scratch.stats().bytes;
-            scratch.purge(&Purge::Key(self::key(&bytes)), false);
+            scratch.invalidate(&Purge::Key(self::key(&bytes)), false);
             weight
         });
         theirs += usize::from(lru.get(key, weight));

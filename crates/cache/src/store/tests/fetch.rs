@@ -253,7 +253,7 @@ fn a_304_makes_a_new_object_with_the_same_body() {
     assert!(Arc::ptr_eq(&followed, &new));
     assert!(Arc::ptr_eq(&ready(&store, "a/x").unwrap(), &new));
     drop((old, new, followed, fill));
-    store.purge(&Purge::Key(key("a/x")), false);
+    store.invalidate(&Purge::Key(key("a/x")), false);
     assert_empty(&store);
 }
 

@@ -306,7 +306,7 @@ impl World {
         let Some(purge) = purge(what, of) else {
             return;
         };
-        store.purge(&purge, soft);
+        store.invalidate(&purge, soft);
         for known in self
             .known
             .iter_mut()
@@ -371,7 +371,7 @@ impl World {
         }
         assert_eq!(store.stats().fills, 0);
         self.objects.clear();
-        store.purge(&Purge::Everything, false);
+        store.invalidate(&Purge::Everything, false);
         // one round may be under way
         for _ in 0..2 {
             while !store.sweep(7) {}

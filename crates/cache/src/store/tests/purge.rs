@@ -62,7 +62,7 @@ fn each_kind_covers_what_it_names() {
     for (purge, left) in table {
         for sweep in [false, true] {
             let store = filled();
-            store.purge(&purge, false);
+            store.invalidate(&purge, false);
             if sweep {
                 while !store.sweep(1) {}
                 assert_eq!(store.stats().objects, left.len(), "{purge:?}");
@@ -87,7 +87,7 @@ fn a_soft_purge_makes_stale() {
         Purge::Everything,
     ] {
         let store = filled();
-        store.purge(&purge, true);
+        store.invalidate(&purge, true);
         let Found::Ready { object, soft } = find(&store, "a/1", "") else {
             panic!("it is gone")
         };
@@ -135,7 +135,7 @@ fn a_purge_covers_what_is_being_fetched() {
                 } else {
                     lead(&store, "a/x")
                 };
-                store.purge(&purge, false);
+                store.invalidate(&purge, false);
                 while sweep && !store.sweep(1) {}
                 // nobody new follows it, if it is known to be covered
                 if !alone && !matches!(purge, Purge::Tag(_)) {
@@ -154,7 +154,7 @@ fn a_purge_covers_what_is_being_fetched() {
                 let writer = lead(&store, "a/x")
                     .publish(tagged(), b"", ROOM, None)
                     .unwrap();
-                store.purge(&purge, false);
+                store.invalidate(&purge, false);
                 while sweep && !store.sweep(1) {}
                 assert!(ready(&store, "a/x").is_none(), "{purge:?}");
                 writer.finish();
@@ -170,7 +170,7 @@ fn a_soft_purge_covers_what_is_being_fetched() {
     for purge in [Purge::Key(key("a/x")), Purge::Host("a")] {
         let store = Store::new(MIB);
         let leader = lead(&store, "a/x");
-        store.purge(&purge, true);
+        store.invalidate(&purge, true);
         leader.publish(keep(), b"", ROOM, None).unwrap().finish();
         assert!(matches!(
             find(&store, "a/x", ""),
@@ -189,7 +189,7 @@ fn a_cut_object_does_not_bring_back_what_was_purged() {
             let writer = lead(&store, "a/x")
                 .publish(keep(), b"", ROOM, Some(5))
                 .unwrap();
-            store.purge(&purge, false);
+            store.invalidate(&purge, false);
             while sweep && !store.sweep(1) {}
             drop(writer);
             assert!(ready(&store, "a/x").is_none());
@@ -205,7 +205,7 @@ fn a_full_table_purges_more_not_less() {
     }
     for n in 0..=RECORDS_MAX {
         let path = format!("/no/{n}");
-        store.purge(
+        store.invalidate(
             &Purge::Prefix {
                 host: "a",
                 path: path.as_bytes(),
@@ -217,7 +217,7 @@ fn a_full_table_purges_more_not_less() {
     assert!(ready(&store, "a/1").is_none());
     assert!(ready(&store, "b/1").is_some());
     for n in 0..=RECORDS_MAX {
-        store.purge(&Purge::Host(&format!("host-{n}")), false);
+        store.invalidate(&Purge::Host(&format!("host-{n}")), false);
     }
     // the oldest became a purge of everything
     assert!(ready(&store, "b/1").is_none());
@@ -225,7 +225,7 @@ fn a_full_table_purges_more_not_less() {
     put_tagged(&store, "b/1", &[]);
     assert!(ready(&store, "b/1").is_some());
     for n in 0..=RECORDS_MAX {
-        store.purge(&Purge::Tag(n.to_string().as_bytes()), true);
+        store.invalidate(&Purge::Tag(n.to_string().as_bytes()), true);
     }
     assert!(matches!(
         find(&store, "b/1", ""),
@@ -243,7 +243,7 @@ fn a_full_table_purges_more_not_less() {
 fn a_record_is_kept_while_a_fetch_is_older() {
     let store = Store::new(MIB);
     let leader = lead(&store, "a/x");
-    store.purge(&Purge::Tag(b"red"), false);
+    store.invalidate(&Purge::Tag(b"red"), false);
     while !store.sweep(100) {}
     assert_eq!(store.stats().purge_records, 1);
     drop(leader);
@@ -256,7 +256,7 @@ fn what_was_purged_softly_is_so_when_it_comes_back() {
     for purge in [Purge::Key(key("a/x")), Purge::Host("a")] {
         let store = Store::new(MIB);
         put(&store, "a/x", b"old");
-        store.purge(&purge, true);
+        store.invalidate(&purge, true);
         let writer = lead(&store, "a/x").publish(keep(), b"", ROOM, None);
         drop(writer.unwrap());
         assert!(matches!(
@@ -282,13 +282,13 @@ fn a_look_changes_nothing_and_sees_what_requests_see() {
     assert_eq!(store.at("a", b"/b/1", 0).len(), 0);
     assert_eq!(store.at("a", b"/b", 10).len(), 0);
     assert_eq!(store.stats().counts, before);
-    store.purge(&Purge::Tag(b"blue"), true);
+    store.invalidate(&Purge::Tag(b"blue"), true);
     assert!(matches!(
         store.peek(&key("a/b/1"), &mut none, 0),
         Found::Ready { soft: true, .. }
     ));
     assert!(store.at("b", b"/1", 10).iter().all(|(_, soft)| *soft));
-    store.purge(&Purge::Host("a"), false);
+    store.invalidate(&Purge::Host("a"), false);
     assert!(store.at("a", b"/1", 10).is_empty());
     assert!(matches!(
         store.peek(&key("a/1"), &mut none, 0),

@@ -85,8 +85,10 @@ fn work(store: &Arc<Store>, versions: &AtomicU64, thread: u64) {
             }
         }
         match random() % 64 {
-            0 => drop(store.purge(&Purge::Key(key), random() % 2 == 0)),
-            1 if random() % 8 == 0 => drop(store.purge(&Purge::Host("host"), random() % 2 == 0)),
+            0 => drop(store.invalidate(&Purge::Key(key), random() % 2 == 0)),
+            1 if random() % 8 == 0 => {
+                drop(store.invalidate(&Purge::Host("host"), random() % 2 == 0))
+            }
             2 => drop(store.sweep(50)),
             3 if !writers.is_empty() => drop(writers.swap_remove(0)),
             4 => read.clear(),
@@ -138,7 +140,7 @@ fn never_a_wrong_byte_and_never_too_many() {
         "{stats:?}"
     );
     // what is left goes, and nothing is counted any more
-    store.purge(&Purge::Everything, false);
+    store.invalidate(&Purge::Everything, false);
     for _ in 0..2 {
         while !store.sweep(1_000) {}
     }
