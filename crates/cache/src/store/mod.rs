@@ -383,6 +383,16 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::block`], of what was blocked and purged by the process before.
+    pub fn block_again(
+        &self,
+        pattern: Pattern<'_>,
+        blocked: Blocked,
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        self.blocks.add(pattern, blocked, now_ms)
+    }
+
     /// Takes that back. `false`: it was not so.
     pub fn unblock(&self, pattern: Pattern<'_>) -> bool {
         self.blocks.remove(pattern)

@@ -95,10 +95,7 @@ fn cache_disk(written: &str) -> Result<(String, String), String> {
     };
     let whole = std::path::absolute(directory)
         .map_err(|error| format!("--cache-disk {directory}: {error}"))?;
-    Ok((
-        whole.to_string_lossy().into_owned(),
-        size.to_owned(),
-    ))
+    Ok((whole.to_string_lossy().into_owned(), size.to_owned()))
 }
 
 /// Whose home would be root's is a service: it keeps its things where the files' do.

@@ -55,6 +55,20 @@ impl Exchange<'_> {
 
     /// Forgets the path, whatever the query, and answers whether something was stored under the address as it was asked.
     pub(crate) async fn answer_purge(&mut self) -> Next {
+        if self.proxy.shared.has_handed_over_cache() {
+            // who connects again meets the process that has the cache
+            return self
+                .answer(Answer {
+                    status: 503,
+                    content_type: "text/plain; charset=utf-8",
+                    body: b"another process serves by now; connect again\n",
+                    location: None,
+                    reason: None,
+                    close: true,
+                    grpc: None,
+                })
+                .await;
+        }
         let work = &self.work;
         let (host, path) = (self.host.of(work), self.path.bytes(work));
         let query = self.query.map(|q| q.of(&work.input));
