@@ -297,6 +297,40 @@ fn files_are_ours_alone_and_keep_within_the_size() {
     assert!(say(&out).contains("on disk"), "{}", say(&out));
 }
 
+/// Made by root, used by somebody else, also after an upgrade and by who was root before.
+#[test]
+fn it_belongs_to_whom_the_process_becomes() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tried: only root can give up root");
+        return;
+    }
+    let origin = Derived::start();
+    let text = config(&origin, "8MiB", "disk \"@DIR@/var/cache/it\" size=\"32MiB\"");
+    let user = format!("version 1\nuser \"{NOBODY}\" group=\"{NOBODY}\"\n");
+    let proxy = Proxy::start_for_user(&text, NOBODY, NOBODY);
+    let mut scene = Scene { proxy, origin };
+    let directory = scene.proxy.dir().join("var/cache/it");
+    scene.await_recovered();
+    let paths = paths("a", 20);
+    scene.keep(&paths);
+    assert!(scene.proxy.stop().success());
+    scene.proxy.change_config(&text.replace("version 1\n", &user));
+    reborn(&mut scene);
+    let owners = || -> Vec<u32> {
+        let all = files(&directory).into_iter().chain([directory.clone()]);
+        all.map(|path| fs::metadata(path).unwrap().uid()).collect()
+    };
+    assert!(owners().iter().all(|uid| *uid == NOBODY), "{:?}", owners());
+    all_hits(&scene, &paths);
+    scene.proxy.upgrade_ok();
+    scene.await_recovered();
+    scene.keep(&self::paths("b", 20));
+    scene.proxy.forget_successors();
+    reborn(&mut scene);
+    all_hits(&scene, &paths);
+}
+
 #[test]
 fn a_directory_has_one_process() {
     let scene = Scene::start("8MiB", "32MiB");
