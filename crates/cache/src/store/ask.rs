@@ -1,5 +1,6 @@
 //! What a request wants of a shard.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::object::{Key, Names, Object};
@@ -57,6 +58,10 @@ pub struct Ask<'a> {
     pub now_ms: u64,
     /// The purges there have been.
     pub purges: &'a Purges,
+    /// What is worth it is kept on disk, too.
+    pub has_disk: bool,
+    /// What was found is.
+    pub is_worth_saving: Cell<bool>,
 }
 
 /// What the one that wants to fetch has found before.

@@ -96,6 +96,33 @@ impl Body {
         }
     }
 
+    /// One that is there. Its pieces are of [`Body::piece_size`], but for the last.
+    pub(super) fn whole(site: Arc<Site>, length: u64, mut pieces: Vec<Box<[u8]>>) -> Self {
+        let whole = if pieces.len() <= 1 {
+            Whole::One(pieces.pop().unwrap_or_default())
+        } else {
+            Whole::Many(Box::new(Many {
+                length,
+                pieces: pieces.into(),
+            }))
+        };
+        site.add(whole.weight());
+        Self {
+            whole: OnceLock::from(whole),
+            growing: Mutex::new(None),
+            site,
+        }
+    }
+
+    /// Length of the pieces of a body.
+    pub(super) fn piece_size(length: u64) -> usize {
+        if length <= ONE_MAX {
+            ONE_MAX as usize
+        } else {
+            PIECE
+        }
+    }
+
     fn growing(&self) -> MutexGuard<'_, Option<Box<Growing>>> {
         self.growing.lock().unwrap_or_else(PoisonError::into_inner)
     }

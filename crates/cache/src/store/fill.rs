@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::account::Site;
 use super::body::Body;
-use super::object::{Key, Made, Object};
+use super::disk::Meaning;
+use super::object::{Key, Made, Object, hash};
 use super::purge::{Cover, Purges};
-use super::shard::{Old, Shard};
+use super::shard::{Old, Shard, speaks_of_stored};
 use super::waiters::Waiters;
 use super::{Room, Store};
-use crate::policy::{Keep, Why};
+use crate::policy::{Keep, Meta, Why};
 
 /// An object that became too large in the index is sent on to those that read it through a window of so many bytes.
 const WINDOW: u64 = 8 * 1024 * 1024;
@@ -197,7 +199,10 @@ impl Lead {
         if length.is_some_and(|length| length > object_max) {
             return Err(self.turn_away(Why::TooLarge));
         }
-        let object = self.make(&mut keep, variant, room, length);
+        let names = std::mem::take(&mut keep.vary);
+        let tags = keep.tags.iter().map(|tag| hash(tag)).collect();
+        let body = Body::new(self.site(&room), length);
+        let object = self.make(names, variant, tags, body, (&keep.meta, keep.head));
         if !store.settle(&object.body.site) {
             return Err(self.turn_away(Why::NoRoom));
         }
@@ -236,17 +241,22 @@ impl Lead {
         })
     }
 
+    /// Whose bytes they will be.
+    fn site(&self, room: &Room) -> Arc<Site> {
+        let site = self.store.accounts.site(self.fill.key.site);
+        site.set_quota(room.quota);
+        site
+    }
+
     fn make(
         &self,
-        keep: &mut Keep,
+        names: Vec<Box<[u8]>>,
         variant: &[u8],
-        room: Room,
-        length: Option<u64>,
+        tags: Box<[u64]>,
+        body: Body,
+        (meta, head): (&Meta, Vec<u8>),
     ) -> Arc<Object> {
         let key = self.fill.key();
-        let site = self.store.accounts.site(key.site);
-        site.set_quota(room.quota);
-        let names = std::mem::take(&mut keep.vary);
         let names = self.store.shard(key.hash).share(names);
         let made = Made {
             key: key.bytes,
@@ -254,14 +264,73 @@ impl Lead {
             path: key.path,
             variant: if names.is_some() { variant } else { &[] },
             names,
-            body: Arc::new(Body::new(site, length)),
+            tags,
+            body: Arc::new(body),
             born: self.fill.born,
         };
-        Arc::new(Object::new(made, keep))
+        Arc::new(Object::new(made, meta, head))
+    }
+
+    /// Its key.
+    pub(super) fn key(&self) -> Key<'_> {
+        self.fill.key()
+    }
+
+    /// Makes room for a body that is about to be allocated. None: there is none.
+    pub(super) fn reserve(&self, bytes: u64, room: &Room) -> Option<Reserved> {
+        if bytes > self.store.object_max(room) {
+            return None;
+        }
+        let site = self.site(room);
+        site.add(bytes);
+        let reserved = Reserved { site, bytes };
+        self.store.settle(&reserved.site).then_some(reserved)
+    }
+
+    /// What is on disk comes instead of the origin's answer. The fetch comes back if there is no room for it. If a purge came meanwhile,
+    /// or another answer, it is not there afterwards, and those that wait look again.
+    pub(super) fn publish_stored(
+        mut self,
+        meaning: Meaning,
+        head: Vec<u8>,
+        body: Body,
+        room: Room,
+        is_soft: bool,
+    ) -> Result<(), Self> {
+        let store = Arc::clone(&self.store);
+        let tags = meaning.tags.into_boxed_slice();
+        let (names, variant) = (meaning.names, &meaning.variant);
+        let object = self.make(names, variant, tags, body, (&meaning.meta, head));
+        let key = self.fill.key();
+        let mut gone = Vec::new();
+        let inserted = {
+            let mut shard = store.shard(key.hash);
+            let cover = shard.cover(&self.fill);
+            let cover = cover.max(if is_soft { Cover::Soft } else { Cover::No });
+            let bounds = (room.vary_max, room.quota.is_some());
+            let cover = (&store.purges, cover);
+            let inserted = shard.insert_stored(&key, &object, bounds, cover, &mut gone);
+            if inserted.is_ok() {
+                shard.end_fill(&self.fill);
+            }
+            inserted
+        };
+        drop(gone);
+        let Ok(is_in) = inserted else {
+            return Err(self);
+        };
+        self.is_over = true;
+        self.fill.end(if is_in {
+            Outcome::Object(Arc::clone(&object))
+        } else {
+            Outcome::Failed
+        });
+        store.settle(&object.body.site);
+        Ok(())
     }
 
     /// The stored object is good again: it gets a new head (304) and its readers go on.
-    pub fn refresh(mut self, old: &Arc<Object>, mut keep: Keep) -> Arc<Object> {
+    pub fn refresh(mut self, old: &Arc<Object>, keep: Keep) -> Arc<Object> {
         let key = self.fill.key();
         let new = Arc::new(Object::new(
             Made {
@@ -270,10 +339,12 @@ impl Lead {
                 path: key.path,
                 names: old.names().cloned(),
                 variant: old.variant(),
+                tags: keep.tags.iter().map(|tag| hash(tag)).collect(),
                 body: Arc::clone(&old.body),
                 born: self.fill.born,
             },
-            &mut keep,
+            &keep.meta,
+            keep.head,
         ));
         let gone = {
             let mut shard = self.store.shard(key.hash);
@@ -308,6 +379,9 @@ impl Lead {
             .shard(key.hash)
             .refuse(&self.fill, until_ms, why, now_ms, &mut gone);
         drop(gone);
+        if speaks_of_stored(why) && !self.fill.is_alone() {
+            self.store.forget_on_disk(key.hash);
+        }
         self.is_over = true;
         self.fill.end(Outcome::Refused(why));
     }
@@ -320,6 +394,24 @@ impl Drop for Lead {
             self.store.shard(key.hash).end_fill(&self.fill);
             self.fill.end(Outcome::Failed);
         }
+    }
+}
+
+/// Room for a body that is being allocated, in its site's account.
+pub(super) struct Reserved {
+    site: Arc<Site>,
+    bytes: u64,
+}
+
+impl Reserved {
+    pub(super) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.site.sub(self.bytes);
     }
 }
 
@@ -430,7 +522,10 @@ impl Writer {
             self.state = State::Over;
             if is_stored {
                 let hash = self.fill.key().hash;
-                self.store.shard(hash).complete(hash, &self.object);
+                let was_used = self.store.shard(hash).complete(hash, &self.object);
+                if let Some(was_used) = was_used {
+                    self.store.save_new(hash, &self.object, was_used);
+                }
             }
         }
     }

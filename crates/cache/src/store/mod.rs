@@ -21,13 +21,12 @@ mod tests;
 mod tier;
 mod victims;
 mod waiters;
+mod with_disk;
 
-use std::io;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use account::{Accounts, Site};
 pub use ask::Variant;
@@ -38,11 +37,12 @@ pub use body::{Body, Read};
 pub use disk::OpenError;
 pub use fill::{Fill, Lead, Outcome, Writer};
 pub use object::{Key, Object, hash, seed};
-use purge::Purges;
 pub use purge::{Purge, Purged};
+use purge::{Purges, What};
 use shard::Shard;
 pub use stats::{Counts, Stats};
-pub use tier::DiskStats;
+use tier::Tier;
+pub use tier::{DiskStats, Loading};
 
 use crate::policy::Why;
 
@@ -93,7 +93,11 @@ pub struct Store {
     /// The shard that gives the next victim.
     victim: AtomicUsize,
     sweep: Mutex<Sweep>,
-    tier: Mutex<Option<Arc<tier::Tier>>>,
+    /// Purges, one after the other; and the directory comes or goes between two of them.
+    order: Mutex<()>,
+    tier: RwLock<Option<Arc<Tier>>>,
+    /// There is one.
+    has_disk: AtomicBool,
 }
 
 /// Where the sweeper is.
@@ -114,7 +118,9 @@ impl Store {
             victim: AtomicUsize::new(0),
             sweep: Mutex::default(),
             blocks: Blocks::default(),
-            tier: Mutex::default(),
+            order: Mutex::default(),
+            tier: RwLock::default(),
+            has_disk: AtomicBool::new(false),
         })
     }
 
@@ -133,16 +139,20 @@ impl Store {
             key,
             now_ms,
             purges: &self.purges,
+            has_disk: self.has_disk.load(Ordering::Relaxed),
+            is_worth_saving: Cell::new(false),
         }
     }
 
     /// What is there for a request. `variant` is called under a lock: it must not come back to the store.
     pub fn find(&self, key: &Key<'_>, variant: Variant<'_>, now_ms: u64) -> Found {
         let mut gone = Vec::new();
-        let found = self
-            .shard(key.hash)
-            .find(&self.ask(key, now_ms), variant, &mut gone);
+        let ask = self.ask(key, now_ms);
+        let found = self.shard(key.hash).find(&ask, variant, &mut gone);
         drop(gone); // without the lock
+        if ask.has_disk {
+            self.tell_disk(&ask, &found);
+        }
         found
     }
 
@@ -275,57 +285,6 @@ impl Store {
             let victim = self.shard_at(number).evict(site);
             victim.is_some() // and is dropped without the lock
         })
-    }
-
-    /// Keeps what is worth it in a directory, too, within so many bytes; what is there already is found once it has been read, behind
-    /// this call.
-    pub fn attach(self: &Arc<Self>, directory: &Path, size: u64) -> Result<(), OpenError> {
-        let tier = tier::Tier::open(directory, size)?;
-        *self.tier.lock().unwrap_or_else(PoisonError::into_inner) = Some(tier);
-        Ok(())
-    }
-
-    /// Lets go of the directory: what is worth it is written until the deadline. It goes on in memory only. Waits for the disk.
-    pub fn release(&self, deadline: Instant) {
-        let tier = self
-            .tier
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(tier) = tier {
-            tier.release(deadline);
-        }
-    }
-
-    /// What is on disk and what happened there; none: there is no directory.
-    pub fn disk(&self) -> Option<DiskStats> {
-        let tier = self.tier.lock().unwrap_or_else(PoisonError::into_inner);
-        tier.as_ref().map(|tier| tier.stats())
-    }
-
-    /// Purges. It has taken effect when this returns, for what is being fetched, too, and no crash undoes it: with a directory this
-    /// waits for the disk. After an error it holds as long as the process.
-    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> io::Result<Purged> {
-        Ok(self.invalidate(purge, soft))
-    }
-
-    /// As [`Store::purge`], without waiting for the disk: [`Store::poll_durable`] does.
-    pub fn invalidate(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        let Purge::Key(key) = purge else {
-            return Purged {
-                sequence: self.purges.record(purge, soft),
-                objects: 0,
-            };
-        };
-        let sequence = self.purges.count();
-        let mut gone = Vec::new();
-        let objects = self.shard(key.hash).purge(key, soft, sequence, &mut gone);
-        Purged { sequence, objects }
-    }
-
-    /// Waits until no crash undoes the purges up to this one.
-    pub fn poll_durable(&self, _sequence: u64, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 
     /// The place of the last purge.

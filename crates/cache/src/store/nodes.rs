@@ -11,6 +11,8 @@ pub const NIL: u32 = u32::MAX;
 const CHUNK: usize = 64;
 
 const USES: u8 = 0x0F;
+const SAVED: u8 = 0x20;
+const ASKED: u8 = 0x40;
 const SOFT: u8 = 0x80;
 
 /// An object in the index.
@@ -31,7 +33,7 @@ pub struct Node {
     pub queue: u16,
     /// Which of its lists.
     pub list: List,
-    /// Uses since it came into its list, and whether it was purged softly.
+    /// Uses since it came into its list, whether it was purged softly, was asked to be on disk, and is.
     state: u8,
 }
 
@@ -58,7 +60,7 @@ impl Node {
 
     /// So many uses.
     pub fn set_uses(&mut self, uses: u8) {
-        self.state = (self.state & SOFT) | uses.min(USES);
+        self.state = (self.state & !USES) | uses.min(USES);
     }
 
     /// It was purged softly.
@@ -68,7 +70,31 @@ impl Node {
 
     /// It was purged softly, or not.
     pub fn set_soft(&mut self, is_soft: bool) {
-        self.state = (self.state & USES) | if is_soft { SOFT } else { 0 };
+        self.set(SOFT, is_soft);
+    }
+
+    fn set(&mut self, flag: u8, is: bool) {
+        self.state = (self.state & !flag) | if is { flag } else { 0 };
+    }
+
+    /// It has been found worth a write to disk: not again at each hit.
+    pub fn is_asked(&self) -> bool {
+        self.state & ASKED != 0
+    }
+
+    /// It has, or not.
+    pub fn set_asked(&mut self, is_asked: bool) {
+        self.set(ASKED, is_asked);
+    }
+
+    /// It is on disk.
+    pub fn is_saved(&self) -> bool {
+        self.state & SAVED != 0
+    }
+
+    /// It is, or not.
+    pub fn set_saved(&mut self, is_saved: bool) {
+        self.set(SAVED, is_saved);
     }
 
     /// Somebody has its object besides the index.

@@ -8,7 +8,7 @@ use siphasher::sip::SipHasher13;
 
 use super::account::allocated;
 use super::body::Body;
-use crate::policy::{Keep, Meta};
+use crate::policy::Meta;
 use narthex_message::Span;
 
 /// Names of the fields in `Vary`; none: it does not vary.
@@ -50,6 +50,11 @@ static SEED: OnceLock<[u8; 16]> = OnceLock::new();
 pub fn seed(directory: Option<&Path>) {
     let known = directory.and_then(super::disk::secret_of);
     let _ = SEED.set(known.unwrap_or_else(random));
+}
+
+/// What this process hashes with.
+pub(super) fn secret() -> [u8; 16] {
+    *SEED.get_or_init(random)
 }
 
 /// Nobody can guess it: each half is a keyed hash, by keys from the system.
@@ -99,32 +104,33 @@ pub(super) struct Made<'a> {
     pub path: &'a [u8],
     pub names: Names,
     pub variant: &'a [u8],
+    /// Hashes of them.
+    pub tags: Box<[u64]>,
     pub body: Arc<Body>,
     pub born: u64,
 }
 
 impl Object {
-    pub(super) fn new(made: Made<'_>, keep: &mut Keep) -> Self {
+    pub(super) fn new(made: Made<'_>, meta: &Meta, mut text: Vec<u8>) -> Self {
         let place = Place::find(made.key, made.host, made.path);
         let own = place
             .is_none()
             .then(|| (made.host.into(), made.path.into()));
-        let rare = (keep.meta.part.is_some() || own.is_some()).then(|| {
+        let rare = (meta.part.is_some() || own.is_some()).then(|| {
             Box::new(Rare {
-                part: keep.meta.part,
+                part: meta.part,
                 place: own,
             })
         });
-        let has_more = made.names.is_some() || !made.variant.is_empty() || !keep.tags.is_empty();
+        let has_more = made.names.is_some() || !made.variant.is_empty() || !made.tags.is_empty();
         let more = (has_more || rare.is_some()).then(|| {
             Box::new(More {
                 names: made.names,
                 variant: made.variant.into(),
-                tags: keep.tags.iter().map(|tag| hash(tag)).collect(),
+                tags: made.tags,
                 rare,
             })
         });
-        let mut text = std::mem::take(&mut keep.head);
         let head = text.len() as u32; // a message's head is far below 4 GiB
         text.reserve_exact(made.key.len());
         text.extend_from_slice(made.key);
@@ -132,7 +138,7 @@ impl Object {
             text: text.into_boxed_slice(),
             body: made.body,
             born: made.born,
-            small: Small::new(&keep.meta, head, place.unwrap_or_default()),
+            small: Small::new(meta, head, place.unwrap_or_default()),
             more,
         };
         object.body.site.add(object.own_weight());
@@ -205,6 +211,12 @@ impl Object {
         let age_s = now_ms.saturating_sub(meta.received_ms) / 1_000 + u64::from(meta.initial_age_s);
         let grace_s = meta.while_revalidate_s.max(meta.if_error_s);
         age_s > u64::from(meta.lifetime_s) + u64::from(grace_s)
+    }
+
+    /// It is fresh, or the origin can be asked whether it still is the one.
+    pub(super) fn is_useful(&self, now_ms: u64) -> bool {
+        let meta = self.meta();
+        !self.is_over(now_ms) || !meta.etag.is_empty() || meta.last_modified_s.is_some()
     }
 
     /// Number of the site it counts for.

@@ -36,6 +36,60 @@ pub enum Purge<'a> {
     Everything,
 }
 
+/// What is purged, by hashes: as the tables have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Everything.
+    Everything,
+    /// A host.
+    Host(u64),
+    /// A tag.
+    Tag(u64),
+    /// A key.
+    Key(u64),
+    /// One path of a host.
+    Path {
+        /// The host.
+        host: u64,
+        /// Host and path.
+        key: u64,
+    },
+    /// What begins so.
+    Prefix {
+        /// The host.
+        host: u64,
+        /// Host and beginning.
+        key: u64,
+        /// Bytes of the beginning.
+        length: u32,
+    },
+}
+
+impl What {
+    /// Of a purge.
+    pub fn of(purge: &Purge<'_>) -> Self {
+        match *purge {
+            Purge::Everything => Self::Everything,
+            Purge::Host(host) => Self::Host(hash(host.as_bytes())),
+            Purge::Tag(tag) => Self::Tag(hash(tag)),
+            Purge::Key(key) => Self::Key(key.hash),
+            Purge::Path { host, path } => {
+                let host = hash(host.as_bytes());
+                let key = path_key(host, path);
+                Self::Path { host, key }
+            }
+            Purge::Prefix { host, path } => {
+                let host = hash(host.as_bytes());
+                Self::Prefix {
+                    host,
+                    key: prefix_key(host, path),
+                    length: u32::try_from(path.len()).unwrap_or(u32::MAX),
+                }
+            }
+        }
+    }
+}
+
 /// What a purge did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purged {
@@ -91,21 +145,25 @@ impl Record {
 
 #[derive(Debug, Default)]
 struct Tables {
+    /// Records of a table.
+    max: usize,
     everything: Record,
     hosts: HashMap<u64, Record>,
     tags: HashMap<u64, Record>,
+    /// Of what is on disk only: what is in memory is purged in its shard.
+    keys: HashMap<u64, Record>,
     /// By a hash of host and prefix.
     prefixes: HashMap<u64, Prefix>,
     /// By a hash of host and path: the host's.
     paths: HashMap<u64, (u64, Record)>,
     /// Of a host: lengths of its prefixes, and how many there are of each.
-    lengths: HashMap<u64, BTreeMap<usize, usize>>,
+    lengths: HashMap<u64, BTreeMap<u32, usize>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Prefix {
     host: u64,
-    length: usize,
+    length: u32,
     record: Record,
 }
 
@@ -113,7 +171,7 @@ struct Prefix {
 ///
 /// Hosts, prefixes and tags are compared by their hashes (seeded, 64 bits): if two were the same, something would be purged without
 /// need.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Purges {
     sequence: AtomicU64,
     /// The last one that has a record.
@@ -123,7 +181,26 @@ pub struct Purges {
     tables: RwLock<Tables>,
 }
 
+impl Default for Purges {
+    fn default() -> Self {
+        Self::with_room(RECORDS_MAX)
+    }
+}
+
 impl Purges {
+    /// With room for so many records in each table.
+    pub fn with_room(max: usize) -> Self {
+        Self {
+            sequence: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
+            tables: RwLock::new(Tables {
+                max,
+                ..Tables::default()
+            }),
+        }
+    }
+
     /// The place of the last purge.
     pub fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
@@ -139,25 +216,17 @@ impl Purges {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// A place in the sequence without a record.
-    pub fn count(&self) -> u64 {
-        self.sequence.fetch_add(1, Ordering::AcqRel) + 1
+    /// The sequence is so far, at least.
+    pub fn advance(&self, sequence: u64) {
+        self.sequence.fetch_max(sequence, Ordering::AcqRel);
     }
 
-    /// Records a purge of more than a key. It takes effect before this returns.
-    pub fn record(&self, purge: &Purge<'_>, soft: bool) -> u64 {
+    /// Records a purge at its place in the sequence. It takes effect before this returns.
+    pub fn record_at(&self, what: What, soft: bool, sequence: u64) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let sequence = self.count();
-        match *purge {
-            Purge::Key(_) => {}
-            Purge::Everything => tables.everything.add(sequence, soft),
-            Purge::Host(host) => tables.host(hash(host.as_bytes())).add(sequence, soft),
-            Purge::Tag(tag) => tables.tag(hash(tag)).add(sequence, soft),
-            Purge::Prefix { host, path } => tables.prefix(host, path).add(sequence, soft),
-            Purge::Path { host, path } => tables.path(host, path).add(sequence, soft),
-        }
-        self.live.store(sequence, Ordering::Release);
-        sequence
+        self.advance(sequence);
+        tables.place(what).add(sequence, soft);
+        self.live.fetch_max(sequence, Ordering::AcqRel);
     }
 
     /// Does a purge cover what was fetched from `born` on?
@@ -177,6 +246,35 @@ impl Purges {
         self.cover(object.born, object.host(), object.path(), object.tags())
     }
 
+    /// Does a purge cover what is on disk under a key, and was fetched from `born` on?
+    pub fn cover_on_disk(
+        &self,
+        born: u64,
+        key: u64,
+        (host, path): (&[u8], &[u8]),
+        tags: &[u64],
+    ) -> Cover {
+        if born >= self.live() {
+            return Cover::No;
+        }
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let of_key = tables.keys.get(&key);
+        let cover = of_key.map_or(Cover::No, |record| record.cover(born));
+        cover.max(tables.cover(born, host, path, tags))
+    }
+
+    /// Every record that is kept: what it covers, whether softly, and its place.
+    pub fn each(&self, mut each: impl FnMut(What, bool, u64)) {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.each(|what, record| {
+            for (soft, sequence) in [(false, record.hard), (true, record.soft)] {
+                if sequence > 0 {
+                    each(what, soft, sequence);
+                }
+            }
+        });
+    }
+
     /// Nothing in the store, and nothing that is being fetched, is older than `sequence` and covered: records up to it may go.
     pub fn retire(&self, sequence: u64) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
@@ -192,6 +290,7 @@ impl Purges {
             + tables.tags.len()
             + tables.prefixes.len()
             + tables.paths.len()
+            + tables.keys.len()
             + usize::from(tables.everything.last() > 0)
     }
 }
@@ -201,62 +300,62 @@ fn oldest<T>(table: &HashMap<u64, T>, last: impl Fn(&T) -> u64) -> Option<u64> {
     oldest.map(|(key, _)| *key)
 }
 
+/// The record of something. Is there no place, the oldest becomes a purge of `all`.
+fn record_of<'a>(
+    table: &'a mut HashMap<u64, Record>,
+    key: u64,
+    max: usize,
+    all: &mut Record,
+) -> &'a mut Record {
+    if table.len() >= max
+        && !table.contains_key(&key)
+        && let Some(oldest) = oldest(table, Record::last)
+        && let Some(record) = table.remove(&oldest)
+    {
+        all.join(record);
+    }
+    table.entry(key).or_default()
+}
+
 impl Tables {
-    /// The record of a host. Is there no place, the oldest becomes a purge of everything.
-    fn host(&mut self, host: u64) -> &mut Record {
-        if self.hosts.len() >= RECORDS_MAX
-            && !self.hosts.contains_key(&host)
-            && let Some(oldest) = oldest(&self.hosts, Record::last)
-            && let Some(record) = self.hosts.remove(&oldest)
-        {
-            self.everything.join(record);
+    fn place(&mut self, what: What) -> &mut Record {
+        match what {
+            What::Everything => &mut self.everything,
+            What::Host(host) => self.host(host),
+            What::Tag(tag) => record_of(&mut self.tags, tag, self.max, &mut self.everything),
+            What::Key(key) => record_of(&mut self.keys, key, self.max, &mut self.everything),
+            What::Path { host, key } => self.path(host, key),
+            What::Prefix { host, key, length } => self.prefix(host, key, length),
         }
-        self.hosts.entry(host).or_default()
     }
 
-    /// The record of a tag; as that of a host.
-    fn tag(&mut self, tag: u64) -> &mut Record {
-        if self.tags.len() >= RECORDS_MAX
-            && !self.tags.contains_key(&tag)
-            && let Some(oldest) = oldest(&self.tags, Record::last)
-            && let Some(record) = self.tags.remove(&oldest)
-        {
-            self.everything.join(record);
-        }
-        self.tags.entry(tag).or_default()
+    fn host(&mut self, host: u64) -> &mut Record {
+        record_of(&mut self.hosts, host, self.max, &mut self.everything)
     }
 
     /// The record of a prefix. Is there no place, the oldest becomes a purge of its host.
-    fn prefix(&mut self, host: &str, path: &[u8]) -> &mut Record {
-        let host = hash(host.as_bytes());
-        let key = prefix_key(host, path);
+    fn prefix(&mut self, host: u64, key: u64, length: u32) -> &mut Record {
         if !self.prefixes.contains_key(&key) {
-            if self.prefixes.len() >= RECORDS_MAX
+            if self.prefixes.len() >= self.max
                 && let Some(oldest) = oldest(&self.prefixes, |prefix| prefix.record.last())
                 && let Some(prefix) = self.remove_prefix(oldest)
             {
                 self.host(prefix.host).join(prefix.record);
             }
-            *self
-                .lengths
-                .entry(host)
-                .or_default()
-                .entry(path.len())
-                .or_default() += 1;
+            let lengths = self.lengths.entry(host).or_default();
+            *lengths.entry(length).or_default() += 1;
         }
         let prefix = self.prefixes.entry(key).or_insert(Prefix {
             host,
-            length: path.len(),
+            length,
             record: Record::default(),
         });
         &mut prefix.record
     }
 
     /// The record of one path. Is there no place, the oldest becomes a purge of its host.
-    fn path(&mut self, host: &str, path: &[u8]) -> &mut Record {
-        let host = hash(host.as_bytes());
-        let key = path_key(host, path);
-        if self.paths.len() >= RECORDS_MAX
+    fn path(&mut self, host: u64, key: u64) -> &mut Record {
+        if self.paths.len() >= self.max
             && !self.paths.contains_key(&key)
             && let Some(oldest) = oldest(&self.paths, |(_, record)| record.last())
             && let Some((host, record)) = self.paths.remove(&oldest)
@@ -264,6 +363,23 @@ impl Tables {
             self.host(host).join(record);
         }
         &mut self.paths.entry(key).or_insert((host, Record::default())).1
+    }
+
+    fn each(&self, mut each: impl FnMut(What, Record)) {
+        each(What::Everything, self.everything);
+        let hosts = self.hosts.iter();
+        hosts.for_each(|(host, record)| each(What::Host(*host), *record));
+        let tags = self.tags.iter();
+        tags.for_each(|(tag, record)| each(What::Tag(*tag), *record));
+        let keys = self.keys.iter();
+        keys.for_each(|(key, record)| each(What::Key(*key), *record));
+        for (&key, &(host, record)) in &self.paths {
+            each(What::Path { host, key }, record);
+        }
+        for (&key, prefix) in &self.prefixes {
+            let &Prefix { host, length, .. } = prefix;
+            each(What::Prefix { host, key, length }, prefix.record);
+        }
     }
 
     fn remove_prefix(&mut self, key: u64) -> Option<Prefix> {
@@ -299,7 +415,7 @@ impl Tables {
             cover = cover.max(record.cover(born));
         }
         for &length in self.lengths.get(&host).into_iter().flat_map(BTreeMap::keys) {
-            let Some(start) = path.get(..length) else {
+            let Some(start) = path.get(..length as usize) else {
                 break; // longer ones do not fit, either
             };
             if let Some(prefix) = self.prefixes.get(&prefix_key(host, start)) {
@@ -316,6 +432,7 @@ impl Tables {
         }
         self.hosts.retain(|_, record| is_live(record));
         self.tags.retain(|_, record| is_live(record));
+        self.keys.retain(|_, record| is_live(record));
         self.paths.retain(|_, (_, record)| is_live(record));
         let over: Vec<u64> = self
             .prefixes
@@ -329,17 +446,9 @@ impl Tables {
     }
 
     fn last(&self) -> u64 {
-        let hosts = self.hosts.values().map(Record::last);
-        let tags = self.tags.values().map(Record::last);
-        let prefixes = self.prefixes.values().map(|prefix| prefix.record.last());
-        let paths = self.paths.values().map(|(_, record)| record.last());
-        let last = hosts
-            .chain(tags)
-            .chain(prefixes)
-            .chain(paths)
-            .max()
-            .unwrap_or(0);
-        last.max(self.everything.last())
+        let mut last = 0;
+        self.each(|_, record| last = record.last().max(last));
+        last
     }
 }
 

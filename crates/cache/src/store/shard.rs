@@ -18,8 +18,18 @@ use crate::policy::Why;
 /// Bytes that the index takes for an object: its node, its place in the table (4 bytes and one, at a load of a half to seven
 /// eighths), what remembers it after its eviction.
 pub const NODE_WEIGHT: u64 = size_of::<Node>() as u64 + 12;
+/// Bodies up to this are written to disk again because of a new head.
+const AGAIN_MAX: u64 = 1024 * 1024;
 /// Sets of names in `Vary` that are kept to be shared.
 const NAMES_MAX: usize = 16;
+
+/// An answer that could not be stored for this reason makes what was stored before unusable.
+pub fn speaks_of_stored(why: Why) -> bool {
+    !matches!(
+        why,
+        Why::Status | Why::Truncated | Why::NoRoom | Why::Authorization | Why::RequestNoStore
+    )
+}
 
 /// What a shard holds. A cache line of its own: the next shard's lock is another core's.
 #[repr(align(128))]
@@ -139,7 +149,7 @@ impl Shard {
         let mut value = std::mem::take(&mut self.scratch);
         let mut wanted = Wanted::new(variant, &mut value);
         let found = match self.find_object(first, &mut wanted, ask.purges, gone) {
-            Some((node, object)) => self.hit(node, object),
+            Some((node, object)) => self.hit(node, object, ask),
             None => match self.pending.find(ask, &mut wanted) {
                 Some(found) => {
                     let is_fill = matches!(found, Found::Filling(_));
@@ -159,9 +169,13 @@ impl Shard {
         found
     }
 
-    fn hit(&mut self, node: u32, object: Arc<Object>) -> Found {
+    fn hit(&mut self, node: u32, object: Arc<Object>, ask: &Ask<'_>) -> Found {
         self.counts.hits += 1;
         let node = self.nodes.get_mut(node);
+        if ask.has_disk && !node.is_asked() && node.list != List::None && !node.is_soft() {
+            node.set_asked(true);
+            ask.is_worth_saving.set(true);
+        }
         let uses = node.uses();
         if uses < USES_MAX {
             node.set_uses(uses + 1);
@@ -331,14 +345,7 @@ impl Shard {
             return;
         };
         if let Some(node) = self.of_variant(key, names.as_ref(), &variant) {
-            if matches!(
-                why,
-                Why::Status
-                    | Why::Truncated
-                    | Why::NoRoom
-                    | Why::Authorization
-                    | Why::RequestNoStore
-            ) {
+            if !speaks_of_stored(why) {
                 return;
             }
             gone.extend(self.unlink(node));
@@ -468,13 +475,91 @@ impl Shard {
         Ok(())
     }
 
-    /// An object has come whole.
-    pub fn complete(&mut self, hash: u64, object: &Arc<Object>) {
+    /// An object has come whole. Whether it was asked for while it came; none: it is not in the index.
+    pub fn complete(&mut self, hash: u64, object: &Arc<Object>) -> Option<bool> {
         self.counts.stored += 1;
-        if let Some(node) = self.of_object(hash, object)
-            && self.nodes.get(node).list == List::None
-        {
+        let node = self.of_object(hash, object)?;
+        let was_used = self.nodes.get(node).uses() > 0;
+        if self.nodes.get(node).list == List::None {
             self.enqueue(node);
+        }
+        Some(was_used)
+    }
+
+    /// An object comes in from the disk, unless another one of its variant has come meanwhile. `false`: that is so.
+    pub fn insert_stored(
+        &mut self,
+        key: &Key<'_>,
+        object: &Arc<Object>,
+        (vary_max, has_quota): (usize, bool),
+        cover: (&Purges, Cover),
+        gone: &mut Gone,
+    ) -> Result<bool, Why> {
+        let names = object.names();
+        if self.of_variant(key, names, object.variant()).is_some() {
+            return Ok(false);
+        }
+        self.insert(key, object, vary_max, has_quota, cover, gone)?;
+        if let Some(node) = self.of_object(key.hash, object) {
+            let node = self.nodes.get_mut(node);
+            node.set_asked(true);
+            node.set_saved(true);
+        }
+        Ok(true)
+    }
+
+    /// An object is in the index, whole, and not covered by a purge.
+    pub fn is_stored(&self, hash: u64, object: &Arc<Object>, purges: &Purges) -> bool {
+        let node = self.of_object(hash, object).map(|n| self.nodes.get(n));
+        let is_good = node.is_some_and(|node| node.list != List::None && !node.is_soft());
+        is_good && purges.cover_object(object) == Cover::No
+    }
+
+    /// An object is on disk, or it is to be asked again whether it is worth it.
+    pub fn set_saved(&mut self, hash: u64, object: &Arc<Object>, is_saved: bool) {
+        if let Some(node) = self.of_object(hash, object) {
+            let node = self.nodes.get_mut(node);
+            node.set_asked(is_saved);
+            node.set_saved(is_saved);
+        }
+    }
+
+    /// It has been found worth a write.
+    pub fn set_asked(&mut self, hash: u64, object: &Arc<Object>) {
+        if let Some(node) = self.of_object(hash, object) {
+            self.nodes.get_mut(node).set_asked(true);
+        }
+    }
+
+    /// What has this hash is not on disk any more.
+    pub fn unsave(&mut self, hash: u64) {
+        let Self { keys, nodes, .. } = self;
+        for &first in keys.iter_hash(spread(hash as u32)) {
+            let mut at = first;
+            while at != NIL {
+                let node = nodes.get_mut(at);
+                if node.hash == hash as u32 {
+                    node.set_asked(false);
+                    node.set_saved(false);
+                }
+                at = node.sibling;
+            }
+        }
+    }
+
+    /// Objects that are not on disk and worth it, each with how useful it is.
+    pub fn worth_saving(&self, purges: &Purges, now_ms: u64, found: &mut Vec<(u8, Arc<Object>)>) {
+        for node in (0..self.nodes.end()).map(|node| self.nodes.get(node)) {
+            if let Some(object) = &node.object
+                && node.list != List::None
+                && !node.is_soft()
+                && !node.is_saved()
+                && object.is_useful(now_ms)
+                && purges.cover_object(object) == Cover::No
+            {
+                let is_main = u8::from(node.list == List::Main);
+                found.push((node.uses() + is_main * (USES_MAX + 1), Arc::clone(object)));
+            }
         }
     }
 
@@ -529,6 +614,11 @@ impl Shard {
         let old = entry.object.replace(Arc::clone(new));
         entry.checked = live as u32;
         entry.set_soft(cover == Cover::Soft);
+        // on disk it has its old head: a small one is written again soon, another one at the end
+        entry.set_saved(false);
+        if new.body.len() <= AGAIN_MAX {
+            entry.set_asked(false);
+        }
         let (list, queue, now) = (entry.list, usize::from(entry.queue), entry.weight());
         if let Some((_, queue)) = self.queues.get_mut(queue) {
             queue.reweigh(list, before, now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use narthex_cache::policy::{self, Exchanged, Keep as Kept};
 use narthex_cache::store::{Lead, Room, Writer};
 use narthex_cache::{Object, Why, key};
+use narthex_config::model::CacheRule;
 use narthex_message::field::FieldSet;
 use narthex_message::{Body, Edits, FieldId, Head, Index, ResponseFacts, Span};
 use narthex_net::rt;
@@ -211,15 +212,10 @@ impl Exchange<'_> {
             Body::Length(n) => Some(n),
             Body::Chunked | Body::UntilClose => None,
         };
-        let room = Room {
-            object_max: rule.object_max,
-            vary_max: rule.vary_max,
-            quota: rule.quota,
-        };
         let mut variant = Vec::new();
         key::variant(&keep.vary, exchanged.request, rule, &mut variant);
         variant_as_sent(&keep.vary, &request.edits, &mut variant);
-        lead.publish(self.as_shown(keep, naming), &variant, room, length)
+        lead.publish(self.as_shown(keep, naming), &variant, room(rule), length)
     }
 
     /// Where what is in a stored head; it was valid when it was stored.
@@ -276,6 +272,15 @@ impl Exchange<'_> {
             .instead
             .replace(Some((std::sync::Arc::clone(object), shown)));
         true
+    }
+}
+
+/// Bounds for what a rule stores.
+pub(super) fn room(rule: &CacheRule) -> Room {
+    Room {
+        object_max: rule.object_max,
+        vary_max: rule.vary_max,
+        quota: rule.quota,
     }
 }
 

@@ -11,6 +11,7 @@ use narthex_config::model::{CacheProfile, CacheRule};
 use narthex_message::{Body, Method, RequestFacts};
 use narthex_net::rt;
 
+use super::answered::room;
 use super::{Caching, Shown};
 use crate::connection::Next;
 use crate::fail::Failure;
@@ -32,6 +33,15 @@ struct Search {
     ours: bool,
     /// A HEAD that goes to the origin is about this object.
     head_of: Option<Arc<Object>>,
+    /// What is on disk: not asked yet, asked in vain, or in memory now.
+    disk: OnDisk,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnDisk {
+    Unasked,
+    Asked,
+    Loaded,
 }
 
 /// What is to be done now.
@@ -44,6 +54,8 @@ enum Step {
     Lead(Lead, Option<(Arc<Object>, bool)>),
     /// Wait for another's fetch.
     Follow(Arc<Fill>),
+    /// Ask the disk, for all who want the same.
+    Load(Lead),
     /// Ask the origin, whatever others do.
     Alone,
 }
@@ -94,9 +106,18 @@ impl Exchange<'_> {
             waited: false,
             ours: false,
             head_of: None,
+            disk: OnDisk::Unasked,
         };
         for _ in 0..ROUNDS {
-            match self.look(&mut search) {
+            let mut step = self.look(&mut search);
+            if let Step::Load(lead) = step {
+                step = match self.load(lead, &mut search).await {
+                    Ok(Some(step)) => step,
+                    Ok(None) => continue,
+                    Err(failure) => return self.fail(failure).await,
+                };
+            }
+            match step {
                 Step::Answer(object, age_s, shown) => {
                     return self.answer_stored(&object, &asked, age_s, shown).await;
                 }
@@ -121,7 +142,7 @@ impl Exchange<'_> {
                     }
                     Err(failure) => return self.fail(failure).await,
                 },
-                Step::Alone => break,
+                Step::Load(_) | Step::Alone => break,
             }
         }
         let mut caching = Caching::passing(asked, search.why);
@@ -144,6 +165,11 @@ impl Exchange<'_> {
         let now = rt::wall_ms();
         let found = self.with_key(|store, key, variant| store.find(key, variant, now));
         let only = search.asked.only_if_cached;
+        if matches!(found, Found::Missing { .. })
+            && let Some(step) = self.look_on_disk(search)
+        {
+            return step;
+        }
         match found {
             Found::Ready { object, soft } => self.choose_stored(search, object, soft, now),
             Found::Filling(_) if only => Step::NotCached,
@@ -156,6 +182,65 @@ impl Exchange<'_> {
             }
             Found::Missing { vary } => self.miss(search, vary),
         }
+    }
+
+    /// Nothing is in memory: is it on disk?
+    fn look_on_disk(&self, search: &mut Search) -> Option<Step> {
+        let is_unasked = search.disk == OnDisk::Unasked;
+        if !is_unasked || !self.with_key(|store, key, _| store.on_disk(key)) {
+            return None;
+        }
+        search.disk = OnDisk::Asked;
+        Some(match self.lead(None) {
+            Ok(lead) => Step::Load(lead),
+            Err(_) if search.asked.only_if_cached => Step::NotCached,
+            Err(fill) => Step::Follow(fill),
+        })
+    }
+
+    /// Waits for the disk. None: look again.
+    async fn load(&self, lead: Lead, search: &mut Search) -> Result<Option<Step>, Failure> {
+        search.why = Why::Miss;
+        let asked = &search.asked;
+        let needs_none = asked.head || asked.no_store || self.keeps_parts(asked);
+        Ok(match self.from_disk(lead).await? {
+            Ok(()) => {
+                search.disk = OnDisk::Loaded;
+                None
+            }
+            Err(_) if asked.only_if_cached => Some(Step::NotCached),
+            // what may not be kept for others is not fetched for them
+            Err(_) if needs_none => Some(Step::Alone),
+            Err(Some(lead)) => Some(Step::Lead(lead, None)),
+            Err(None) => {
+                search.why = Why::LockWait;
+                Some(Step::Alone)
+            }
+        })
+    }
+
+    /// Brings what is on disk into memory. The error: what was asked for is not there, and the fetch is for the origin; or the disk
+    /// takes too long, and this request goes on by itself.
+    pub(super) async fn from_disk(&self, lead: Lead) -> Result<Result<(), Option<Lead>>, Failure> {
+        let Some(rule) = self.cache_rule() else {
+            return Ok(Err(Some(lead)));
+        };
+        let loading = match self.with_key(|store, _, _| store.load(lead, room(rule))) {
+            Ok(loading) => loading,
+            Err(lead) => return Ok(Err(Some(lead))),
+        };
+        let wait = millis(rule.lock_wait);
+        let deadline = rt::now_ms().saturating_add(wait).max(1);
+        std::future::poll_fn(|cx| {
+            if self.client.stream.poll_dead().is_ready() {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            if let Poll::Ready(lead) = self.with_key(|_, _, variant| loading.poll(variant, cx)) {
+                return Poll::Ready(Ok(lead.map_or(Ok(()), |lead| Err(Some(lead)))));
+            }
+            rt::poll_deadline(deadline).map(|()| Ok(Err(None)))
+        })
+        .await
     }
 
     /// Nothing is there.
@@ -196,6 +281,8 @@ impl Exchange<'_> {
                     fetched(search.why, &object)
                 } else if search.waited {
                     Shown::Collapsed { ttl_s }
+                } else if search.disk == OnDisk::Loaded {
+                    Shown::Disk { ttl_s }
                 } else {
                     Shown::Hit { ttl_s }
                 };

@@ -74,10 +74,18 @@ impl Exchange<'_> {
         let query = self.query.map(|q| q.of(&work.input));
         let objects = self.forget(work, path, query);
         let shared = &self.proxy.shared;
-        shared.cache.invalidate(&Purge::Path { host, path }, false);
+        let purged = shared.cache.purge_soon(&Purge::Path { host, path }, false);
         let path = String::from_utf8_lossy(path);
         tracing::info!(target: "audit", client = ?self.identity.ip, host, path = %path, objects, "PURGE");
+        let cache = &self.proxy.shared.cache;
+        let durable = std::future::poll_fn(|cx| cache.poll_durable(purged.sequence, cx)).await;
         let (status, body) = match objects {
+            _ if durable.is_err() => (
+                500,
+                format!(
+                    "purged {host}{path}, but the cache on disk cannot write that down: a restart would undo it\n"
+                ),
+            ),
             Some(0) => (404, format!("nothing was stored of {host}{path}\n")),
             Some(1) => (200, format!("purged {host}{path}: 1 object\n")),
             Some(n) => (200, format!("purged {host}{path}: {n} objects\n")),

@@ -11,6 +11,8 @@ use crate::handle::Exchange;
 pub(crate) enum Shown {
     /// From the cache, fresh for so many seconds more.
     Hit { ttl_s: i64 },
+    /// From the cache on disk, fresh for so many seconds more.
+    Disk { ttl_s: i64 },
     /// From the cache, by another's fetch that was under way.
     Collapsed { ttl_s: i64 },
     /// From the cache, after the origin said that it is still good.
@@ -65,7 +67,7 @@ impl Shown {
     /// One word for logs and metrics.
     pub(crate) fn word(self) -> &'static str {
         match self {
-            Self::Hit { .. } => "hit",
+            Self::Hit { .. } | Self::Disk { .. } => "hit",
             Self::Collapsed { .. } => "collapsed",
             Self::Revalidated { .. } => "revalidated",
             Self::Stale { .. } => "stale",
@@ -91,6 +93,11 @@ impl Shown {
                 ttl_s: Some(ttl_s),
                 ..none
             },
+            Self::Disk { ttl_s } => CacheStatus {
+                ttl_s: Some(ttl_s),
+                detail: Some("disk"),
+                ..none
+            },
             Self::Collapsed { ttl_s } => CacheStatus {
                 forward: Some(Forward::UriMiss),
                 collapsed: true,
@@ -106,7 +113,7 @@ impl Shown {
             },
             Self::StaleOnError { ttl_s } => CacheStatus {
                 ttl_s: Some(ttl_s),
-                detail: Some(Why::Stale),
+                detail: Some(Why::Stale.word()),
                 ..none
             },
             Self::Forwarded {
@@ -117,7 +124,7 @@ impl Shown {
                 forward: Some(why.forward()),
                 forward_status: Some(status),
                 stored: stored.is_ok(),
-                detail: stored.err(),
+                detail: stored.err().map(Why::word),
                 ..none
             },
             Self::NotCached | Self::NoAnswer => CacheStatus {

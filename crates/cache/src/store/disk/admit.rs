@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// Places; two of them for a key.
-const PLACES: usize = 1 << 16;
-/// After so many first requests all is forgotten by half.
-const PERIOD: u32 = PLACES as u32;
+const PLACES: usize = 1 << 20;
+/// With each miss so many places forget by half, in turn.
+const FORGET: usize = 4;
 
-/// How often keys were seen lately, about. 64 KiB.
+/// How often keys were missed lately, about. 1 MiB.
 pub struct Sketch {
     places: Box<[AtomicU8]>,
     seen: AtomicU32,
@@ -23,19 +23,32 @@ impl Default for Sketch {
 }
 
 impl Sketch {
-    /// A key of this hash is seen: how often it was before, at least about.
-    pub fn see(&self, hash: u64) -> u8 {
-        if self.seen.fetch_add(1, Ordering::Relaxed) % PERIOD == PERIOD - 1 {
-            for place in &self.places {
-                place.store(place.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
-            }
+    /// A key of this hash was missed.
+    pub fn see(&self, hash: u64) {
+        let turn = self.seen.fetch_add(1, Ordering::Relaxed) as usize;
+        let from = turn.wrapping_mul(FORGET) % PLACES;
+        for place in self.places.iter().skip(from).take(FORGET) {
+            place.store(place.load(Ordering::Relaxed) / 2, Ordering::Relaxed);
         }
-        let places = [hash, hash >> 32].map(|part| self.places.get(part as usize % PLACES));
-        let before = places.iter().flatten().map(|place| {
+        for place in self.places_of(hash) {
             let count = place.load(Ordering::Relaxed);
             place.store(count.saturating_add(1), Ordering::Relaxed);
-            count
-        });
-        before.min().unwrap_or(0)
+        }
+    }
+
+    /// How often it was, at least about.
+    pub fn count(&self, hash: u64) -> u8 {
+        let places = self.places_of(hash);
+        places
+            .map(|place| place.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0)
+    }
+
+    fn places_of(&self, hash: u64) -> impl Iterator<Item = &AtomicU8> {
+        let numbers = [hash, hash >> 32].map(|part| part as usize % PLACES);
+        numbers
+            .into_iter()
+            .filter_map(|number| self.places.get(number))
     }
 }

@@ -1,40 +1,64 @@
 //! Objects in files of one directory: what was written is read again after a restart, or it is not there.
 //!
-//! Every call may wait for the disk: it belongs on a thread of a pool, never on a data core. `docs/cache.md` has the layout.
+//! Every call but [`Disk::contains`] may wait for the disk: it belongs on a thread of a pool, never on a data core. `docs/cache.md`
+//! has the layout.
 
 mod admit;
+mod index;
 mod log;
+pub mod packed;
 mod record;
+mod segment;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 pub use admit::Sketch;
-pub use log::What;
-use log::{LOG_MAX, Log};
-use record::{ALIGN, FIXED, Fixed, Secret};
-pub use record::{BLOCK, Head};
+use index::{Entry, Index};
+pub use log::Logged;
+use log::{Log, Owner, RECORD};
+pub use packed::Meaning;
+use record::{ALIGN, Opened, Secret};
+pub use record::{BLOCK, Parts};
+use segment::Segment;
+
+use super::object;
+use super::purge::{Cover, Purges};
 
 /// Segments that the size is divided into: so much goes at once when a place is needed.
 const SEGMENTS: u64 = 32;
-/// Of the size, what is not for segments: the log of purges, twice while it is written anew, and the owner's file.
-const RESERVE: u64 = 2 * LOG_MAX + 4096;
+/// Of the size, one part in so many is for the log of purges.
+const LOG_SHARE: u64 = 64;
+/// Bytes of the log, at least and at most.
+const LOG_MIN: u64 = 64 * 1024;
+const LOG_MAX: u64 = 16 * 1024 * 1024;
+/// For the owner's file and what else is small.
+const SMALL: u64 = 64 * 1024;
+/// Five tables of purges, each record of which may be in the log as a hard one and as a soft one.
+/// So many records for each of them leave half of the log for what comes.
+const TABLES: u64 = 20;
 /// The smallest segment.
 const SEGMENT_MIN: u64 = 64 * 1024;
 /// The largest: offsets are kept in units of [`ALIGN`] in 32 bits.
-const SEGMENT_MAX: u64 = 16 * 1024 * 1024 * 1024;
-/// After so many errors one after another nothing is written for [`PAUSE_MS`].
+const SEGMENT_MAX: u64 = 128 * 1024 * 1024 * 1024;
+/// The smallest size.
+pub const SIZE_MIN: u64 = 4 * 1024 * 1024;
+/// Records of a key whose heads are read for one request.
+const HEADS_MAX: usize = 64;
+/// After so many errors one after another, or one for lack of space, nothing is written for [`PAUSE`].
 const ERRORS_MAX: u32 = 8;
-const PAUSE_MS: u64 = 30_000;
-/// Where sums begin that are not of a head.
-const OF_BLOCK: u64 = 1 << 63;
+const PAUSE: Duration = Duration::from_secs(30);
+/// How far the sequence of purges leaps when a directory is opened: purges that were not acknowledged, and are lost, had no place
+/// behind it.
+const LEAP: u64 = 1 << 20;
 
 /// Why a directory cannot be used.
 #[derive(Debug)]
@@ -83,95 +107,94 @@ pub struct Counts {
     pub dropped: AtomicU64,
 }
 
-fn count(counter: &AtomicU64) {
+/// One more.
+pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A segment's file. Whoever reads it holds it, though it may have gone from the directory.
-struct Segment {
-    id: u64,
-    file: File,
-}
-
-/// Where a record is. 16 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    segment: u64,
-    /// In units of [`ALIGN`].
-    unit: u32,
-}
-
-impl Place {
-    fn full(self) -> (u64, u64) {
-        (self.segment, u64::from(self.unit) * ALIGN)
-    }
-}
-
-#[derive(Default)]
-struct Index {
-    /// By a hash of the key, newest last.
-    places: HashMap<u64, Box<[Place]>>,
-    segments: VecDeque<Arc<Segment>>,
-}
-
 /// Where the next record goes.
+#[derive(Default)]
 struct Tail {
     /// None: a new segment is needed.
     segment: Option<Arc<Segment>>,
-    offset: u64,
-    next_id: u64,
+    /// What is in it.
+    entries: Vec<Entry>,
+    /// It has a list of its records, which more of them make untrue.
+    is_sealed: bool,
+    next_id: u32,
     errors: u32,
-    paused_until_ms: u64,
+    paused_until: Option<Instant>,
 }
 
 /// The directory, owned by this process.
 pub struct Disk {
     directory: PathBuf,
-    /// Locked as long as it is open.
-    owner: File,
+    owner: Owner,
     secret: Secret,
+    /// Bytes that there may be.
+    size: u64,
+    /// Bytes that segments may have.
+    room: u64,
     segment_size: u64,
-    segments_max: usize,
-    index: Mutex<Index>,
+    index: Index,
+    segments: RwLock<VecDeque<Arc<Segment>>>,
     tail: Mutex<Tail>,
     log: Mutex<Log>,
+    /// What the log says.
+    pub purges: Purges,
+    /// Purges up to this one have taken effect in memory, too.
+    pub settled: AtomicU64,
     /// The index is whole.
     is_recovered: AtomicBool,
+    /// Where the fetch of what is being written began in the sequence of purges; the maximum: nothing is.
+    writing: AtomicU64,
     /// What happened.
     pub counts: Counts,
 }
 
 /// A record whose head is what was written.
 pub struct Stored {
-    /// What stands beside the body.
-    pub head: Head,
-    /// It was purged softly.
-    pub soft: bool,
-    /// Bytes of the body.
-    pub body: u64,
+    /// What it means.
+    pub meaning: Meaning,
+    /// Whether a purge covers it.
+    pub cover: Cover,
+    opened: Opened,
     segment: Arc<Segment>,
-    place: Place,
-    begin: u64,
-    sums: Vec<u64>,
+    offset: u64,
+}
+
+impl Stored {
+    /// The answer's head.
+    pub fn head(&self) -> &[u8] {
+        self.opened.head()
+    }
+
+    /// Bytes of the body.
+    pub fn body(&self) -> u64 {
+        self.opened.body
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
-    options.open(path)
+fn variant_of(opened: &Opened) -> Option<u32> {
+    let meaning = packed::unpack(opened.meaning(), opened.head())?;
+    let names = meaning.names.iter().map(|name| &**name);
+    Some(packed::variant_sum(names, &meaning.variant))
 }
 
 impl Disk {
-    /// Takes a directory, which is made if it is not there, for so many bytes. What is in it is read by [`Disk::recover`].
-    pub fn open(directory: &Path, size: u64) -> Result<Self, OpenError> {
-        let segment_size =
-            (size.saturating_sub(RESERVE) / SEGMENTS).min(SEGMENT_MAX) / ALIGN * ALIGN;
-        if segment_size < SEGMENT_MIN {
-            return Err(OpenError::TooSmall(RESERVE + SEGMENTS * SEGMENT_MIN));
+    /// Takes a directory, which is made if it is not there, for so many bytes. What is in it is read by [`Disk::recover`]. Its
+    /// sequence of purges will be beyond `sequence`.
+    pub fn open(directory: &Path, size: u64, sequence: u64) -> Result<Self, OpenError> {
+        let log_size = (size / LOG_SHARE).clamp(LOG_MIN, LOG_MAX);
+        // twice, for it is written anew beside the old one
+        let room = size.saturating_sub(2 * log_size + SMALL);
+        let segment_size = (room / SEGMENTS).min(SEGMENT_MAX) / ALIGN * ALIGN;
+        if size < SIZE_MIN || segment_size < SEGMENT_MIN {
+            return Err(OpenError::TooSmall(SIZE_MIN));
         }
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -181,237 +204,242 @@ impl Disk {
         let made = builder.recursive(true).mode(0o700).create(directory);
         made.map_err(failed(directory))?;
         let owner_path = directory.join("owner");
-        let owner = open_file(&owner_path).map_err(failed(&owner_path))?;
+        let owner = options().open(&owner_path).map_err(failed(&owner_path))?;
         match owner.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::Taken(directory.into())),
             Err(TryLockError::Error(error)) => return Err(failed(&owner_path)(error)),
         }
+        let owner = Owner(owner);
+        let ours = Secret(object::secret());
+        let records_max = log_size / RECORD;
+        let tables = usize::try_from(records_max / TABLES).unwrap_or(usize::MAX);
         let log_path = directory.join("purges");
-        let known = read_owner(&owner, segment_size);
-        let opened = known.and_then(|(secret, sequence)| {
-            let (log, is_whole) = Log::open(&log_path, &secret).ok()?;
-            (is_whole && log.sequence() >= sequence).then_some((secret, log))
-        });
-        let (secret, log) = match opened {
-            Some(opened) => opened,
-            None => begin(directory, &owner, segment_size).map_err(failed(directory))?,
+        let read = || {
+            let purges = Purges::with_room(tables);
+            let (log, last) = Log::open(&log_path, records_max, &ours, &purges)?;
+            io::Result::Ok((log, last, purges))
         };
+        let known = owner.read().filter(|(secret, _)| *secret == ours);
+        let opened = known.and_then(|(_, acknowledged)| {
+            let opened = read().ok()?;
+            (opened.1 >= acknowledged).then_some(opened)
+        });
+        let (mut log, last, purges) = match opened {
+            Some(opened) => opened,
+            None => begin(directory)
+                .and_then(|()| read())
+                .map_err(failed(directory))?,
+        };
+        let sequence = last.max(sequence).saturating_add(LEAP);
+        purges.advance(sequence);
+        log.rewrite(&purges, sequence, &ours)
+            .map_err(failed(&log_path))?;
+        owner
+            .write(&ours, sequence)
+            .and_then(|()| owner.0.sync_all())
+            .map_err(failed(&owner_path))?;
         Ok(Self {
             directory: directory.into(),
             owner,
-            secret,
+            secret: ours,
+            size,
+            room,
             segment_size,
-            segments_max: ((size - RESERVE) / segment_size) as usize,
-            index: Mutex::default(),
-            tail: Mutex::new(Tail {
-                segment: None,
-                offset: 0,
-                next_id: 0,
-                errors: 0,
-                paused_until_ms: 0,
-            }),
+            index: Index::default(),
+            segments: RwLock::default(),
+            tail: Mutex::default(),
             log: Mutex::new(log),
+            purges,
+            settled: AtomicU64::new(0),
             is_recovered: AtomicBool::new(false),
+            writing: AtomicU64::new(u64::MAX),
             counts: Counts::default(),
         })
     }
 
     /// Reads which records there are. Until it is over nothing is found, as a newer record may come yet, and nothing is written.
     pub fn recover(&self) -> io::Result<()> {
-        let mut ids: Vec<u64> = std::fs::read_dir(&self.directory)?
+        let mut tail = lock(&self.tail);
+        let mut ids: Vec<u32> = std::fs::read_dir(&self.directory)?
             .filter_map(|entry| segment_id(&entry.ok()?.path()))
             .collect();
         ids.sort_unstable();
-        let mut tail = lock(&self.tail);
         tail.next_id = ids.last().map_or(0, |id| id.saturating_add(1));
-        let old = ids.len().saturating_sub(self.segments_max);
-        for (n, &id) in ids.iter().enumerate() {
+        let mut left = self.room;
+        // the newest first: what it has counts
+        for (n, &id) in ids.iter().rev().enumerate() {
             let path = self.path(id);
-            let file = open_file(&path)?;
-            let length = file.metadata()?.len();
-            if n < old || length > self.segment_size {
+            let segment = Segment::open(&path, id)?;
+            let rest = left.checked_sub(segment.length);
+            let Some(rest) = rest.filter(|_| segment.length <= SEGMENT_MAX) else {
                 std::fs::remove_file(&path)?;
                 continue;
+            };
+            left = rest;
+            let segment = Arc::new(segment);
+            let (entries, is_listed) = segment.entries(&self.secret);
+            self.segments_mut().push_front(Arc::clone(&segment));
+            for &entry in entries.iter().rev() {
+                self.index.enter(entry);
             }
-            let segment = Arc::new(Segment { id, file });
-            lock(&self.index).segments.push_back(Arc::clone(&segment));
-            let end = self.scan(&segment);
-            if n + 1 == ids.len() {
-                // what is behind the last record may be half a record: it must not look like one
-                segment.file.set_len(end)?;
-                segment.file.set_len(self.segment_size)?;
-                (tail.segment, tail.offset) = (Some(segment), end);
+            if n == 0 && segment.length == self.segment_size {
+                let end = segment.end.load(Ordering::Acquire);
+                if !is_listed {
+                    // what is behind the last record may be half a record: it must not look like one
+                    segment.erase_from(end)?;
+                }
+                (tail.entries, tail.is_sealed) = (entries, is_listed);
+                tail.segment = Some(segment);
             }
         }
         self.is_recovered.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Takes a segment's records into the index; where they end.
-    fn scan(&self, segment: &Arc<Segment>) -> u64 {
-        let mut offset = 0;
-        while let Some((head, _, fixed)) = self.read_head(segment, offset) {
-            self.enter(&head.key, segment.id, offset);
-            offset += fixed.len();
-        }
-        offset
+    /// What was there when it was opened has been read.
+    pub fn is_recovered(&self) -> bool {
+        self.is_recovered.load(Ordering::Acquire)
     }
 
-    fn enter(&self, key: &[u8], segment: u64, offset: u64) {
-        let place = Place {
-            segment,
-            unit: (offset / ALIGN) as u32,
-        };
-        let mut index = lock(&self.index);
-        // segments that have gone meanwhile
-        let oldest = index.segments.front().map_or(0, |segment| segment.id);
-        let places = index.places.entry(self.hash(key)).or_default();
-        let live = places.iter().filter(|place| place.segment >= oldest);
-        // of one key not more than a few hundred: the oldest goes
-        let mut new: Vec<Place> = live.copied().chain([place]).collect();
-        let surplus = new.len().saturating_sub(256);
-        new.drain(..surplus);
-        *places = new.into();
+    fn segments_mut(&self) -> std::sync::RwLockWriteGuard<'_, VecDeque<Arc<Segment>>> {
+        self.segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
-        self.secret.sum((0, 0), &[key])
+    fn segments(&self) -> std::sync::RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn path(&self, id: u64) -> PathBuf {
+    fn path(&self, id: u32) -> PathBuf {
         self.directory.join(format!("segment-{id:016x}"))
     }
 
-    fn read_head(&self, segment: &Segment, offset: u64) -> Option<(Head, Vec<u64>, Fixed)> {
-        let place = (segment.id, offset);
-        let room = self.segment_size.checked_sub(offset)?;
-        let mut bytes = vec![0; FIXED];
-        segment.file.read_exact_at(&mut bytes, offset).ok()?;
-        let fixed = Fixed::parse(&bytes, place, room)?;
-        bytes.resize(fixed.head_len(), 0);
-        let rest = bytes.get_mut(FIXED..)?;
-        let at = offset + FIXED as u64;
-        segment.file.read_exact_at(rest, at).ok()?;
-        let (head, sums) = fixed.open(&bytes, place, &self.secret)?;
-        Some((head, sums, fixed))
+    /// There may be something under a key. Does not wait.
+    pub fn contains(&self, key: u64) -> bool {
+        self.is_recovered() && self.index.contains(key)
     }
 
-    /// The newest record of a key that fits and that no purge covers. Its head is what was written; its body is compared when it is
-    /// read.
-    pub fn find(&self, key: &[u8], mut fits: impl FnMut(&Head) -> bool) -> Option<Stored> {
-        if !self.is_recovered.load(Ordering::Acquire) {
-            return None;
+    /// Something is being written.
+    pub fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::SeqCst) != u64::MAX
+    }
+
+    /// The records of a key, newest first, whose heads are what was written. Bodies are compared when they are read.
+    pub fn find(&self, hash: u64, key: &[u8]) -> Vec<Stored> {
+        let mut found = Vec::new();
+        if !self.is_recovered() {
+            return found;
         }
-        let hash = self.hash(key);
-        let places = lock(&self.index).places.get(&hash).cloned()?;
-        for &place in places.iter().rev() {
-            let Some(segment) = self.segment(place.segment) else {
+        for entry in self.index.newest(hash, HEADS_MAX) {
+            let Some(segment) = self.segment(entry.segment) else {
                 continue;
             };
-            let Some((head, sums, fixed)) = self.read_head(&segment, place.full().1) else {
+            let offset = u64::from(entry.unit) * ALIGN;
+            let opened = segment.head(offset, &self.secret);
+            let stored = opened.and_then(|(opened, _)| {
+                let meaning = packed::unpack(opened.meaning(), opened.head())?;
+                Some((opened, meaning))
+            });
+            let Some((opened, meaning)) = stored else {
                 count(&self.counts.corrupt);
+                // an older one must not take its place
                 self.forget(hash);
-                return None;
+                return Vec::new();
             };
-            if head.key != key || !fits(&head) {
+            if opened.key() != key {
                 continue;
             }
-            // the newest that fits: an older one is not what was last stored
-            let soft = match lock(&self.log).cover(&head) {
-                Some(false) => {
-                    self.forget(hash);
-                    return None;
-                }
-                cover => cover.is_some(),
-            };
-            return Some(Stored {
-                begin: place.full().1 + fixed.head_len() as u64,
-                body: fixed.body,
-                head,
-                soft,
+            let place = (meaning.host.as_bytes(), meaning.path.as_slice());
+            let mut cover = self
+                .purges
+                .cover_on_disk(opened.born, hash, place, &meaning.tags);
+            if opened.born > self.purges.sequence() {
+                cover = Cover::Hard; // no purge could cover it
+            }
+            found.push(Stored {
+                meaning,
+                cover,
+                opened,
                 segment,
-                place,
-                sums,
+                offset,
             });
         }
-        None
+        found
     }
 
-    fn segment(&self, id: u64) -> Option<Arc<Segment>> {
-        let index = lock(&self.index);
-        let at = index.segments.binary_search_by_key(&id, |s| s.id).ok()?;
-        index.segments.get(at).cloned()
+    fn segment(&self, id: u32) -> Option<Arc<Segment>> {
+        let segments = self.segments();
+        let at = segments.binary_search_by_key(&id, |s| s.id).ok()?;
+        segments.get(at).cloned()
     }
 
-    /// All records of a key: an older one must not take the place of one that is not good.
-    fn forget(&self, hash: u64) {
-        lock(&self.index).places.remove(&hash);
+    /// All records of a key. Does not wait.
+    pub fn forget(&self, hash: u64) {
+        self.index.forget(hash);
     }
 
-    /// A block of a body, if it is what was written; else the record is forgotten.
-    pub fn read(&self, stored: &Stored, block: usize) -> Option<Vec<u8>> {
-        let sum = *stored.sums.get(block)?;
-        let at = block as u64 * BLOCK as u64;
-        let size = stored.body.checked_sub(at)?.min(BLOCK as u64) as usize;
-        let mut bytes = vec![0; size];
-        let read = stored
-            .segment
-            .file
-            .read_exact_at(&mut bytes, stored.begin + at);
-        if read.is_ok() && self.block_sum(stored.place.full(), block, &bytes) == sum {
-            return Some(bytes);
-        }
-        count(if read.is_ok() {
-            &self.counts.corrupt
-        } else {
-            &self.counts.errors
-        });
-        self.forget(self.hash(&stored.head.key));
-        None
-    }
-
-    fn block_sum(&self, (segment, offset): (u64, u64), block: usize, bytes: &[u8]) -> u64 {
-        // 18 bits for the block, of a segment of at most 16 GiB
-        self.secret.sum(
-            (OF_BLOCK | segment, (offset << 18) | block as u64),
-            &[bytes],
-        )
-    }
-
-    /// No purge covers it hard, and the next one will be able to.
-    fn may_hold(&self, head: &Head) -> bool {
-        let log = lock(&self.log);
-        head.born <= log.sequence() && log.cover(head) != Some(false)
-    }
-
-    /// Writes a record. `false`: it was not, because it is too large, or was purged meanwhile, or writing is paused or failed.
-    pub fn write(&self, head: &Head, body: &[u8], now_ms: u64) -> bool {
-        let mut tail = lock(&self.tail);
-        let is_ready = self.is_recovered.load(Ordering::Acquire);
-        if !is_ready || now_ms < tail.paused_until_ms || !self.may_hold(head) {
-            return false;
-        }
-        let Some(before) = record::head_len(head, body.len() as u64) else {
-            return false;
+    /// Reads blocks of a body from `at` on, which is where a block begins, as many as fit. `false`: they are not what was written, or
+    /// cannot be read; the record is forgotten.
+    pub fn read(&self, stored: &Stored, at: u64, into: &mut [u8]) -> bool {
+        let begin = stored.offset + stored.opened.before();
+        let read = stored.segment.read(into, begin + at);
+        let is_right = read.is_ok() && {
+            let first = (at / BLOCK as u64) as usize;
+            let mut blocks = into.chunks(BLOCK).enumerate();
+            blocks.all(|(n, block)| stored.opened.sum(first + n) == Some(record::block_sum(block)))
         };
-        let size = (before as u64 + body.len() as u64).next_multiple_of(ALIGN);
-        if size > self.segment_size {
-            return false;
+        if !is_right {
+            count(if read.is_ok() {
+                &self.counts.corrupt
+            } else {
+                &self.counts.errors
+            });
+            self.forget(object::hash(stored.opened.key()));
         }
-        match self.append(&mut tail, head, body, (before as u64, size)) {
-            Ok(()) => {
+        is_right
+    }
+
+    /// Nothing is written for a while.
+    pub fn is_paused(&self) -> bool {
+        lock(&self.tail).is_paused()
+    }
+
+    /// Writes a record, of which `may` says, once no purge can be forgotten that covers it, whether it may be there. The hashes of
+    /// what went to make room; none: it was not written, because it is too large, or writing is paused or failed.
+    pub fn write(
+        &self,
+        parts: &Parts<'_>,
+        (variant, body): (u32, &[&[u8]]),
+        may: impl FnOnce() -> bool,
+    ) -> Option<Vec<u64>> {
+        let mut tail = lock(&self.tail);
+        if !self.is_recovered() || tail.is_paused() {
+            return None;
+        }
+        self.writing.store(parts.born, Ordering::SeqCst);
+        let written = if may() {
+            self.append(&mut tail, parts, variant, body)
+        } else {
+            Ok(None)
+        };
+        self.writing.store(u64::MAX, Ordering::SeqCst);
+        match written {
+            Ok(gone) => {
                 tail.errors = 0;
-                count(&self.counts.written);
-                true
+                if gone.is_some() {
+                    count(&self.counts.written);
+                }
+                gone
             }
-            Err(_) => {
+            Err(error) => {
                 count(&self.counts.errors);
                 tail.errors += 1;
-                if tail.errors >= ERRORS_MAX {
-                    (tail.errors, tail.paused_until_ms) = (0, now_ms.saturating_add(PAUSE_MS));
+                if tail.errors >= ERRORS_MAX || error.kind() == ErrorKind::StorageFull {
+                    (tail.errors, tail.paused_until) = (0, Some(Instant::now() + PAUSE));
                 }
-                false
+                None
             }
         }
     }
@@ -419,47 +447,95 @@ impl Disk {
     fn append(
         &self,
         tail: &mut Tail,
-        head: &Head,
-        body: &[u8],
-        (before, size): (u64, u64),
-    ) -> io::Result<()> {
-        let segment = match &tail.segment {
-            Some(segment) if tail.offset + size <= self.segment_size => Arc::clone(segment),
-            _ => self.next_segment(tail)?,
+        parts: &Parts<'_>,
+        variant: u32,
+        body: &[&[u8]],
+    ) -> io::Result<Option<Vec<u64>>> {
+        let length: u64 = body.iter().map(|piece| piece.len() as u64).sum();
+        let Some(before) = parts.len(length) else {
+            return Ok(None);
         };
-        let place = (segment.id, tail.offset);
-        let blocks = body.chunks(BLOCK).enumerate();
-        let sums: Vec<u64> = blocks.map(|(n, b)| self.block_sum(place, n, b)).collect();
-        let bytes = record::write(head, body.len() as u64, &sums, place, &self.secret);
-        // the head last: until it is whole there is no record
-        let written = segment
-            .file
-            .write_all_at(body, place.1 + before)
-            .and_then(|()| segment.file.write_all_at(&bytes, place.1));
+        let size = (before + length).next_multiple_of(ALIGN);
+        let mut gone = Vec::new();
+        let has_room = |segment: &Segment, entries: usize| {
+            let end = segment.end.load(Ordering::Acquire) + size;
+            Segment::holds(segment.length, end, entries + 1)
+        };
+        let segment = match &tail.segment {
+            Some(segment) if has_room(segment, tail.entries.len()) => Arc::clone(segment),
+            _ => {
+                if !Segment::holds(self.segment_size, size, 1) {
+                    return Ok(None);
+                }
+                self.next_segment(tail, &mut gone)?
+            }
+        };
+        if tail.is_sealed {
+            let end = segment.end.load(Ordering::Acquire);
+            segment.unseal()?;
+            segment.erase_from(end)?;
+            tail.is_sealed = false;
+        }
+        let offset = segment.end.load(Ordering::Acquire);
+        let written = self.put(&segment, offset, parts, (before, length), body);
         if let Err(error) = written {
             // what is there of it must not look like a record to the one that is written next
-            let zeroed = segment.file.set_len(place.1);
-            if zeroed
-                .and_then(|()| segment.file.set_len(self.segment_size))
-                .is_err()
-            {
+            if segment.erase_from(offset).is_err() {
                 tail.segment = None;
             }
             return Err(error);
         }
-        tail.offset += size;
-        self.enter(&head.key, place.0, place.1);
-        Ok(())
+        segment.note(parts.born);
+        segment.end.store(offset + size, Ordering::Release);
+        let entry = Entry {
+            key: object::hash(parts.key),
+            variant,
+            segment: segment.id,
+            unit: (offset / ALIGN) as u32,
+        };
+        tail.entries.push(entry);
+        self.index.enter(entry);
+        Ok(Some(gone))
+    }
+
+    /// The body, then all before it: until that is whole there is no record.
+    fn put(
+        &self,
+        segment: &Segment,
+        offset: u64,
+        parts: &Parts<'_>,
+        (before, length): (u64, u64),
+        body: &[&[u8]],
+    ) -> io::Result<()> {
+        let mut sums = Vec::with_capacity(record::blocks(length));
+        let mut at = offset + before;
+        // pieces are of whole blocks, but for the last
+        for piece in body {
+            sums.extend(piece.chunks(BLOCK).map(record::block_sum));
+            segment.write(piece, at)?;
+            at += piece.len() as u64;
+        }
+        let place = (u64::from(segment.id), offset);
+        segment.write(&parts.write(length, &sums, place, &self.secret), offset)
     }
 
     /// A new segment, for the oldest if there are as many as may be.
-    fn next_segment(&self, tail: &mut Tail) -> io::Result<Arc<Segment>> {
-        tail.segment = None;
+    fn next_segment(&self, tail: &mut Tail, gone: &mut Vec<u64>) -> io::Result<Arc<Segment>> {
+        if let Some(segment) = tail.segment.take()
+            && !tail.is_sealed
+        {
+            let end = segment.end.load(Ordering::Acquire);
+            // it is a shortcut: without it the records are read
+            let _ = segment.seal(&tail.entries, end, &self.secret);
+        }
+        tail.entries.clear();
+        tail.is_sealed = false;
         loop {
             let oldest = {
-                let index = lock(&self.index);
-                let is_full = index.segments.len() >= self.segments_max;
-                index.segments.front().filter(|_| is_full).cloned()
+                let segments = self.segments();
+                let used: u64 = segments.iter().map(|segment| segment.length).sum();
+                let is_full = used + self.segment_size > self.room;
+                segments.front().filter(|_| is_full).cloned()
             };
             let Some(oldest) = oldest else {
                 break;
@@ -469,97 +545,135 @@ impl Disk {
                 _ => {}
             }
             count(&self.counts.dropped);
-            let mut index = lock(&self.index);
-            index.segments.pop_front();
-            index.places.retain(|_, places| {
-                if places.iter().any(|place| place.segment <= oldest.id) {
-                    let live = places.iter().copied().filter(|p| p.segment > oldest.id);
-                    *places = live.collect();
-                }
-                !places.is_empty()
-            });
+            self.segments_mut().pop_front();
+            gone.extend(self.index.drop_through(oldest.id));
         }
         let id = tail.next_id;
-        tail.next_id += 1;
-        let path = self.path(id);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let file = options.open(&path)?;
-        if let Err(error) = file.set_len(self.segment_size) {
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
-        }
-        let segment = Arc::new(Segment { id, file });
-        lock(&self.index).segments.push_back(Arc::clone(&segment));
-        (tail.segment, tail.offset) = (Some(Arc::clone(&segment)), 0);
+        tail.next_id = id.checked_add(1).ok_or(ErrorKind::StorageFull)?;
+        let segment = Arc::new(Segment::create(&self.path(id), id, self.segment_size)?);
+        self.segments_mut().push_back(Arc::clone(&segment));
+        tail.segment = Some(Arc::clone(&segment));
         Ok(segment)
     }
 
-    /// Purges. It is on disk when this returns its place in the sequence; after an error nothing was purged.
-    pub fn purge(&self, what: What, soft: bool) -> io::Result<u64> {
+    /// Writes purges down that have been recorded in [`Disk::purges`]; `is_awaited`: they are on the disk when this returns. If it cannot,
+    /// everything that they could cover goes.
+    pub fn log(&self, batch: &[Logged], is_awaited: bool) -> io::Result<()> {
         let mut log = lock(&self.log);
-        let sequence = log.add(what, soft, &self.secret)?;
-        // a log that is cut off where a record ends would look whole
-        write_owner(&self.owner, &self.secret, sequence, self.segment_size)?;
-        self.owner.sync_data()?;
-        Ok(sequence)
+        let written = if log.is_full(batch.len()) {
+            // first of all: from here on what is about to be written is compared with those up to this one in memory
+            let settled = self.settled.load(Ordering::SeqCst);
+            self.purges.retire(self.oldest().min(settled));
+            let now = self.purges.sequence();
+            log.rewrite(&self.purges, now, &self.secret).map(|()| now)
+        } else {
+            let last = batch.iter().map(|logged| logged.sequence).max();
+            log.append(batch, is_awaited, &self.secret)
+                .map(|()| last.unwrap_or_default())
+        };
+        let written = match written {
+            Ok(written) => written,
+            Err(_) => {
+                count(&self.counts.errors);
+                self.clear()?;
+                let now = self.purges.sequence();
+                log.rewrite(&self.purges, now, &self.secret)?;
+                now
+            }
+        };
+        if is_awaited {
+            self.owner.write(&self.secret, written)?;
+        }
+        Ok(())
     }
 
-    /// The place of the last purge.
-    pub fn sequence(&self) -> u64 {
-        lock(&self.log).sequence()
+    /// The place in the sequence of purges of the oldest that is on disk, or is about to be.
+    fn oldest(&self) -> u64 {
+        if !self.is_recovered() {
+            return 0;
+        }
+        let writing = self.writing.load(Ordering::SeqCst);
+        let segments = self.segments();
+        let born = segments.iter().map(|s| s.born.load(Ordering::Acquire));
+        born.min().unwrap_or(u64::MAX).min(writing)
     }
 
-    /// Keys in the index.
-    pub fn keys(&self) -> usize {
-        lock(&self.index).places.len()
+    /// Everything goes.
+    fn clear(&self) -> io::Result<()> {
+        let mut tail = lock(&self.tail);
+        (tail.segment, tail.is_sealed) = (None, false);
+        tail.entries.clear();
+        self.index.clear();
+        let segments = std::mem::take(&mut *self.segments_mut());
+        for segment in segments {
+            std::fs::remove_file(self.path(segment.id))?;
+        }
+        File::open(&self.directory)?.sync_all()
     }
 
-    /// Writes what the system still holds.
-    pub fn flush(&self) -> io::Result<()> {
-        let segment = lock(&self.tail).segment.clone();
-        segment.map_or(Ok(()), |segment| segment.file.sync_data())
+    /// What was written is on the disk when this returns, and the next process need not read every record.
+    pub fn finish(&self) -> io::Result<()> {
+        let mut tail = lock(&self.tail);
+        let Some(segment) = tail.segment.clone() else {
+            return Ok(());
+        };
+        if !tail.is_sealed {
+            let end = segment.end.load(Ordering::Acquire);
+            segment.seal(&tail.entries, end, &self.secret)?;
+            tail.is_sealed = true;
+        }
+        segment.sync()
     }
+
+    /// Another process may have the directory now.
+    pub fn unlock(&self) {
+        let _ = self.owner.0.unlock();
+    }
+
+    /// Records in the index.
+    pub fn records(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Bytes that there may be.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many segments there are, and bytes of them.
+    pub fn used(&self) -> (u64, u64) {
+        let segments = self.segments();
+        let bytes = segments.iter().map(|segment| segment.length).sum();
+        (segments.len() as u64, bytes)
+    }
+}
+
+impl Tail {
+    fn is_paused(&self) -> bool {
+        self.paused_until
+            .is_some_and(|until| Instant::now() < until)
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
 }
 
 /// The secret of a directory, whoever uses it now.
 pub(super) fn secret_of(directory: &Path) -> Option<[u8; 16]> {
-    let owner = File::open(directory.join("owner")).ok()?;
-    let mut secret = [0; 16];
-    owner.read_exact_at(&mut secret, 0).ok()?;
-    Some(secret)
+    let owner = Owner(File::open(directory.join("owner")).ok()?);
+    owner.read().map(|(secret, _)| secret.0)
 }
 
-fn segment_id(path: &Path) -> Option<u64> {
+fn segment_id(path: &Path) -> Option<u32> {
     let name = path.file_name()?.to_str()?.strip_prefix("segment-")?;
-    (name.len() == 16).then(|| u64::from_str_radix(name, 16).ok())?
-}
-
-/// Secret, and the last purge that was acknowledged; none: the file is new, damaged, or the segments have another size.
-fn read_owner(owner: &File, segment_size: u64) -> Option<(Secret, u64)> {
-    let mut bytes = [0; 32];
-    owner.read_exact_at(&mut bytes, 0).ok()?;
-    let (secret, rest) = bytes.split_first_chunk::<16>()?;
-    let (sequence, sum) = rest.split_first_chunk::<8>()?;
-    let secret = Secret(*secret);
-    let is_ours = secret
-        .sum((u64::MAX, segment_size), &[sequence])
-        .to_le_bytes()
-        == *sum;
-    is_ours.then_some((secret, u64::from_le_bytes(*sequence)))
-}
-
-fn write_owner(owner: &File, secret: &Secret, sequence: u64, segment_size: u64) -> io::Result<()> {
-    let sequence = sequence.to_le_bytes();
-    let sum = secret
-        .sum((u64::MAX, segment_size), &[&sequence])
-        .to_le_bytes();
-    owner.write_all_at(&[&secret.0[..], &sequence, &sum].concat(), 0)
+    (name.len() == 16).then(|| u32::from_str_radix(name, 16).ok())?
 }
 
 /// Begins anew: what is there is not known to be ours, or it is not known what was purged.
-fn begin(directory: &Path, owner: &File, segment_size: u64) -> io::Result<(Secret, Log)> {
-    owner.set_len(0)?;
+fn begin(directory: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
@@ -567,11 +681,5 @@ fn begin(directory: &Path, owner: &File, segment_size: u64) -> io::Result<(Secre
             std::fs::remove_file(&path)?;
         }
     }
-    let mut secret = Secret([0; 16]);
-    io::Read::read_exact(&mut File::open("/dev/urandom")?, &mut secret.0)?;
-    let (log, _) = Log::open(&directory.join("purges"), &secret)?;
-    write_owner(owner, &secret, 0, segment_size)?;
-    owner.sync_all()?;
-    File::open(directory)?.sync_all()?;
-    Ok((secret, log))
+    File::open(directory)?.sync_all()
 }
