@@ -86,7 +86,7 @@ impl Store {
         match found {
             Found::Ready { object, .. } if ask.is_worth_saving.get() => {
                 if let Some(tier) = self.tier()
-                    && !tier.save(object)
+                    && !tier.save(object, self.accounts.total().memory())
                 {
                     self.set_saved(ask.key.hash, object, false);
                 }
@@ -109,7 +109,7 @@ impl Store {
         if !was_used && !is_there && tier.sketch.count(hash) < 2 {
             return;
         }
-        if tier.save(object) {
+        if tier.save(object, self.accounts.total().memory()) {
             self.shard(hash).set_asked(hash, object);
         } else if is_there {
             // what is there is not what was stored last

@@ -203,7 +203,7 @@ impl Exchange<'_> {
         search.why = Why::Miss;
         let asked = &search.asked;
         let needs_none = asked.head || asked.no_store || self.keeps_parts(asked);
-        Ok(match self.from_disk(lead).await? {
+        Ok(match self.bring_from_disk(lead).await? {
             Ok(()) => {
                 search.disk = OnDisk::Loaded;
                 None
@@ -221,7 +221,10 @@ impl Exchange<'_> {
 
     /// Brings what is on disk into memory. The error: what was asked for is not there, and the fetch is for the origin; or the disk
     /// takes too long, and this request goes on by itself.
-    pub(super) async fn from_disk(&self, lead: Lead) -> Result<Result<(), Option<Lead>>, Failure> {
+    pub(super) async fn bring_from_disk(
+        &self,
+        lead: Lead,
+    ) -> Result<Result<(), Option<Lead>>, Failure> {
         let Some(rule) = self.cache_rule() else {
             return Ok(Err(Some(lead)));
         };

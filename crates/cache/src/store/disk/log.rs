@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::record::{Secret, VERSION, u32_at, u64_at};
 use crate::store::purge::{Purges, What};
 
@@ -177,6 +179,9 @@ impl Log {
         let new = self.path.with_extension("new");
         let mut file = options().open(&new)?;
         file.set_len(0)?;
+        // room for all that it may have, so that a full disk does not keep a purge from being written
+        let room = self.records_max * RECORD;
+        let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, room);
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;

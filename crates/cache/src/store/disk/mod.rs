@@ -10,6 +10,8 @@ pub mod packed;
 mod record;
 mod segment;
 #[cfg(test)]
+pub mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
@@ -123,7 +125,6 @@ struct Tail {
     is_sealed: bool,
     next_id: u32,
     errors: u32,
-    paused_until: Option<Instant>,
 }
 
 /// The directory, owned by this process.
@@ -139,6 +140,7 @@ pub struct Disk {
     index: Index,
     segments: RwLock<VecDeque<Arc<Segment>>>,
     tail: Mutex<Tail>,
+    paused_until: Mutex<Option<Instant>>,
     log: Mutex<Log>,
     /// What the log says.
     pub purges: Purges,
@@ -249,6 +251,7 @@ impl Disk {
             index: Index::default(),
             segments: RwLock::default(),
             tail: Mutex::default(),
+            paused_until: Mutex::default(),
             log: Mutex::new(log),
             purges,
             settled: AtomicU64::new(0),
@@ -403,7 +406,8 @@ impl Disk {
 
     /// Nothing is written for a while.
     pub fn is_paused(&self) -> bool {
-        lock(&self.tail).is_paused()
+        let until = *lock(&self.paused_until);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Writes a record, of which `may` says, once no purge can be forgotten that covers it, whether it may be there. The hashes of
@@ -415,7 +419,7 @@ impl Disk {
         may: impl FnOnce() -> bool,
     ) -> Option<Vec<u64>> {
         let mut tail = lock(&self.tail);
-        if !self.is_recovered() || tail.is_paused() {
+        if !self.is_recovered() || self.is_paused() {
             return None;
         }
         self.writing.store(parts.born, Ordering::SeqCst);
@@ -437,7 +441,8 @@ impl Disk {
                 count(&self.counts.errors);
                 tail.errors += 1;
                 if tail.errors >= ERRORS_MAX || error.kind() == ErrorKind::StorageFull {
-                    (tail.errors, tail.paused_until) = (0, Some(Instant::now() + PAUSE));
+                    tail.errors = 0;
+                    *lock(&self.paused_until) = Some(Instant::now() + PAUSE);
                 }
                 None
             }
@@ -645,13 +650,6 @@ impl Disk {
         let segments = self.segments();
         let bytes = segments.iter().map(|segment| segment.length).sum();
         (segments.len() as u64, bytes)
-    }
-}
-
-impl Tail {
-    fn is_paused(&self) -> bool {
-        self.paused_until
-            .is_some_and(|until| Instant::now() < until)
     }
 }
 

@@ -107,10 +107,9 @@ impl<'a> Reader<'a> {
         u64_at(self.take(8)?, 0)
     }
 
-    fn maybe(&mut self) -> Option<Option<u64>> {
-        let is_there = self.byte()? == 1;
-        let n = self.u64()?;
-        Some(is_there.then_some(n))
+    /// A number that may be missing, and whether it is there.
+    fn maybe(&mut self) -> Option<(bool, u64)> {
+        Some((self.byte()? == 1, self.u64()?))
     }
 
     fn bytes(&mut self) -> Option<&'a [u8]> {
@@ -132,8 +131,9 @@ pub fn unpack(bytes: &[u8], head: &[u8]) -> Option<Meaning> {
         end: from.u32()?,
     };
     let (received_ms, date_s) = (from.u64()?, from.u64()?);
-    let (last_modified_s, length) = (from.maybe()?, from.maybe()?);
-    let (first, last) = (from.maybe()?, from.maybe()?);
+    let some = |(is_there, n): (bool, u64)| is_there.then_some(n);
+    let (last_modified_s, length) = (some(from.maybe()?), some(from.maybe()?));
+    let (first, last) = (some(from.maybe()?), some(from.maybe()?));
     let meta = Meta {
         status,
         received_ms,

@@ -7,78 +7,22 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use super::super::purge::{Purge, What};
+use super::testing::{Dir, Random};
 use super::*;
 use crate::policy::Meta;
 use crate::store::Key;
 
 const SIZE: u64 = SIZE_MIN;
 
-/// xorshift: each seed is one run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n.max(1)
-    }
-}
-
-struct Dir(PathBuf);
-
 impl Dir {
-    fn new(name: &str) -> Self {
-        let name = format!("narthex-disk-{name}-{}", std::process::id());
-        // in memory if there is such a place: thousands of syncs take a minute on a slow disk
-        let memory = PathBuf::from("/dev/shm");
-        let parent = if memory.is_dir() {
-            memory
-        } else {
-            std::env::temp_dir()
-        };
-        let path = parent.join(name);
-        let _ = fs::remove_dir_all(&path);
-        Self(path)
-    }
-
     fn open(&self) -> Disk {
         self.open_with(SIZE)
     }
 
     fn open_with(&self, size: u64) -> Disk {
-        // a process that another test starts has our files, too, until it is what it is to be
-        let begun = std::time::Instant::now();
-        let disk = loop {
-            match Disk::open(&self.0, size, 0) {
-                Err(OpenError::Taken(_)) if begun.elapsed().as_secs() < 20 => {
-                    std::thread::yield_now();
-                }
-                opened => break opened.unwrap(),
-            }
-        };
+        let disk = self.take(|| Disk::open(&self.0, size, 0));
         disk.recover().unwrap();
         disk
-    }
-
-    fn bytes(&self) -> u64 {
-        let files = self.files();
-        files.iter().map(|f| fs::metadata(f).unwrap().len()).sum()
-    }
-
-    fn files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = fs::read_dir(&self.0)
-            .unwrap()
-            .map(|f| f.unwrap().path())
-            .collect();
-        files.sort();
-        files
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod block;
 mod body;
+mod disk;
+mod disk_races;
 mod evict;
 mod fetch;
 mod model;

@@ -82,7 +82,7 @@ impl Tier {
     }
 
     fn push(&self, work: Work) -> Result<(), Lead> {
-        self.loads.push(work, 0).map_err(|work| {
+        self.loads.push(work, (0, 0)).map_err(|work| {
             count(&self.skipped);
             work.lead
         })

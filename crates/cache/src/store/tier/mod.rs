@@ -28,8 +28,6 @@ use super::{Object, Store};
 const READERS: usize = 4;
 /// Pieces of work that wait; further ones are left out.
 const WAITING_MAX: usize = 1_024;
-/// Bytes of the objects that wait to be written.
-const WAITING_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What is on disk and what happened there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -84,8 +82,8 @@ impl Tier {
         Ok(Arc::new(Self {
             disk: Disk::open(directory, size, sequence)?,
             sketch: Sketch::default(),
-            loads: Queue::new((WAITING_MAX, u64::MAX)),
-            saves: Queue::new((WAITING_MAX, WAITING_BYTES)),
+            loads: Queue::new(WAITING_MAX),
+            saves: Queue::new(WAITING_MAX),
             journal: Journal::default(),
             threads: Mutex::default(),
             is_closing: AtomicBool::new(false),

@@ -7,8 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
-    /// Pieces of work, and bytes that they hold.
-    bounds: (usize, u64),
+    max: usize,
 }
 
 struct State<T> {
@@ -18,8 +17,8 @@ struct State<T> {
 }
 
 impl<T> Queue<T> {
-    /// For so many pieces of work, and so many bytes that they hold.
-    pub fn new(bounds: (usize, u64)) -> Self {
+    /// For so many pieces of work.
+    pub fn new(max: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 work: VecDeque::new(),
@@ -27,7 +26,7 @@ impl<T> Queue<T> {
                 is_closed: false,
             }),
             wake: Condvar::new(),
-            bounds,
+            max,
         }
     }
 
@@ -35,11 +34,12 @@ impl<T> Queue<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more, that holds so many bytes; it comes back if there is no place. A single one has a place however large it is.
-    pub fn push(&self, work: T, bytes: u64) -> Result<(), T> {
+    /// One more, that holds so many bytes, of so many that all may hold; it comes back if there is no place. A single one has a place
+    /// however large it is.
+    pub fn push(&self, work: T, (bytes, most): (u64, u64)) -> Result<(), T> {
         let mut state = self.state();
-        let is_full = state.work.len() >= self.bounds.0
-            || (!state.work.is_empty() && state.bytes + bytes > self.bounds.1);
+        let is_full =
+            state.work.len() >= self.max || (!state.work.is_empty() && state.bytes + bytes > most);
         if state.is_closed || is_full {
             return Err(work);
         }

@@ -9,13 +9,16 @@ use super::super::object::hash;
 use super::super::{Object, Store};
 use super::Tier;
 
+/// Objects that wait to be written stay in memory: of the memory at most one part in so many.
+const WAITING_SHARE: u64 = 8;
 /// Of the directory, what is written at the end at most: one part in so many. The rest has proved its worth.
 const LAST_SHARE: u64 = 2;
 
 impl Tier {
-    /// An object is worth a write. `false`: too many wait, it is for another time.
-    pub fn save(&self, object: &Arc<Object>) -> bool {
-        let is_taken = self.saves.push(Arc::clone(object), object.weight()).is_ok();
+    /// An object in a memory of so many bytes is worth a write. `false`: too many wait, it is for another time.
+    pub fn save(&self, object: &Arc<Object>, memory: u64) -> bool {
+        let bytes = (object.weight(), memory / WAITING_SHARE);
+        let is_taken = self.saves.push(Arc::clone(object), bytes).is_ok();
         count(if is_taken {
             &self.admitted
         } else {
