@@ -173,7 +173,7 @@ fn as_good_as_before_in_a_moment() {
     scene.proxy.note_successor(pid);
 
     scene.await_recovered();
-    scene.proxy.forget_successors();
+    scene.proxy.crash();
     let begin = Instant::now();
     scene.proxy.start_again();
     let after = during(&scene, objects, before, || begin);

@@ -124,8 +124,9 @@ impl Engine {
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
         if let Some(disk) = &config.cache.disk {
             // the process before us has the directory for as long as it serves
-            if predecessor.is_none() {
-                directory::take(&shared, disk)?;
+            match &predecessor {
+                None => directory::take(&shared, disk)?,
+                Some(_) => shared.cache_expect(),
             }
             directory::recall(&shared, disk, false)?;
         }

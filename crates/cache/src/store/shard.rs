@@ -547,6 +547,15 @@ impl Shard {
         }
     }
 
+    /// Nothing is on disk: it is another one.
+    pub fn unsave_all(&mut self) {
+        for node in 0..self.nodes.end() {
+            let node = self.nodes.get_mut(node);
+            node.set_asked(false);
+            node.set_saved(false);
+        }
+    }
+
     /// Objects that are not on disk and worth it, each with how useful it is.
     pub fn worth_saving(&self, purges: &Purges, now_ms: u64, found: &mut Vec<(u8, Arc<Object>)>) {
         for node in (0..self.nodes.end()).map(|node| self.nodes.get(node)) {

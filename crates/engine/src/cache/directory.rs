@@ -154,9 +154,9 @@ pub(crate) async fn take_after(shared: Arc<Shared>, disk: CacheDisk) {
 /// Lets go of the directory once what is worth it is written, and, if another process serves, of what is in memory, too. Waits for the
 /// disk.
 pub(crate) fn let_go(shared: &Shared) {
-    if shared.cache_disk().is_some() {
-        let began = Instant::now();
-        shared.cache_release(began + LAST_WRITES);
+    let (began, had) = (Instant::now(), shared.cache_disk().is_some());
+    shared.cache_release(began + LAST_WRITES);
+    if had {
         let milliseconds = began.elapsed().as_millis() as u64;
         tracing::info!(milliseconds, "the cache's directory is let go");
     }
@@ -169,6 +169,7 @@ pub(crate) fn let_go(shared: &Shared) {
 /// down stays written.
 pub(crate) fn leave(shared: &Shared, disk: &CacheDisk) {
     shared.cache_release(Instant::now());
+    shared.cache_expect_no_more();
     // the first is enough: without it the rest is nobody's
     let owner = [disk.directory.join(OWNER)];
     let files = fs::read_dir(&disk.directory)

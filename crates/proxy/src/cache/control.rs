@@ -104,6 +104,16 @@ impl Shared {
         self.cache.attach(directory, size)
     }
 
+    /// There will be a directory, which another process still has: purges wait for it.
+    pub fn cache_expect(&self) {
+        self.cache.expect();
+    }
+
+    /// There will be none.
+    pub fn cache_expect_no_more(&self) {
+        self.cache.expect_no_more();
+    }
+
     /// Lets go of the directory. Waits for the disk, until the deadline.
     pub fn cache_release(&self, deadline: Instant) {
         self.cache.release(deadline);
