@@ -25,7 +25,7 @@ const LETTERS: usize = 8;
 /// Bytes on disk at most.
 const SIZE: u64 = 12 << 20;
 /// Clients, and the time that each leaves between two requests.
-const CLIENTS: u64 = 8;
+const CLIENTS: u64 = 16;
 const GAP: Duration = Duration::from_millis(4);
 
 struct Key {
