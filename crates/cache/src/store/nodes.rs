@@ -97,6 +97,11 @@ impl Node {
         self.set(SAVED, is_saved);
     }
 
+    /// It is not on disk any more, and may be worth it again.
+    pub fn unsave(&mut self) {
+        self.set(ASKED | SAVED, false);
+    }
+
     /// Somebody has its object besides the index.
     pub fn is_read(&self) -> bool {
         let object = self.object.as_ref();

@@ -539,20 +539,17 @@ impl Shard {
             while at != NIL {
                 let node = nodes.get_mut(at);
                 if node.hash == hash as u32 {
-                    node.set_asked(false);
-                    node.set_saved(false);
+                    node.unsave();
                 }
                 at = node.sibling;
             }
         }
     }
 
-    /// Nothing is on disk: it is another one.
+    /// Nothing is on disk.
     pub fn unsave_all(&mut self) {
         for node in 0..self.nodes.end() {
-            let node = self.nodes.get_mut(node);
-            node.set_asked(false);
-            node.set_saved(false);
+            self.nodes.get_mut(node).unsave();
         }
     }
 

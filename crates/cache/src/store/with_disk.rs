@@ -28,6 +28,10 @@ impl Store {
                 self.expected.fail(error.kind());
             }
         })?;
+        for number in 0..SHARDS {
+            // of another directory's
+            self.shard_at(number).unsave_all();
+        }
         {
             let _order = self.order();
             let mut place = self.tier.write().unwrap_or_else(PoisonError::into_inner);
@@ -36,9 +40,6 @@ impl Store {
             }
             self.purges.advance(tier.sequence());
             *place = Some(Arc::clone(&tier));
-            for number in 0..SHARDS {
-                self.shard_at(number).unsave_all();
-            }
             self.has_disk.store(true, Ordering::SeqCst);
             drop(place);
             // nothing is read there yet

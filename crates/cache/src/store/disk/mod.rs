@@ -476,8 +476,8 @@ impl Disk {
             }
         };
         if tail.is_sealed {
+            // what the list says will not be all
             let end = segment.end.load(Ordering::Acquire);
-            segment.unseal()?;
             segment.erase_from(end)?;
             tail.is_sealed = false;
         }

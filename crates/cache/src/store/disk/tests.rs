@@ -227,6 +227,28 @@ fn every_flipped_byte_and_every_cut_of_a_record_is_a_miss() {
 }
 
 #[test]
+fn what_is_behind_damage_does_not_come_back_behind_what_is_written_over_it() {
+    let dir = Dir::new("behind");
+    let disk = dir.open();
+    for key in 1..=2 {
+        assert!(write(&disk, key, 1, &body(key, 1, 100)));
+    }
+    drop(disk);
+    let mut files = dir.files().into_iter();
+    let segment = files.find(|f| segment_id(f).is_some()).unwrap();
+    let mut bad = fs::read(&segment).unwrap();
+    bad[60] ^= 1;
+    fs::write(&segment, bad).unwrap();
+    let disk = dir.open();
+    assert_eq!((look(&disk, 1), look(&disk, 2)), (None, None));
+    // exactly as long
+    assert!(write(&disk, 1, 2, &body(1, 2, 100)));
+    drop(disk);
+    let disk = dir.open();
+    assert_eq!((look(&disk, 1), look(&disk, 2)), (Some(2), None));
+}
+
+#[test]
 fn foreign_files_are_left_alone_or_not_believed() {
     let dir = Dir::new("foreign");
     fs::create_dir(&dir.0).unwrap();

@@ -62,7 +62,8 @@ pub struct DiskStats {
 
 /// The directory, as long as the store has it.
 pub struct Tier {
-    disk: Disk,
+    /// Its files.
+    pub disk: Disk,
     /// What was missed lately.
     pub sketch: Sketch,
     loads: Queue<Work>,

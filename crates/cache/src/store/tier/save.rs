@@ -28,7 +28,7 @@ impl Tier {
     }
 
     /// The thread that writes.
-    pub(super) fn run_saves(&self, store: &Weak<Store>) {
+    pub fn run_saves(&self, store: &Weak<Store>) {
         if self.disk.recover().is_err() {
             // what is there is not found, and nothing is written
             count(&self.disk.counts.errors);
