@@ -244,7 +244,16 @@ impl Engine {
         }
         let (runtime, shared) = (Arc::clone(&self.active.runtime), Arc::clone(&self.shared));
         // it may wait for a disk
-        tokio::task::spawn_blocking(move || drop(reply.send(ask.answer(&runtime, &shared))));
+        tokio::task::spawn_blocking(move || {
+            let answer = ask.answer(&runtime, &shared);
+            // the process that has taken over meanwhile does not know of it
+            let is_ours = !shared.has_handed_over_cache();
+            drop(reply.send(if is_ours {
+                answer
+            } else {
+                Err(CacheError::Elsewhere)
+            }));
+        });
     }
 
     fn stop(&mut self, why: &'static str, grace: Option<Duration>) -> Option<Exit> {

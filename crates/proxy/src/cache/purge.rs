@@ -55,20 +55,6 @@ impl Exchange<'_> {
 
     /// Forgets the path, whatever the query, and answers whether something was stored under the address as it was asked.
     pub(crate) async fn answer_purge(&mut self) -> Next {
-        if self.proxy.shared.has_handed_over_cache() {
-            // who connects again meets the process that has the cache
-            return self
-                .answer(Answer {
-                    status: 503,
-                    content_type: "text/plain; charset=utf-8",
-                    body: b"another process serves by now; connect again\n",
-                    location: None,
-                    reason: None,
-                    close: true,
-                    grpc: None,
-                })
-                .await;
-        }
         let work = &self.work;
         let (host, path) = (self.host.of(work), self.path.bytes(work));
         let query = self.query.map(|q| q.of(&work.input));
@@ -79,7 +65,13 @@ impl Exchange<'_> {
         tracing::info!(target: "audit", client = ?self.identity.ip, host, path = %path, objects, "PURGE");
         let cache = &self.proxy.shared.cache;
         let durable = std::future::poll_fn(|cx| cache.poll_durable(purged.sequence, cx)).await;
+        // who connects again meets the process that has the cache
+        let is_elsewhere = shared.has_handed_over_cache();
         let (status, body) = match objects {
+            _ if is_elsewhere => (
+                503,
+                "another process serves by now; connect again\n".to_owned(),
+            ),
             _ if durable.is_err() => (
                 500,
                 format!(
@@ -97,7 +89,7 @@ impl Exchange<'_> {
             body: body.as_bytes(),
             location: None,
             reason: None,
-            close: false,
+            close: is_elsewhere,
             grpc: None,
         })
         .await
