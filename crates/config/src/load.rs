@@ -108,6 +108,8 @@ pub struct Quick<'a> {
     pub access_log: Option<&'a str>,
     /// `--cache`: its profile.
     pub cache: Option<&'a str>,
+    /// `--cache-disk`: a directory, and a size.
+    pub cache_disk: Option<(&'a str, &'a str)>,
     /// `--tls`.
     pub tls: Option<QuickTls<'a>>,
 }
@@ -136,6 +138,10 @@ impl Quick<'_> {
             "access-log {}",
             quoted(self.access_log.unwrap_or("off"))
         );
+        if let Some((directory, size)) = self.cache_disk {
+            let (directory, size) = (quoted(directory), quoted(size));
+            let _ = writeln!(out, "cache {{ disk {directory} size={size} }}");
+        }
         let _ = writeln!(out, "listen {}", quoted(&listen_address(self.listen)));
         let (mut hosts, mut source) = (String::new(), "");
         if let Some(tls) = &self.tls {

@@ -39,7 +39,8 @@ fn quick_is_a_file() {
                 to: &to,
                 workers: Some(2),
                 access_log: Some("json"),
-                cache: None,
+                cache: Some("safe"),
+                cache_disk: Some(("/var/cache/narthex", "1GiB")),
                 tls: None,
             },
             env,
@@ -58,6 +59,7 @@ fn quick_is_a_file() {
         .collect();
     assert_eq!(servers, ["127.0.0.1:3000", "127.0.0.1:3001"]);
     assert_eq!(config.access_logs.len(), 1);
+    assert_eq!(config.cache.disk.map(|disk| disk.size), Some(1 << 30));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The cache, as an operator asks of it: what is stored, why something is not a hit, what shall be forgotten or taken down.
 
+mod blocks;
+pub(crate) mod directory;
+
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use narthex_proxy::control::{Blocked, Pattern, Purge, Stats, Stored};
+use narthex_proxy::control::{Blocked, DiskStats, Pattern, Purge, Stats, Stored};
 use narthex_proxy::explain::Question;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -100,10 +103,21 @@ pub enum CacheError {
     /// There is no room for one more.
     #[error("{0}")]
     Full(String),
+    /// It is done, and a restart may undo it: it could not be written down.
+    #[error("{0}")]
+    Unwritten(String),
+    /// Another process has taken over.
+    #[error("another process serves by now; ask again")]
+    Elsewhere,
 }
 
 impl Ask {
-    /// Does it.
+    /// Only a question.
+    pub(crate) fn is_look(&self) -> bool {
+        matches!(self, Self::Look(_))
+    }
+
+    /// Does it. With a cache on disk, whatever changes something waits for that.
     pub(crate) fn answer(
         &self,
         runtime: &Runtime,
@@ -121,6 +135,7 @@ impl Ask {
                     );
                     return Err(CacheError::Missing(why));
                 }
+                write_down(runtime, shared, "unblocked")?;
                 Ok(told(
                     format!("unblocked {place}"),
                     json!({ "unblocked": place.to_string() }),
@@ -128,6 +143,20 @@ impl Ask {
             }
         }
     }
+}
+
+/// Takedowns outlive the process if there is a directory.
+fn write_down(runtime: &Runtime, shared: &Shared, done: &str) -> Result<(), CacheError> {
+    let Some(disk) = &runtime.config().cache.disk else {
+        return Ok(());
+    };
+    blocks::save(&disk.directory, shared, now_ms()).map_err(|error| unwritten(done, &error))
+}
+
+fn unwritten(done: &str, error: &std::io::Error) -> CacheError {
+    CacheError::Unwritten(format!(
+        "{done}, but that cannot be written to the cache's directory, so that a restart would undo it: {error}"
+    ))
 }
 
 fn told(text: String, details: serde_json::Value) -> Explanation {
@@ -235,12 +264,7 @@ fn purge(
     };
     let host = request.host.as_deref().map(canonical_host).transpose()?;
     let what = if let Some(place) = &place {
-        let (host, path) = (place.host.as_str(), place.path.as_bytes());
-        if place.is_prefix {
-            Purge::Prefix { host, path }
-        } else {
-            Purge::Path { host, path }
-        }
+        place.purge()
     } else if let Some(host) = &host {
         Purge::Host(host)
     } else if let Some(tag) = &request.tag {
@@ -251,11 +275,9 @@ fn purge(
     } else {
         Purge::Everything
     };
-    let purged = shared.cache_purge(&what, request.soft).map_err(|error| {
-        CacheError::Invalid(format!(
-            "purged in memory, but the cache on disk cannot write it down, so that a restart would undo it: {error}"
-        ))
-    })?;
+    let purged = shared
+        .cache_purge(&what, request.soft)
+        .map_err(|error| unwritten("purged in memory", &error))?;
     let name = match (&place, &host, &request.tag) {
         (Some(place), ..) => place.whole_path(),
         (_, Some(host), _) => format!("host {host}"),
@@ -301,9 +323,18 @@ fn block(
         until_ms: lasts.map(|lasts| now_ms.saturating_add(millis(lasts))),
     };
     let until = blocked.until_ms.map(|ms| ms / 1_000);
+    if runtime.config().cache.disk.is_some() {
+        blocks::has_room(shared, place.pattern(), &blocked)
+            .map_err(|full| CacheError::Full(full.to_string()))?;
+    }
     shared
         .block(place.pattern(), blocked, now_ms)
         .map_err(|full| CacheError::Full(full.to_string()))?;
+    write_down(runtime, shared, "blocked")?;
+    // once more, and until it is written: what is blocked no more must not be what was stored before
+    shared
+        .cache_purge(&place.purge(), false)
+        .map_err(|error| unwritten("blocked", &error))?;
     let status = request.status;
     let text = format!("blocked with {status}, and purged: {place}");
     let details = json!({ "blocked": place.to_string(), "status": status, "until": until });
@@ -365,6 +396,25 @@ pub fn stats(shared: &Shared) -> serde_json::Value {
         "purge_records": purge_records,
         "purged": counts.purged,
         "blocks": blocks,
+        "disk": shared.cache_disk().map(|disk| on_disk(&disk)),
+    })
+}
+
+fn on_disk(disk: &DiskStats) -> serde_json::Value {
+    json!({
+        "objects": disk.objects,
+        "bytes": disk.bytes,
+        "size": disk.size,
+        "segments": disk.segments,
+        "recovered": disk.is_recovered,
+        "paused": disk.paused,
+        "hits": disk.hits,
+        "admitted": disk.admitted,
+        "written": disk.written,
+        "skipped": disk.skipped,
+        "dropped": disk.dropped,
+        "errors": disk.errors,
+        "corrupt": disk.corrupt,
     })
 }
 
@@ -432,6 +482,15 @@ impl Place {
             host: &self.host,
             path: self.target.as_bytes(),
             is_prefix: self.is_prefix,
+        }
+    }
+
+    fn purge(&self) -> Purge<'_> {
+        let (host, path) = (self.host.as_str(), self.path.as_bytes());
+        if self.is_prefix {
+            Purge::Prefix { host, path }
+        } else {
+            Purge::Path { host, path }
         }
     }
 

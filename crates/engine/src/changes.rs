@@ -269,6 +269,11 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
         ("admin", old.admin != new.admin),
         ("tls-tickets", old.tls_tickets != new.tls_tickets),
         ("acme", old.acme != new.acme),
+        (
+            "cache",
+            old.cache.memory != new.cache.memory
+                || old.cache.disk.is_some() != new.cache.disk.is_some(),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, differs)| differs.then_some(name))
@@ -288,6 +293,14 @@ fn notes(old: &Config, new: &Config) -> Vec<String> {
     }
     if old.log.json != new.log.json {
         notes.push("the format of the diagnostics log stays as it is until a restart".to_owned());
+    }
+    if let (Some(old), Some(new)) = (&old.cache.disk, &new.cache.disk)
+        && old != new
+    {
+        notes.push(format!(
+            "the cache stays in {} with the size that it has until a restart",
+            old.directory.display()
+        ));
     }
     if old.pid_file != new.pid_file {
         notes.push("pid-file stays where it is until a restart".to_owned());

@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 use crate::accepting::Cores;
 use crate::admin_socket::AdminSocket;
 use crate::audit::Audit;
-use crate::cache;
+use crate::cache::{self, CacheError, directory};
 use crate::certificates;
 use crate::change;
-use crate::command::{Command, ListenerStatus, Phase, ReloadStats, Status};
+use crate::command::{Command, Explanation, ListenerStatus, Phase, ReloadStats, Reply, Status};
 use crate::drain::{Drain, Drained, drain};
 use crate::explain;
 use crate::handle::PhaseCell;
@@ -90,6 +90,10 @@ pub struct Engine {
     pub(crate) handed_over: Option<HandedOver>,
     /// Draining after an upgrade, and told to stop since.
     pub(crate) hurried: bool,
+    /// Waits for the process before us to let go of the cache's directory.
+    pub(crate) taking: Option<JoinHandle<()>>,
+    /// Lets go of it.
+    pub(crate) letting_go: Option<JoinHandle<()>>,
 }
 
 /// How the process ended.
@@ -216,9 +220,7 @@ impl Engine {
                 let told = explain::live(&self.active.runtime, &self.shared, &request);
                 drop(reply.send(told));
             }
-            Command::Cache(ask, reply) => {
-                drop(reply.send(ask.answer(&self.active.runtime, &self.shared)));
-            }
+            Command::Cache(ask, reply) => self.cache(ask, reply),
             Command::ReopenLogs { why } => {
                 tracing::info!(why, "access logs are opened anew");
                 self.shared.reopen_logs();
@@ -231,6 +233,27 @@ impl Engine {
             }
         }
         None
+    }
+
+    fn cache(&self, ask: cache::Ask, reply: Reply<Result<Explanation, CacheError>>) {
+        if ask.is_look() {
+            return drop(reply.send(ask.answer(&self.active.runtime, &self.shared)));
+        }
+        if self.handed_over.is_some() {
+            return drop(reply.send(Err(CacheError::Elsewhere)));
+        }
+        let (runtime, shared) = (Arc::clone(&self.active.runtime), Arc::clone(&self.shared));
+        // it may wait for a disk
+        tokio::task::spawn_blocking(move || {
+            let answer = ask.answer(&runtime, &shared);
+            // the process that has taken over meanwhile does not know of it
+            let is_ours = !shared.has_handed_over_cache();
+            drop(reply.send(if is_ours {
+                answer
+            } else {
+                Err(CacheError::Elsewhere)
+            }));
+        });
     }
 
     fn stop(&mut self, why: &'static str, grace: Option<Duration>) -> Option<Exit> {
@@ -297,8 +320,29 @@ impl Engine {
             tracing::warn!("a core does not answer; its last access-log records are lost");
         }
         self.shared.flush_logs(LAST_LOGS);
+        self.let_go_of_directory();
+        if let Some(letting_go) = self.letting_go.take()
+            && tokio::time::timeout(directory::LAST_WRITES * 2, letting_go)
+                .await
+                .is_err()
+        {
+            tracing::warn!("the disk does not answer; a part of the cache is lost");
+        }
         self.tell_last_counts().await;
         Exit::Stopped
+    }
+
+    /// Lets go of the cache's directory, beside the control task. The second time there is nothing to do.
+    pub(crate) fn let_go_of_directory(&mut self) {
+        if let Some(taking) = self.taking.take() {
+            taking.abort();
+        }
+        let is_over = |work: &JoinHandle<()>| work.is_finished();
+        if self.letting_go.as_ref().is_none_or(is_over) {
+            let shared = Arc::clone(&self.shared);
+            let work = move || directory::let_go(&shared);
+            self.letting_go = Some(tokio::task::spawn_blocking(work));
+        }
     }
 
     /// Tells the service manager that we live, if every core answers.

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use narthex_config::model::{CacheDisk, Config};
 use narthex_observe::metrics::{Counter, Gauge};
 
+use crate::cache::directory;
 use crate::changes::Changes;
 use crate::command::{Phase, Refused, ReloadReport};
 use crate::engine::{Active, Engine};
@@ -115,6 +117,10 @@ impl Engine {
         config.workers = self.active.config.workers;
         config.identity.clone_from(&self.active.config.identity);
         config.pid_file.clone_from(&self.active.config.pid_file);
+        let before = self.active.config.cache.disk.clone();
+        if before.is_some() && config.cache.disk.is_some() {
+            config.cache.disk.clone_from(&before);
+        }
 
         let cores = self.workers.count();
         let prepared = self
@@ -136,6 +142,7 @@ impl Engine {
                 .await?
                 .map_err(Refused::new)?
         };
+        self.take_directory(&config).await?;
 
         self.listeners
             .commit(prepared, &runtime, &self.workers, &self.cores)
@@ -145,6 +152,9 @@ impl Engine {
         self.apply_log_level(&config);
         // The old one is dropped here, on the control thread, or with the last request that it serves.
         self.active = Active { config, runtime };
+        if let (Some(disk), None) = (before, &self.active.config.cache.disk) {
+            self.leave_directory(disk);
+        }
         self.spare_for_checks();
         self.shared.memory().set_cap(memory);
         self.shared.fleet().forget_unused();
@@ -152,6 +162,33 @@ impl Engine {
             obtaining.follow(&self.active.config);
         }
         Ok((changes, warnings))
+    }
+
+    /// A cache that shall be on disk from now on. The last step that may refuse the reload.
+    async fn take_directory(&mut self, config: &Config) -> Result<(), Refused> {
+        let Some(disk) = config.cache.disk.clone() else {
+            return Ok(());
+        };
+        if self.active.config.cache.disk.is_some() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let take = move || {
+            directory::prepare(&disk, None)?;
+            directory::take(&shared, &disk)?;
+            directory::recall(&shared, &disk, true)
+        };
+        blocking(take).await?.map_err(Refused::new)
+    }
+
+    /// A cache that is in memory only from now on. What is on disk would not hear of purges any more, so it goes.
+    fn leave_directory(&mut self, disk: CacheDisk) {
+        if let Some(taking) = self.taking.take() {
+            taking.abort();
+        }
+        let shared = Arc::clone(&self.shared);
+        let work = move || directory::leave(&shared, &disk);
+        self.letting_go = Some(tokio::task::spawn_blocking(work));
     }
 
     fn record(&mut self, why: &'static str, result: &Result<ReloadReport, Refused>) {

@@ -10,11 +10,13 @@ use narthex_net::inherited::Inherited;
 use narthex_net::limits::raise_nofile;
 use narthex_net::listen::ListenError;
 use narthex_observe::log::LogControl;
+use narthex_proxy::control::{OpenError, seed};
 use tokio::sync::{mpsc, watch};
 
 use crate::accepting::Cores;
 use crate::admin_socket::{AdminSocket, AdminSocketError, reconcile};
 use crate::audit::Audit;
+use crate::cache::directory;
 use crate::command::{Phase, ReloadStats};
 use crate::engine::{Active, Engine};
 use crate::handle::{COMMANDS, Handle, PhaseCell};
@@ -60,6 +62,9 @@ pub enum StartError {
     /// Privileges could not be dropped.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The cache's directory cannot be used.
+    #[error(transparent)]
+    Cache(#[from] OpenError),
     /// The data plane refused the configuration.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -93,6 +98,9 @@ impl Engine {
             // It names the process before us for as long as that serves.
             Some(_) => None,
         };
+        if let Some(disk) = &config.cache.disk {
+            directory::prepare(disk, config.identity.as_ref())?;
+        }
         if let Some(identity) = &config.identity {
             if let Some(path) = &config.pid_file {
                 privileges::give(path, identity);
@@ -101,6 +109,7 @@ impl Engine {
         }
 
         let config = Arc::new(config);
+        seed(config.cache.disk.as_ref().map(|disk| &*disk.directory));
         let shared = Shared::new(cores);
         if let Some(key) = predecessor.as_ref().and_then(|p| p.cookie_key()) {
             shared.fleet().take_cookie_key(key);
@@ -113,6 +122,14 @@ impl Engine {
         shared.memory().set_cap(memory);
         obtain::preload(&config, &shared);
         let runtime = Runtime::build(Arc::clone(&config), &shared)?;
+        if let Some(disk) = &config.cache.disk {
+            // the process before us has the directory for as long as it serves
+            match &predecessor {
+                None => directory::take(&shared, disk)?,
+                Some(_) => shared.cache_expect(),
+            }
+            directory::recall(&shared, disk, false)?;
+        }
         let (supervisor, fatal) = Supervisor::new();
         let workers =
             Workers::start(cores, &shared, &runtime, &supervisor).map_err(StartError::Thread)?;
@@ -175,6 +192,8 @@ impl Engine {
             upgrading: None,
             handed_over: None,
             hurried: false,
+            taking: None,
+            letting_go: None,
         };
         engine.spare_for_checks();
         if engine.predecessor.is_none() {

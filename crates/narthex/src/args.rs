@@ -145,6 +145,9 @@ pub struct ProxyArgs {
     /// Cache what may be cached. `--cache=rfc9111`: everything that HTTP allows, guessed lifetimes included
     #[arg(long, value_name = "PROFILE", num_args = 0..=1, require_equals = true, default_missing_value = "safe")]
     pub cache: Option<CacheArg>,
+    /// Keep it in files of this directory, too, so that a restart finds it [default SIZE: 10GiB]
+    #[arg(long, value_name = "DIRECTORY[:SIZE]", requires = "cache")]
+    pub cache_disk: Option<String>,
     /// Print the configuration file that says the same, and do nothing else
     #[arg(long)]
     pub print: bool,
@@ -491,6 +494,7 @@ mod tests {
             ],
             &["proxy", "3000"],
             &["proxy", "--tls", "3000"],
+            &["proxy", "--cache", "--cache-disk", "/a:1GiB", "3000"],
             &[
                 "proxy",
                 "--tls",
@@ -598,6 +602,7 @@ mod tests {
             &["proxy", "--listen", ":80"][..],
             &["proxy", "--https", ":443", "3000"],
             &["proxy", "--name", "a.test", "3000"],
+            &["proxy", "--cache-disk", "/a", "3000"],
             &["trust", "--storage", "s", "--config", "f"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "0"],
             &["proxy", "--listen", ":80", "--to", "x", "--workers", "257"],

@@ -47,6 +47,8 @@ pub struct Shared {
     tls: Arc<TlsShared>,
     pub(crate) lateness: Arc<Peaks>,
     pub(crate) cache: Arc<Store>,
+    /// Another process has the clients, and the cache.
+    pub(crate) handed_over: AtomicBool,
 }
 
 impl Shared {
@@ -73,6 +75,7 @@ impl Shared {
             tls: TlsShared::new(&registry),
             lateness: Peaks::new(cores, &registry),
             cache,
+            handed_over: AtomicBool::new(false),
             registry,
         })
     }

@@ -1698,7 +1698,7 @@ _narthex() {
             return 0
             ;;
         narthex__subcmd__proxy)
-            opts="-l -t -w -h --listen --to --tls --https --name --storage --workers --access-log --admin --cache --print --help"
+            opts="-l -t -w -h --listen --to --tls --https --name --storage --workers --access-log --admin --cache --cache-disk --print --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1750,6 +1750,10 @@ _narthex() {
                     ;;
                 --cache)
                     COMPREPLY=($(compgen -W "safe rfc9111" -- "${cur}"))
+                    return 0
+                    ;;
+                --cache-disk)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)

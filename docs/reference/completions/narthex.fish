@@ -57,6 +57,7 @@ off\t'None'"
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l admin -d 'Also answer `status`, `explain` and /metrics here: `127.0.0.1:9180` or `unix:/path`' -r
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l cache -d 'Cache what may be cached. `--cache=rfc9111`: everything that HTTP allows, guessed lifetimes included' -r -f -a "safe\t'What origins say explicitly, but nothing with a cookie, and no errors'
 rfc9111\t'Everything that RFC 9111 allows a shared cache'"
+complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l cache-disk -d 'Keep it in files of this directory, too, so that a restart finds it [default SIZE: 10GiB]' -r
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l tls -d 'Also serve HTTPS'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -l print -d 'Print the configuration file that says the same, and do nothing else'
 complete -c narthex -n "__fish_narthex_using_subcommand proxy" -s h -l help -d 'Print help (see more with \'--help\')'

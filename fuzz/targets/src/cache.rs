@@ -102,8 +102,11 @@ fn asked_again(request: Head<'_>, asked: &Asked, kept: &Keep) {
             Choice::Stale { .. } => assert!(!meta.must_revalidate && !meta.no_cache),
             Choice::Ask(_) => {}
         }
-        if policy::serves_on_error(meta, asked, None, now).is_some() {
-            assert!(!meta.must_revalidate && !meta.no_cache);
+        for profile in [CacheProfile::Safe, CacheProfile::Rfc9111] {
+            let failed = policy::Failed::Silent;
+            if policy::serves_on_error(meta, asked, failed, profile, now).is_some() {
+                assert!(!meta.must_revalidate && !meta.no_cache);
+            }
         }
     }
     let _ = policy::precondition(request, meta, &kept.head);

@@ -47,6 +47,18 @@ pub fn upgrade(narthex: &Path, work: &Path, size: &Size) -> Result<Part, String>
     Ok(part)
 }
 
+/// The cache on disk: killed under load again and again, and how soon it is as good as before.
+pub fn cache(narthex: &Path, work: &Path, size: &Size) -> Result<Part, String> {
+    let mut part = Part::new("cache");
+    for (file, name) in [
+        ("cache_warm", "as_good_as_before_in_a_moment"),
+        ("cache_crash", "killed_again_and_again"),
+    ] {
+        tests(&mut part, narthex, work, size, file, &[name])?;
+    }
+    Ok(part)
+}
+
 /// Runs tests one after the other and takes the rows that they print (`crates/e2e/src/kit/card.rs`).
 fn tests(
     part: &mut Part,

@@ -157,7 +157,11 @@ const PARTS: &[(&str, Runner)] = &[
 ];
 
 /// At full length only: in short form they are tests, which run anyway.
-const LONG_PARTS: &[(&str, Runner)] = &[("faults", e2e::faults), ("upgrade", e2e::upgrade)];
+const LONG_PARTS: &[(&str, Runner)] = &[
+    ("faults", e2e::faults),
+    ("upgrade", e2e::upgrade),
+    ("cache", e2e::cache),
+];
 
 /// Does it.
 pub fn run(mut args: Args) -> Result<(), String> {

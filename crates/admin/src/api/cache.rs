@@ -89,6 +89,8 @@ async fn ask<T: DeserializeOwned>(
                 CacheError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 CacheError::Missing(_) => StatusCode::NOT_FOUND,
                 CacheError::Full(_) => StatusCode::CONFLICT,
+                CacheError::Unwritten(_) => StatusCode::INSUFFICIENT_STORAGE,
+                CacheError::Elsewhere => StatusCode::SERVICE_UNAVAILABLE,
             };
             problem(status, &error.to_string())
         }

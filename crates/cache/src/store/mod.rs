@@ -8,6 +8,7 @@ mod ask;
 mod block;
 mod body;
 pub mod disk;
+mod expected;
 mod fill;
 mod nodes;
 mod object;
@@ -35,6 +36,7 @@ use block::Blocks;
 pub use block::{BLOCKS_MAX, Block, Blocked, Full, Pattern};
 pub use body::{Body, Read};
 pub use disk::OpenError;
+use expected::Expected;
 pub use fill::{Fill, Lead, Outcome, Writer};
 pub use object::{Key, Object, hash, seed};
 pub use purge::{Purge, Purged};
@@ -98,6 +100,8 @@ pub struct Store {
     tier: RwLock<Option<Arc<Tier>>>,
     /// There is one.
     has_disk: AtomicBool,
+    /// Or there will be one.
+    expected: Expected,
 }
 
 /// Where the sweeper is.
@@ -121,6 +125,7 @@ impl Store {
             order: Mutex::default(),
             tier: RwLock::default(),
             has_disk: AtomicBool::new(false),
+            expected: Expected::default(),
         })
     }
 
@@ -340,6 +345,16 @@ impl Store {
         // The block itself keeps it from being served, whatever becomes of the purge.
         let _ = self.purge(&purge, false);
         Ok(())
+    }
+
+    /// As [`Store::block`], of what was blocked and purged by the process before.
+    pub fn block_again(
+        &self,
+        pattern: Pattern<'_>,
+        blocked: Blocked,
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        self.blocks.add(pattern, blocked, now_ms)
     }
 
     /// Takes that back. `false`: it was not so.

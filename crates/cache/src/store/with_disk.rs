@@ -1,6 +1,6 @@
 //! The store and its directory: when it has one, what of it is asked, and purges, which concern both.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -23,7 +23,11 @@ impl Store {
     /// Keeps what is worth it in a directory, too, within so many bytes; what is there already is found once it has been read, behind
     /// this call. Waits for the disk.
     pub fn attach(self: &Arc<Self>, directory: &Path, size: u64) -> Result<(), OpenError> {
-        let tier = Tier::open(directory, size, self.purges.sequence())?;
+        let tier = Tier::open(directory, size, self.purges.sequence()).inspect_err(|error| {
+            if let OpenError::Io(_, error) = error {
+                self.expected.fail(error.kind());
+            }
+        })?;
         for number in 0..SHARDS {
             // of another directory's
             self.shard_at(number).unsave_all();
@@ -37,12 +41,32 @@ impl Store {
             self.purges.advance(tier.sequence());
             *place = Some(Arc::clone(&tier));
             self.has_disk.store(true, Ordering::SeqCst);
+            drop(place);
+            // nothing is read there yet
+            for (what, soft) in self.expected.end() {
+                let sequence = self.purges.sequence() + 1;
+                tier.purge(what, soft, sequence, (true, false));
+                self.purges.advance(sequence);
+                tier.settle(sequence);
+            }
         }
         tier.start(&Arc::downgrade(self)).map_err(|error| {
             self.take_tier();
             tier.close();
             OpenError::Io(directory.into(), error)
         })
+    }
+
+    /// A directory will be attached: purges are remembered for it, and acknowledged then.
+    pub fn expect(&self) {
+        let _order = self.order();
+        self.expected.begin();
+    }
+
+    /// It will not.
+    pub fn expect_no_more(&self) {
+        let _order = self.order();
+        self.expected.end();
     }
 
     fn order(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -58,6 +82,8 @@ impl Store {
 
     /// Lets go of the directory: what is worth it is written until the deadline. It goes on in memory only. Waits for the disk.
     pub fn release(&self, deadline: Instant) {
+        // whoever still waits for one waits in vain
+        self.expected.fail(ErrorKind::NotConnected);
         if let Some(tier) = self.tier() {
             tier.flush(self, deadline);
         }
@@ -165,7 +191,11 @@ impl Store {
     /// Purges. It has taken effect when this returns, for what is being fetched, too, and no crash undoes it: with a directory this
     /// waits for the disk. After an error it holds as long as the process.
     pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> io::Result<Purged> {
-        let (purged, tier) = self.begin_purge(purge, soft, (true, false));
+        let (purged, mut tier) = self.begin_purge(purge, soft, (true, false));
+        if tier.is_none() {
+            self.expected.wait()?;
+            tier = self.tier();
+        }
         if let Some(tier) = tier {
             tier.journal().wait(purged.sequence)?;
         }
@@ -193,8 +223,9 @@ impl Store {
         let tier = self.tier();
         let sequence = self.purges.sequence() + 1;
         // on disk first: a fetch that begins behind this purge in memory must not find there what it covers
-        if let Some(tier) = &tier {
-            tier.purge(what, soft, sequence, how);
+        match &tier {
+            Some(tier) => tier.purge(what, soft, sequence, how),
+            None => self.expected.add(what, soft),
         }
         let mut gone = Vec::new();
         let objects = if let Purge::Key(key) = purge {
@@ -216,7 +247,14 @@ impl Store {
     pub fn poll_durable(&self, sequence: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.tier() {
             Some(tier) => tier.journal().poll(sequence, cx),
-            None => Poll::Ready(Ok(())),
+            // it comes while we look: the task is woken, and looks again
+            None => match self.expected.poll(cx) {
+                Poll::Ready(Ok(())) => match self.tier() {
+                    Some(tier) => tier.journal().poll(sequence, cx),
+                    None => Poll::Ready(Ok(())),
+                },
+                waits => waits,
+            },
         }
     }
 }

@@ -9,7 +9,14 @@ use super::sites::condition;
 use super::writer::{Writer, q, size, time};
 
 pub(super) fn store(store: &CacheStore, out: &mut Writer) {
-    out.line(format!("cache memory=\"{}\"", size(store.memory)));
+    let head = format!("cache memory=\"{}\"", size(store.memory));
+    match &store.disk {
+        None => out.line(head),
+        Some(disk) => out.block(head, |out| {
+            let directory = q(&disk.directory.to_string_lossy());
+            out.line(format!("disk {directory} size=\"{}\"", size(disk.size)));
+        }),
+    }
 }
 
 pub(super) fn rule(rule: &CacheRule, out: &mut Writer) {

@@ -1,6 +1,8 @@
 //! The cache: the store, and the rules.
 
-use crate::model::{CacheKey, CacheProfile, CacheQuery, CacheRule, CacheStore};
+use std::path::PathBuf;
+
+use crate::model::{CacheDisk, CacheKey, CacheProfile, CacheQuery, CacheRule, CacheStore, Config};
 use crate::raw::{Item, Val};
 use crate::source::Span;
 
@@ -12,10 +14,54 @@ const MAX_NAMES: usize = 64;
 
 /// Bytes of a slice.
 const SLICES: std::ops::RangeInclusive<u64> = 64 << 10..=64 << 20;
+/// Smallest size of a cache on disk: below it a segment, which goes as a whole, is next to nothing.
+const DISK_MIN: u64 = 8 * 1024 * 1024;
 
 /// The store of the process.
-pub fn store(item: &Item<'_>, store: &mut CacheStore) {
+pub fn store(ctx: &mut Context<'_>, item: &Item<'_>, store: &mut CacheStore) {
     set(&mut store.memory, item.bytes("memory"));
+    if let Some(disk) = item.child("disk") {
+        store.disk = self::disk(ctx, disk);
+    }
+}
+
+fn disk(ctx: &mut Context<'_>, item: &Item<'_>) -> Option<CacheDisk> {
+    let (text, span) = item.arg_text(0)?;
+    let directory = PathBuf::from(text);
+    let is_absolute = directory.is_absolute() && directory.parent().is_some();
+    if !is_absolute {
+        ctx.error(
+            "bad-directory",
+            span,
+            format!("\"{text}\" cannot be the directory of a cache"),
+            "write a whole path, of a directory that is the cache's alone, such as \"/var/cache/narthex\"",
+        );
+    }
+    let size = item.bytes("size")?;
+    if size < DISK_MIN {
+        ctx.error(
+            "too-small",
+            item.prop("size").map_or(item.span, |given| given.span),
+            "a cache on disk of this size is of no use",
+            format!("write \"{}\" or more", super::text::size(DISK_MIN)),
+        );
+    }
+    is_absolute.then_some(CacheDisk { directory, size })
+}
+
+/// Who may write to the cache's directory decides what is served: it must be nobody else's.
+pub fn check_directory(ctx: &mut Context<'_>, item: &Item<'_>, config: &Config) {
+    let Some((text, span)) = item.child("disk").and_then(|disk| disk.arg_text(0)) else {
+        return;
+    };
+    if config.cache.disk.is_some() && config.acme.storage.starts_with(text) {
+        ctx.error(
+            "shared-directory",
+            span,
+            format!("\"{text}\" is where `acme` keeps its keys, or above it"),
+            "give the cache a directory of its own, such as \"/var/cache/narthex\"",
+        );
+    }
 }
 
 /// A rule. `None`: nothing is cached.

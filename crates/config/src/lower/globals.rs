@@ -46,7 +46,7 @@ pub fn read(ctx: &mut Context<'_>, item: &Item<'_>, config: &mut Config) {
         "request-id" => request_id(ctx, item, config),
         "log" => log(ctx, item, config),
         "tls-tickets" => tls::tickets(ctx, item, config),
-        "cache" => cache::store(item, &mut config.cache),
+        "cache" => cache::store(ctx, item, &mut config.cache),
         "acme" => config.acme = acme::read(ctx, item),
         "pid-file" => config.pid_file = item.arg_text(0).map(|(p, _)| PathBuf::from(p)),
         "admin" => config.admin.extend(admin(ctx, item)),

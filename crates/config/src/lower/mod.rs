@@ -102,6 +102,9 @@ pub fn lower(ctx: &mut Context<'_>, document: &Document) -> Config {
     config.upstreams = upstreams.list;
     config.listeners = listeners.list;
     check_admin(ctx, &config, &sorted);
+    for item in sorted.globals.iter().filter(|i| i.name() == "cache") {
+        cache::check_directory(ctx, item, &config);
+    }
     config
 }
 

@@ -16,9 +16,26 @@ pub(crate) const STORE: NodeSpec = NodeSpec {
         "\"256MiB\"",
         "Memory for them: bodies, heads and bookkeeping.",
     )],
-    example: r#"cache memory="1GiB""#,
+    children: &[&TIERS],
+    example: r#"cache memory="1GiB" { disk "/var/cache/narthex" size="10GiB" }"#,
     ..NODE
 };
+
+static TIERS: [NodeSpec; 1] = [NodeSpec {
+    name: "disk",
+    doc: "What is asked for more than once is kept in files, too, and found again after a restart or an upgrade. Default: in \
+          memory only.",
+    args: &[arg("directory", Of("directory"))],
+    props: &[prop(
+        "size",
+        Size,
+        "",
+        "Bytes on disk at most, `8MiB` at least. Another size takes effect at the next start.",
+    )
+    .required()],
+    example: r#"disk "/var/cache/narthex" size="10GiB""#,
+    ..NODE
+}];
 
 /// The rule.
 pub(crate) const RULE: NodeSpec = NodeSpec {

@@ -453,6 +453,21 @@ impl Proxy {
         status.expect("status")
     }
 
+    /// Ends every process of it by SIGKILL, as a crash would.
+    #[track_caller]
+    pub fn crash(&mut self) {
+        self.kill();
+        self.assert_sane();
+    }
+
+    /// Starts anew after [`Proxy::stop`] or [`Proxy::crash`], with the files that are there.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it still runs");
+        self.spawn();
+        self.await_ready();
+    }
+
     /// Nothing that it wrote speaks of a panic.
     #[track_caller]
     pub fn assert_sane(&self) {

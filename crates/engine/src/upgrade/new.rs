@@ -4,10 +4,12 @@ use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use super::predecessor::Predecessor;
+use crate::cache::directory;
 use crate::control;
 use crate::engine::Engine;
 use crate::pid_file::PidFile;
 use crate::start::StartError;
+use crate::supervise::Policy;
 
 impl Engine {
     /// Starts what looks after the servers: discovery and checks.
@@ -46,11 +48,29 @@ impl Engine {
             Ok(file) => self.pid_file = file,
             Err(error) => tracing::error!(%error, "the pid file still names the process before us"),
         }
+        self.succeed_in_directory();
         // A drain that the operator ordered for a time may be over.
         self.drains.notify_one();
         self.metrics.upgrade(true);
         tracing::info!(from, "taken over from the process before us");
         Ok(())
+    }
+
+    /// The cache's directory is ours once the process before us has let go of it; the takedowns are, as of now.
+    fn succeed_in_directory(&mut self) {
+        let Some(disk) = self.active.config.cache.disk.clone() else {
+            return;
+        };
+        if let Err(error) = directory::recall(&self.shared, &disk, false) {
+            tracing::error!(%error, "takedowns of the last moment are lost");
+        }
+        let shared = Arc::clone(&self.shared);
+        self.taking = Some(
+            self.supervisor
+                .task("cache directory", Policy::Restart, move || {
+                    directory::take_after(Arc::clone(&shared), disk.clone())
+                }),
+        );
     }
 
     async fn take_state(

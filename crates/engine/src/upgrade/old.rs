@@ -214,6 +214,8 @@ impl Engine {
         }
         self.generations.leave();
         self.shared.fleet().leave();
+        self.shared.hand_over_cache();
+        self.let_go_of_directory();
         self.phase.set(Phase::Draining);
         let grace = self.active.config.upgrade_grace;
         let sockets = self.listeners.leaving(&prepared.left);

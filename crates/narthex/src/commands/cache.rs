@@ -197,10 +197,56 @@ fn stats(value: &Value) -> String {
         ("blocks", n("blocks").to_string()),
     ];
     let mut out = String::new();
-    for (name, row) in rows {
+    let on_disk = value.get("disk").filter(|disk| disk.is_object());
+    for (name, row) in rows
+        .into_iter()
+        .chain(on_disk.into_iter().flat_map(disk_stats))
+    {
         let _ = writeln!(out, "{name:<10} {row}");
     }
     out
+}
+
+fn disk_stats(disk: &Value) -> [(&'static str, String); 3] {
+    let n = |key| number(disk, key);
+    let is = |key| disk.get(key).and_then(Value::as_bool) == Some(true);
+    let state = match (is("recovered"), is("paused")) {
+        (false, _) => "; what was there is still being read",
+        (true, true) => "; nothing is written for a while, after errors",
+        (true, false) => "",
+    };
+    [
+        (
+            "on disk",
+            format!(
+                "{} objects, {} of {} bytes ({}) in {} files{state}",
+                n("objects"),
+                n("bytes"),
+                n("size"),
+                ratio(n("bytes"), n("size")),
+                n("segments")
+            ),
+        ),
+        (
+            "disk use",
+            format!(
+                "{} objects read, {} written of {} worth it, {} left out since too many waited, {} files dropped for room",
+                n("hits"),
+                n("written"),
+                n("admitted"),
+                n("skipped"),
+                n("dropped")
+            ),
+        ),
+        (
+            "trouble",
+            format!(
+                "{} reads and writes failed, {} records were not what was written",
+                n("errors"),
+                n("corrupt")
+            ),
+        ),
+    ]
 }
 
 fn objects(answer: &Value) -> String {

@@ -19,7 +19,14 @@ pub fn run(args: &ProxyArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let text = text(args, storage.as_deref());
+    let disk = match args.cache_disk.as_deref().map(cache_disk).transpose() {
+        Ok(disk) => disk,
+        Err(why) => {
+            complain(why);
+            return Exit::Usage;
+        }
+    };
+    let text = text(args, storage.as_deref(), disk.as_ref());
     if args.print {
         say(text);
         return Exit::Ok;
@@ -75,6 +82,22 @@ fn storage(args: &ProxyArgs) -> Result<Option<String>, String> {
     }
 }
 
+/// What is kept on disk when nobody says.
+const USUAL_SIZE: &str = "10GiB";
+
+/// `--cache-disk`: a directory, whole, and a size.
+fn cache_disk(written: &str) -> Result<(String, String), String> {
+    let (directory, size) = match written.rsplit_once(':') {
+        Some((directory, size)) if size.starts_with(|c: char| c.is_ascii_digit()) => {
+            (directory, size)
+        }
+        _ => (written, USUAL_SIZE),
+    };
+    let whole = std::path::absolute(directory)
+        .map_err(|error| format!("--cache-disk {directory}: {error}"))?;
+    Ok((whole.to_string_lossy().into_owned(), size.to_owned()))
+}
+
 /// Whose home would be root's is a service: it keeps its things where the files' do.
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
@@ -126,7 +149,7 @@ fn shell(text: &str) -> String {
 }
 
 /// The file that says the same.
-fn text(args: &ProxyArgs, storage: Option<&str>) -> String {
+fn text(args: &ProxyArgs, storage: Option<&str>, disk: Option<&(String, String)>) -> String {
     let to: Vec<String> = args.servers.iter().chain(&args.to).cloned().collect();
     let quick = Quick {
         listen: &args.listen,
@@ -141,6 +164,7 @@ fn text(args: &ProxyArgs, storage: Option<&str>) -> String {
             CacheArg::Safe => "safe",
             CacheArg::Rfc9111 => "rfc9111",
         }),
+        cache_disk: disk.map(|(directory, size)| (directory.as_str(), size.as_str())),
         tls: args.tls.then(|| QuickTls {
             listen: &args.https,
             names: &args.names,
@@ -185,6 +209,7 @@ mod tests {
             access_log: AccessLogArg::Json,
             admin: admin.map(str::to_owned),
             cache: None,
+            cache_disk: None,
             print: false,
         }
     }
@@ -193,7 +218,7 @@ mod tests {
     fn the_text_is_a_configuration() {
         let source = Source::Text {
             name: "test".to_owned(),
-            text: text(&args(Some("127.0.0.1:9180")), None),
+            text: text(&args(Some("127.0.0.1:9180")), None, None),
         };
         let outcome = source.examine();
         let config = outcome
@@ -217,11 +242,32 @@ mod tests {
     fn an_address_cannot_add_to_the_text() {
         let source = Source::Text {
             name: "test".to_owned(),
-            text: text(&args(Some("x\"\nlisten \":1")), None),
+            text: text(&args(Some("x\"\nlisten \":1")), None, None),
         };
         assert!(source.examine().config.is_none());
         assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c\\u{a}\"");
     }
+
+    #[test]
+    fn a_cache_on_disk_has_a_directory_and_a_size() {
+        let read = |written| cache_disk(written).unwrap();
+        let whole = |directory: &str, size: &str| (directory.to_owned(), size.to_owned());
+        assert_eq!(read("/a/b:5GiB"), whole("/a/b", "5GiB"));
+        assert_eq!(read("/a:b"), whole("/a:b", USUAL_SIZE));
+        let (directory, _) = read("here");
+        assert!(directory.starts_with('/') && directory.ends_with("/here"));
+        let args = ProxyArgs {
+            cache: Some(CacheArg::Safe),
+            ..args(None)
+        };
+        let source = Source::Text {
+            name: "test".to_owned(),
+            text: text(&args, None, Some(&whole("/a", "5GiB"))),
+        };
+        let config = source.examine().config.unwrap();
+        assert_eq!(config.cache.disk.unwrap().size, 5 << 30);
+    }
+
     #[test]
     fn https_beside_the_plain_address() {
         let args = ProxyArgs {
@@ -233,7 +279,7 @@ mod tests {
         };
         let source = Source::Text {
             name: "test".to_owned(),
-            text: text(&args, Some("/x y")),
+            text: text(&args, Some("/x y"), None),
         };
         let outcome = source.examine();
         let config = outcome

@@ -3,6 +3,9 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use narthex_cache::policy::{self, Choice, Slice};
 use narthex_cache::store::{Found, Key};
@@ -12,7 +15,9 @@ use narthex_message::{Head, Index, validate};
 use narthex_route::Query;
 use narthex_wire::h1::scan::{self, Progress};
 
-pub use narthex_cache::store::{Block, Blocked, Full, Pattern, Purge, Purged, Stats};
+pub use narthex_cache::store::{
+    Block, Blocked, DiskStats, Full, OpenError, Pattern, Purge, Purged, Stats, seed,
+};
 
 use super::keyed;
 use crate::explain::{Explained, Question};
@@ -94,6 +99,47 @@ impl Shared {
         self.cache.purge(purge, soft)
     }
 
+    /// Keeps what is worth it in a directory, too. Waits for the disk.
+    pub fn cache_attach(&self, directory: &Path, size: u64) -> Result<(), OpenError> {
+        self.cache.attach(directory, size)
+    }
+
+    /// There will be a directory, which another process still has: purges wait for it.
+    pub fn cache_expect(&self) {
+        self.cache.expect();
+    }
+
+    /// There will be none.
+    pub fn cache_expect_no_more(&self) {
+        self.cache.expect_no_more();
+    }
+
+    /// Lets go of the directory. Waits for the disk, until the deadline.
+    pub fn cache_release(&self, deadline: Instant) {
+        self.cache.release(deadline);
+    }
+
+    /// What is on disk and what happened there; none: the cache has no directory.
+    pub fn cache_disk(&self) -> Option<DiskStats> {
+        self.cache.disk()
+    }
+
+    /// Another process serves from now on: what is purged there would not be purged here, so nothing is answered from here any more
+    /// once [`Shared::cache_forget`] has been called, and `PURGE` is refused.
+    pub fn hand_over_cache(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    /// Was it?
+    pub fn has_handed_over_cache(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// There is no room for anything any more.
+    pub fn cache_forget(&self) {
+        self.cache.set_memory(0);
+    }
+
     /// Looks at `budget` objects for what purges cover. True: a round has ended, or there is nothing to do.
     pub fn cache_sweep(&self, budget: usize) -> bool {
         self.cache.sweep(budget)
@@ -102,6 +148,16 @@ impl Shared {
     /// Answers an address with a status from now on, and purges it.
     pub fn block(&self, pattern: Pattern<'_>, blocked: Blocked, now_ms: u64) -> Result<(), Full> {
         self.cache.block(pattern, blocked, now_ms)
+    }
+
+    /// As [`Shared::block`], of what was blocked and purged by the process before.
+    pub fn block_again(
+        &self,
+        pattern: Pattern<'_>,
+        blocked: Blocked,
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        self.cache.block_again(pattern, blocked, now_ms)
     }
 
     /// Takes that back. False: it was not so.

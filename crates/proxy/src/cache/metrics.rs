@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use narthex_cache::Why;
-use narthex_cache::store::{Stats, Store};
+use narthex_cache::store::{DiskStats, Stats, Store};
 use narthex_observe::metrics::{Counter, Histogram, Kind, Registry, Unit};
 
 use super::Shown;
@@ -171,8 +171,100 @@ const FIGURES: [(&str, &str, Kind, Figure); 14] = [
     ),
 ];
 
+type OnDisk = fn(&DiskStats) -> u64;
+
+/// The same of what is on disk; nothing is said of a cache without a directory.
+const DISK_FIGURES: [(&str, &str, Kind, OnDisk); 13] = [
+    (
+        "narthex_cache_disk_objects",
+        "Objects on disk that can be found.",
+        Kind::Gauge,
+        |stats| stats.objects,
+    ),
+    (
+        "narthex_cache_disk_bytes",
+        "Bytes of the cache's files.",
+        Kind::Gauge,
+        |stats| stats.bytes,
+    ),
+    (
+        "narthex_cache_disk_size_bytes",
+        "Bytes that they may have.",
+        Kind::Gauge,
+        |stats| stats.size,
+    ),
+    (
+        "narthex_cache_disk_segments",
+        "Files with objects.",
+        Kind::Gauge,
+        |stats| stats.segments,
+    ),
+    (
+        "narthex_cache_disk_recovered",
+        "1 if what was there at the start has been read.",
+        Kind::Gauge,
+        |stats| u64::from(stats.is_recovered),
+    ),
+    (
+        "narthex_cache_disk_paused",
+        "1 if nothing is written for a while, after errors.",
+        Kind::Gauge,
+        |stats| u64::from(stats.paused),
+    ),
+    (
+        "narthex_cache_disk_hits_total",
+        "Objects that were read instead of asking the origin.",
+        Kind::Counter,
+        |stats| stats.hits,
+    ),
+    (
+        "narthex_cache_disk_admitted_total",
+        "Objects that were found worth a write.",
+        Kind::Counter,
+        |stats| stats.admitted,
+    ),
+    (
+        "narthex_cache_disk_written_total",
+        "Objects that were written.",
+        Kind::Counter,
+        |stats| stats.written,
+    ),
+    (
+        "narthex_cache_disk_skipped_total",
+        "Reads and writes that were left out, since too many waited.",
+        Kind::Counter,
+        |stats| stats.skipped,
+    ),
+    (
+        "narthex_cache_disk_dropped_segments_total",
+        "Files that made room for new ones.",
+        Kind::Counter,
+        |stats| stats.dropped,
+    ),
+    (
+        "narthex_cache_disk_errors_total",
+        "Reads and writes that failed.",
+        Kind::Counter,
+        |stats| stats.errors,
+    ),
+    (
+        "narthex_cache_disk_corrupt_total",
+        "Records that were not what was written, and were not used.",
+        Kind::Counter,
+        |stats| stats.corrupt,
+    ),
+];
+
 /// Registers all of it.
 pub(crate) fn collect(registry: &Registry, store: &Arc<Store>) {
+    for (name, help, kind, read) in DISK_FIGURES {
+        let store = Arc::clone(store);
+        registry.collect(name, help, kind, move |emit| {
+            if let Some(stats) = store.disk() {
+                emit(&[], read(&stats) as f64);
+            }
+        });
+    }
     for (name, help, kind, read) in FIGURES {
         let store = Arc::clone(store);
         registry.collect(name, help, kind, move |emit| {

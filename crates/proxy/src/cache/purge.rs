@@ -65,7 +65,13 @@ impl Exchange<'_> {
         tracing::info!(target: "audit", client = ?self.identity.ip, host, path = %path, objects, "PURGE");
         let cache = &self.proxy.shared.cache;
         let durable = std::future::poll_fn(|cx| cache.poll_durable(purged.sequence, cx)).await;
+        // who connects again meets the process that has the cache
+        let is_elsewhere = shared.has_handed_over_cache();
         let (status, body) = match objects {
+            _ if is_elsewhere => (
+                503,
+                "another process serves by now; connect again\n".to_owned(),
+            ),
             _ if durable.is_err() => (
                 500,
                 format!(
@@ -83,7 +89,7 @@ impl Exchange<'_> {
             body: body.as_bytes(),
             location: None,
             reason: None,
-            close: false,
+            close: is_elsewhere,
             grpc: None,
         })
         .await

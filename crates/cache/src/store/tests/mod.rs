@@ -5,6 +5,7 @@ mod body;
 mod disk;
 mod disk_races;
 mod evict;
+mod expected;
 mod fetch;
 mod model;
 mod purge;
