@@ -36,22 +36,8 @@ fn tag_of(key: u64) -> Vec<u8> {
 
 fn meta(version: u64) -> Meta {
     Meta {
-        status: 200,
         received_ms: version,
-        initial_age_s: 0,
-        lifetime_s: 60,
-        while_revalidate_s: 0,
-        if_error_s: 0,
-        must_revalidate: false,
-        no_cache: false,
-        immutable: false,
-        no_transform: false,
-        heuristic: false,
-        etag: narthex_message::Span::default(),
-        last_modified_s: None,
-        date_s: 1,
-        length: None,
-        part: None,
+        ..crate::store::tests::keep().meta
     }
 }
 

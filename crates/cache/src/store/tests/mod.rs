@@ -26,7 +26,7 @@ const ROOM: Room = Room {
 };
 const MIB: u64 = 1024 * 1024;
 
-fn keep() -> Keep {
+pub fn keep() -> Keep {
     Keep {
         meta: Meta {
             status: 200,
