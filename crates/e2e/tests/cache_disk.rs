@@ -63,8 +63,15 @@ fn what_was_worth_it_is_there_after_a_restart() {
     scene.keep(&more);
     scene.proxy.crash();
     reborn(&mut scene);
+    let word = |path: &str| {
+        let what = json!({ "method": "GET", "url": format!("http://h0{path}") });
+        let told = scene.post("/cache/look", &what).1;
+        told["details"]["word"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((&*word(&more[7]), &*word("/none")), ("on-disk", "miss"));
     all_hits(&scene, &paths);
     all_hits(&scene, &more);
+    assert_eq!(word(&more[7]), "hit");
     assert!(scene.metric("narthex_cache_disk_hits_total") >= 120);
 }
 

@@ -435,6 +435,11 @@ impl Asked<'_> {
                 let (_, word, sentence) = because(why);
                 (false, word, format!("The last answer was not stored, and requests pass for a while. {sentence}"))
             }
+            Found::Missing { .. } if self.shared.cache.on_disk(&key) => (
+                false,
+                "on-disk",
+                "Something is on disk under the key, and not in memory; the next request reads it, and is answered from it unless it is stale, purged or of another variant.".to_owned(),
+            ),
             Found::Missing { vary: true } => because(Why::VaryMiss),
             Found::Missing { vary: false } => (
                 false,
