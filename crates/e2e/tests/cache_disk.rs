@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use narthex_e2e::kit::derived::{self, Derived};
 use narthex_e2e::kit::on_disk::{Scene, config, disk, files, used};
-use narthex_e2e::kit::proxy::{Proxy, binary, say};
+use narthex_e2e::kit::proxy::{ProgramKind, Proxy, binary, say};
 use narthex_e2e::kit::{PATIENCE, Rng, eventually};
 use serde_json::json;
 
@@ -184,6 +184,48 @@ fn a_crash_brings_nothing_back_that_was_purged() {
         scene.proxy.crash();
         reborn(&mut scene);
         assert_eq!(scene.ask(PURGED).version, version, "{name}, once more");
+    }
+}
+
+/// A new program that does not become ready has taken nothing: the old one goes on with its directory.
+#[test]
+fn a_failed_upgrade_changes_nothing() {
+    let origin = Derived::start();
+    let proxy = Proxy::start_replaceable(&config(&origin, "8MiB", &disk("32MiB")));
+    let mut scene = Scene { proxy, origin };
+    scene.await_recovered();
+    scene.keep(&paths("a", 20));
+    let fails = |scene: &mut Scene, told: &str| {
+        let out = scene.proxy.upgrade(&["--timeout", "20"]);
+        assert!(
+            !out.status.success() && say(&out).contains(told),
+            "{}",
+            say(&out)
+        );
+        assert_eq!(scene.metric("narthex_cache_disk_recovered"), 1);
+    };
+    scene
+        .proxy
+        .replace_program(&ProgramKind::Script("exit 3".to_owned()));
+    fails(&mut scene, "ended");
+    scene.keep(&paths("b", 20));
+    // a program that is good, and a directory that is not
+    scene.proxy.replace_program(&ProgramKind::Ours);
+    fs::create_dir(scene.proxy.dir().join("letters")).unwrap();
+    fs::write(scene.proxy.dir().join("letters/to-anna"), "dear").unwrap();
+    let other = "disk \"@DIR@/letters\" size=\"32MiB\"";
+    scene
+        .proxy
+        .change_config(&config(&scene.origin, "8MiB", other));
+    fails(&mut scene, "no cache's");
+    scene.keep(&paths("c", 20));
+    scene
+        .proxy
+        .change_config(&config(&scene.origin, "8MiB", &disk("32MiB")));
+    scene.proxy.crash();
+    reborn(&mut scene);
+    for prefix in ["a", "b", "c"] {
+        all_hits(&scene, &paths(prefix, 20));
     }
 }
 
