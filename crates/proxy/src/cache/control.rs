@@ -124,8 +124,8 @@ impl Shared {
         self.cache.disk()
     }
 
-    /// Another process serves from now on: what is purged there would not be purged here, so nothing is answered from here any more
-    /// once [`Shared::cache_forget`] has been called, and `PURGE` is refused.
+    /// Another process serves from now on: what is purged there would not be purged here, so nothing is answered from here any more,
+    /// and `PURGE` is refused.
     pub fn hand_over_cache(&self) {
         self.handed_over.store(true, Ordering::Release);
     }
