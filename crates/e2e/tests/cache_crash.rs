@@ -1,5 +1,6 @@
 //! The cache on disk is killed at any moment, again and again, under writes, purges of every kind and segments that make room: no
-//! answer has a wrong byte, nothing comes back whose purge was acknowledged, and whoever asks a process that lives is answered.
+//! answer has a wrong byte, nothing comes back whose purge was acknowledged, and whoever asks a process that lives is answered. Now and
+//! then it is upgraded in between, so that the directory changes hands a moment before.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use narthex_e2e::kit::attack::{Client, Why};
 use narthex_e2e::kit::derived::{self, TAGS};
 use narthex_e2e::kit::on_disk::{Scene, used};
+use narthex_e2e::kit::proxy::say;
 use narthex_e2e::kit::sock::{Place, Sock};
 use narthex_e2e::kit::{PATIENCE, Rng, card, full, pause};
 use serde_json::{Value, json};
@@ -60,6 +62,8 @@ struct Round<'a> {
     scene: &'a Scene,
     keys: &'a [Key],
     killed: AtomicBool,
+    /// There is an upgrade in it.
+    upgrades: bool,
     faults: &'a Mutex<Vec<String>>,
     tally: &'a Tally,
 }
@@ -102,7 +106,8 @@ impl Round<'_> {
                 Err(_) => Err(Why::Reset),
                 Ok(mut client) => {
                     let answer = derived::ask(&mut client, &key.host, &key.path);
-                    kept = answer.is_ok().then_some(client);
+                    let goes_on = answer.as_ref().is_ok_and(|a| !a.says_close());
+                    kept = goes_on.then_some(client);
                     answer
                 }
             };
@@ -150,6 +155,8 @@ impl Round<'_> {
                     }
                     self.tally.purges.fetch_add(1, Ordering::Relaxed);
                 }
+                // by the one that has handed over: not acknowledged
+                Ok(403 | 503) if self.upgrades => {}
                 _ if self.is_over() => return,
                 other => self.fault(format!("purge {what}: {other:?}")),
             }
@@ -202,6 +209,16 @@ impl Round<'_> {
     }
 }
 
+/// The new process.
+fn upgrade(scene: &Scene) -> u32 {
+    let admin = scene.proxy.fill_in("unix:@ADMIN@");
+    let args = ["upgrade", "--json", "--timeout", "60", "--admin", &admin];
+    let out = scene.proxy.command(&args);
+    let said: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    let pid = said.pointer("/report/pid").and_then(Value::as_u64);
+    pid.unwrap_or_else(|| panic!("{}", say(&out))) as u32
+}
+
 /// A purge; the answer's status.
 fn post(scene: &Scene, what: &Value) -> Result<u16, Why> {
     let place = Place::Unix(scene.proxy.dir().join("admin.sock"));
@@ -232,11 +249,12 @@ fn killed_again_and_again() {
             scene: &scene,
             keys: &keys,
             killed: AtomicBool::new(false),
+            upgrades: round % 5 == 4,
             faults: &faults,
             tally: &tally,
         };
         let lives = Duration::from_millis(200 + rng.next_u64() % 1_300);
-        let (pid, seed) = (scene.proxy.pid(), rng.next_u64());
+        let (mut pids, seed) = (vec![scene.proxy.pid()], rng.next_u64());
         std::thread::scope(|scope| {
             for n in 0..CLIENTS {
                 let this = &this;
@@ -245,15 +263,25 @@ fn killed_again_and_again() {
             scope.spawn(|| this.purge(seed));
             scope.spawn(|| this.watch());
             pause(lives);
+            if this.upgrades {
+                pids.push(upgrade(&scene));
+                pause(Duration::from_millis(rng.next_u64() % 300));
+            }
             written += scene.metric("narthex_cache_disk_written_total");
             found += scene.metric("narthex_cache_disk_hits_total");
             dropped += scene.metric("narthex_cache_disk_dropped_segments_total");
             corrupt += scene.metric("narthex_cache_disk_corrupt_total");
             lasted += began.elapsed();
             this.killed.store(true, Ordering::SeqCst);
-            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            for pid in &pids {
+                let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+                // the one before may have ended
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
         });
+        for pid in pids.split_off(1) {
+            scene.proxy.note_successor(pid);
+        }
         scene.proxy.crash();
         let found = faults.lock().unwrap_or_else(PoisonError::into_inner);
         let mut told = String::new();

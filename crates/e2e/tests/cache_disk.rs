@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use narthex_e2e::kit::derived::{self, Derived};
 use narthex_e2e::kit::on_disk::{Scene, config, disk, files, used};
-use narthex_e2e::kit::proxy::{Proxy, binary, say};
+use narthex_e2e::kit::proxy::{ProgramKind, Proxy, binary, say};
 use narthex_e2e::kit::{PATIENCE, Rng, eventually};
 use serde_json::json;
 
@@ -63,8 +63,15 @@ fn what_was_worth_it_is_there_after_a_restart() {
     scene.keep(&more);
     scene.proxy.crash();
     reborn(&mut scene);
+    let word = |path: &str| {
+        let what = json!({ "method": "GET", "url": format!("http://h0{path}") });
+        let told = scene.post("/cache/look", &what).1;
+        told["details"]["word"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((&*word(&more[7]), &*word("/none")), ("on-disk", "miss"));
     all_hits(&scene, &paths);
     all_hits(&scene, &more);
+    assert_eq!(word(&more[7]), "hit");
     assert!(scene.metric("narthex_cache_disk_hits_total") >= 120);
 }
 
@@ -178,6 +185,75 @@ fn a_crash_brings_nothing_back_that_was_purged() {
         reborn(&mut scene);
         assert_eq!(scene.ask(PURGED).version, version, "{name}, once more");
     }
+}
+
+/// A new program that does not become ready has taken nothing: the old one goes on with its directory.
+#[test]
+fn a_failed_upgrade_changes_nothing() {
+    let origin = Derived::start();
+    let proxy = Proxy::start_replaceable(&config(&origin, "8MiB", &disk("32MiB")));
+    let mut scene = Scene { proxy, origin };
+    scene.await_recovered();
+    scene.keep(&paths("a", 20));
+    let fails = |scene: &mut Scene, told: &str| {
+        let out = scene.proxy.upgrade(&["--timeout", "20"]);
+        assert!(
+            !out.status.success() && say(&out).contains(told),
+            "{}",
+            say(&out)
+        );
+        assert_eq!(scene.metric("narthex_cache_disk_recovered"), 1);
+    };
+    scene
+        .proxy
+        .replace_program(&ProgramKind::Script("exit 3".to_owned()));
+    fails(&mut scene, "ended");
+    scene.keep(&paths("b", 20));
+    // a program that is good, and a directory that is not
+    scene.proxy.replace_program(&ProgramKind::Ours);
+    fs::create_dir(scene.proxy.dir().join("letters")).unwrap();
+    fs::write(scene.proxy.dir().join("letters/to-anna"), "dear").unwrap();
+    let other = "disk \"@DIR@/letters\" size=\"32MiB\"";
+    scene
+        .proxy
+        .change_config(&config(&scene.origin, "8MiB", other));
+    fails(&mut scene, "no cache's");
+    scene.keep(&paths("c", 20));
+    scene
+        .proxy
+        .change_config(&config(&scene.origin, "8MiB", &disk("32MiB")));
+    scene.proxy.crash();
+    reborn(&mut scene);
+    for prefix in ["a", "b", "c"] {
+        all_hits(&scene, &paths(prefix, 20));
+    }
+}
+
+/// What is purged after an upgrade is not served by the process before, either, and that one is no way to purge.
+#[test]
+fn the_process_before_answers_nothing_from_its_cache() {
+    let mut scene = Scene::start("8MiB", "32MiB");
+    let path = "/k/5000";
+    scene.keep(&[path.to_owned()]);
+    let mut kept: Vec<_> = (0..3).map(|_| scene.connect()).collect();
+    for client in &mut kept {
+        assert_eq!(derived::ask(client, "h0", path).unwrap().status, 200);
+    }
+    let version = scene.origin.change(&format!("h0{path}"));
+    scene.proxy.upgrade_ok();
+    let refused = kept
+        .pop()
+        .unwrap()
+        .ask(format!("PURGE {path} HTTP/1.1\r\nHost: h0\r\n\r\n"));
+    assert_eq!((refused.status, refused.says_close()), (503, true));
+    scene.await_recovered();
+    method(&scene, path);
+    for mut client in kept {
+        let answer = derived::ask(&mut client, "h0", path).unwrap();
+        let right = derived::judge(&format!("h0{path}"), &answer).unwrap();
+        assert_eq!((right.version, right.is_hit), (version, false));
+    }
+    assert_eq!(scene.ask(path).version, version);
 }
 
 /// Purges while the directory changes hands are not lost, either.

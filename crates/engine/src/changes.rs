@@ -310,7 +310,7 @@ fn notes(old: &Config, new: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use narthex_config::model::{Address, HostPattern, Matcher, RouteSettings};
+    use narthex_config::model::{Address, CacheDisk, HostPattern, Matcher, RouteSettings};
 
     use super::*;
 
@@ -398,6 +398,23 @@ mod tests {
         assert_eq!(changes.sites.added, ["b.example"]);
         assert_eq!(changes.routes.added, ["b.example /x"]);
         assert_eq!(changes.settings, ["shutdown-grace"]);
+    }
+
+    #[test]
+    fn a_cache_on_disk_comes_and_goes_but_does_not_move() {
+        let disk = |directory: &str| {
+            Some(CacheDisk {
+                directory: directory.into(),
+                size: 1 << 30,
+            })
+        };
+        let (mut old, mut new) = (config(), config());
+        new.cache.disk = disk("/a");
+        assert_eq!(Changes::between(&old, &new).settings, ["cache"]);
+        old.cache.disk = disk("/b");
+        let changes = Changes::between(&old, &new);
+        assert!(changes.settings.is_empty());
+        assert!(changes.notes[0].contains("stays in /b"), "{changes}");
     }
 
     #[test]

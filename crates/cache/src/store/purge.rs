@@ -95,7 +95,7 @@ impl What {
 pub struct Purged {
     /// Its place in the sequence.
     pub sequence: u64,
-    /// Of a purge of a key: objects that it covered. Others cover what they cover when it is asked for.
+    /// Of a purge of a key: objects in memory that it covered, or one on disk. Others cover what they cover when it is asked for.
     pub objects: usize,
 }
 

@@ -223,6 +223,10 @@ impl Store {
         let tier = self.tier();
         let sequence = self.purges.sequence() + 1;
         // on disk first: a fetch that begins behind this purge in memory must not find there what it covers
+        let is_on_disk = match (&tier, what) {
+            (Some(tier), What::Key(key)) => tier.contains(key),
+            _ => false,
+        };
         match &tier {
             Some(tier) => tier.purge(what, soft, sequence, how),
             None => self.expected.add(what, soft),
@@ -231,7 +235,8 @@ impl Store {
         let objects = if let Purge::Key(key) = purge {
             self.purges.advance(sequence);
             let mut shard = self.shard(key.hash);
-            shard.purge(key, soft, sequence, &mut gone)
+            let objects = shard.purge(key, soft, sequence, &mut gone);
+            objects.max(usize::from(is_on_disk))
         } else {
             self.purges.record_at(what, soft, sequence);
             0

@@ -13,10 +13,10 @@ use narthex_proxy::Shared;
 use narthex_proxy::control::{Block, Blocked, Pattern};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of the file at most; it is there twice while it is written anew.
+/// Bytes of the file at most; it is there twice while it is written anew, and beside a damaged one.
 const FILE_MAX: usize = 1024 * 1024;
 /// What the directory must have room for beside the records.
-pub(super) const ROOM: u64 = 2 * FILE_MAX as u64;
+pub(super) const ROOM: u64 = 3 * FILE_MAX as u64;
 /// First line: what it is, and how many lines follow.
 const TITLE: &str = "narthex-blocks 1";
 pub(super) const NAME: &str = "blocks";

@@ -124,8 +124,8 @@ impl Shared {
         self.cache.disk()
     }
 
-    /// Another process serves from now on: what is purged there would not be purged here, so nothing is answered from here any more
-    /// once [`Shared::cache_forget`] has been called, and `PURGE` is refused.
+    /// Another process serves from now on: what is purged there would not be purged here, so nothing is answered from here any more,
+    /// and `PURGE` is refused.
     pub fn hand_over_cache(&self) {
         self.handed_over.store(true, Ordering::Release);
     }
@@ -475,6 +475,11 @@ impl Asked<'_> {
                 let (_, word, sentence) = because(why);
                 (false, word, format!("The last answer was not stored, and requests pass for a while. {sentence}"))
             }
+            Found::Missing { .. } if self.shared.cache.on_disk(&key) => (
+                false,
+                "on-disk",
+                "Something is on disk under the key, and not in memory; the next request reads it, and is answered from it unless it is stale, purged or of another variant.".to_owned(),
+            ),
             Found::Missing { vary: true } => because(Why::VaryMiss),
             Found::Missing { vary: false } => (
                 false,

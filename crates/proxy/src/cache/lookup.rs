@@ -95,7 +95,9 @@ impl Exchange<'_> {
             }
         };
         self.make_key(upstream);
-        if self.bypasses_cache() || self.has_unkeyed() {
+        // what is purged in the process that has taken over is not purged here
+        let is_elsewhere = self.proxy.shared.has_handed_over_cache();
+        if self.bypasses_cache() || self.has_unkeyed() || is_elsewhere {
             return self
                 .fetch(upstream, Caching::passing(asked, Why::Bypass))
                 .await;
