@@ -119,10 +119,12 @@ impl Exchange<'_> {
         for _ in 0..ROUNDS {
             match self.look(&mut search) {
                 Step::Answer(object, age_s, shown) => {
-                    return self.answer_stored(&object, &asked, age_s, shown).await;
+                    return self
+                        .answer_stored(&object, &search.asked, age_s, shown)
+                        .await;
                 }
                 Step::NotCached => return self.answer_not_cached().await,
-                Step::Lead(lead, stale) if self.needs_help(&asked) => {
+                Step::Lead(lead, stale) if self.needs_help(&search.asked) => {
                     let fill = lead.fill();
                     search.doubted = stale.as_ref().map(|(object, _)| Arc::clone(object));
                     if search.ours || !self.fetch_behind(upstream, lead, stale, search.why) {
@@ -133,12 +135,12 @@ impl Exchange<'_> {
                     search.fill = Some(fill);
                 }
                 Step::Lead(lead, stale) => {
-                    let mut caching = Caching::passing(asked, search.why);
+                    let mut caching = Caching::passing(search.asked, search.why);
                     caching.lead = Some(lead).into();
                     caching.stale = stale;
                     return self.fetch(upstream, caching).await;
                 }
-                Step::Follow(fill) => match self.follow(&fill, &asked).await {
+                Step::Follow(fill) => match self.follow(&fill, &search.asked).await {
                     Ok(Followed::Look) => search.waited = true,
                     Ok(Followed::Alone(why)) => {
                         search.why = why;
@@ -149,8 +151,10 @@ impl Exchange<'_> {
                 Step::Alone => break,
             }
         }
-        let mut caching = Caching::passing(asked, search.why);
-        if facts.method == Method::Get && (!self.needs_help(&asked) || self.keeps_parts(&asked)) {
+        let mut caching = Caching::passing(search.asked, search.why);
+        if facts.method == Method::Get
+            && (!self.needs_help(&search.asked) || self.keeps_parts(&search.asked))
+        {
             // Nobody waits for it; what comes may be stored all the same.
             let now = rt::wall_ms();
             let lead = self.with_key(|store, key, _| store.alone(key, now));
