@@ -693,3 +693,45 @@ fn the_answer_to_a_post_answers_gets_if_it_says_that_it_is_theirs() {
         }
     }
 }
+
+/// What is stale is asked about before a part of it, or that it has not changed, is told; if the origin fails, neither is.
+#[test]
+fn a_part_of_what_is_stale_waits_for_the_origin() {
+    let old = stored(
+        "Cache-Control: max-age=10\r\nAge: 20\r\nETag: \"1\"\r\n",
+        "old bytes",
+    );
+    let new = stored("Cache-Control: max-age=100\r\nETag: \"2\"\r\n", "new bytes");
+    for fields in ["Range: bytes=0-2\r\n", "If-None-Match: \"1\"\r\n"] {
+        let rig = rig("cache");
+        rig.origin.on("/s", answer(&old));
+        ask(&rig, "/s", "");
+        rig.origin.on("/s", answer(&new));
+        let r = ask(&rig, "/s", fields);
+        assert!(
+            r.text().starts_with("new"),
+            "{fields}: {} {}",
+            r.status,
+            r.text()
+        );
+        let rig = Rig::of("", "cache\nproxy \"u\"");
+        rig.origin.on("/s", answer(&old));
+        ask(&rig, "/s", "");
+        rig.origin.on("/s", [Step::ReadBody, Step::Close]);
+        assert_eq!(ask(&rig, "/s", fields).status, 502, "{fields}");
+    }
+    // Good again, or allowed.
+    let rig = rig("cache stale-if-error=\"1m\"");
+    rig.origin.on("/s", answer(&old));
+    ask(&rig, "/s", "");
+    rig.origin.on(
+        "/s",
+        answer("HTTP/1.1 304 Not Modified\r\nAge: 20\r\nETag: \"1\"\r\n\r\n"),
+    );
+    let r = ask(&rig, "/s", "Range: bytes=0-2\r\n");
+    assert_eq!((r.status, r.text().as_str()), (206, "old"));
+    rig.origin.on("/s", [Step::ReadBody, Step::Close]);
+    let r = ask(&rig, "/s", "Range: bytes=4-\r\n");
+    assert_eq!((r.status, r.text().as_str()), (206, "bytes"));
+    assert!(status(&r).contains("detail=stale"), "{}", status(&r));
+}

@@ -574,8 +574,11 @@ fn seeks_in_four_gibibytes() {
     client.close();
 }
 
+narthex_e2e::with_1_2_and_8_workers! {
+    many_seek_at_once,
+}
+
 /// Fifty clients seek at random, by both versions: no slice is fetched twice, no byte is wrong, and the cache stays within its bound.
-#[test]
 fn many_seek_at_once() {
     let file = File::new(14, 4 * GIB);
     let rig = Rig::with(
@@ -1229,4 +1232,39 @@ fn versions_that_flap() {
             "mixed"
         );
     }
+}
+
+/// The same from an origin that speaks HTTP/2: slices, and the rest without them.
+#[test]
+fn an_origin_of_http2() {
+    let file = File::new(43, 5 * S + 3);
+    let origin = Ranged::start([("/f", file.clone())]);
+    let behind = Proxy::start(&Proxy::config(
+        "",
+        &format!("site \"*\" {{ proxy \"{}\" }}", origin.addr()),
+    ));
+    let proxy = Proxy::start(&Proxy::config(
+        "",
+        &format!(
+            "upstream \"u\" {{ server \"{}\"; protocol \"h2\" }}\nsite \"*\" {{ cache slice=\"64KiB\"; proxy \"u\" }}",
+            behind.addr()
+        ),
+    ));
+    let rig = Rig { proxy, origin };
+    is_part(&rig.range("5-6"), &file, 5, 6);
+    is_whole(&rig.ask("Authorization: Basic eA==\r\n"), &file);
+    let asked = rig.origin.take();
+    let rest = (S, file.length - 1);
+    assert!(
+        asked.iter().any(|asked| asked.range == Some(rest)),
+        "{asked:?}"
+    );
+    is_whole(&rig.ask(""), &file);
+    is_part(
+        &rig.range("-70000"),
+        &file,
+        file.length - 70_000,
+        file.length - 1,
+    );
+    assert_eq!(rig.origin.take_ranges(), slices(file.length)[1..]);
 }

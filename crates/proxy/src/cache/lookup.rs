@@ -32,6 +32,10 @@ struct Search {
     waited: bool,
     /// The fetch was made for it.
     ours: bool,
+    /// It is to be waited for.
+    fill: Option<Arc<Fill>>,
+    /// What it asked about.
+    doubted: Option<Arc<Object>>,
     /// A HEAD that goes to the origin is about this object.
     head_of: Option<Arc<Object>>,
     /// What is on disk: not asked yet, asked in vain, or in memory now.
@@ -43,6 +47,14 @@ enum OnDisk {
     Unasked,
     Asked,
     Loaded,
+}
+
+impl Search {
+    /// The origin was asked about it, and this has led to nothing else.
+    fn is_doubted(&self, object: &Arc<Object>) -> bool {
+        let doubted = self.doubted.as_ref();
+        doubted.is_some_and(|doubted| Arc::ptr_eq(doubted, object))
+    }
 }
 
 /// What is to be done now.
@@ -115,6 +127,8 @@ impl Exchange<'_> {
             why: Why::Miss,
             waited: false,
             ours: false,
+            fill: None,
+            doubted: None,
             head_of: None,
             disk: OnDisk::Unasked,
         };
@@ -129,22 +143,28 @@ impl Exchange<'_> {
             }
             match step {
                 Step::Answer(object, age_s, shown) => {
-                    return self.answer_stored(&object, &asked, age_s, shown).await;
+                    return self
+                        .answer_stored(&object, &search.asked, age_s, shown)
+                        .await;
                 }
                 Step::NotCached => return self.answer_not_cached().await,
-                Step::Lead(lead, stale) if self.needs_help(&asked) => {
+                Step::Lead(lead, stale) if self.needs_help(&search.asked) => {
+                    let fill = lead.fill();
+                    search.doubted = stale.as_ref().map(|(object, _)| Arc::clone(object));
                     if search.ours || !self.fetch_behind(upstream, lead, stale, search.why) {
                         break;
                     }
                     (search.ours, search.waited) = (true, true);
+                    // What is stale is there meanwhile, and would be found.
+                    search.fill = Some(fill);
                 }
                 Step::Lead(lead, stale) => {
-                    let mut caching = Caching::passing(asked, search.why);
+                    let mut caching = Caching::passing(search.asked, search.why);
                     caching.lead = Some(lead).into();
                     caching.stale = stale;
                     return self.fetch(upstream, caching).await;
                 }
-                Step::Follow(fill) => match self.follow(&fill, &asked).await {
+                Step::Follow(fill) => match self.follow(&fill, &search.asked).await {
                     Ok(Followed::Look) => search.waited = true,
                     Ok(Followed::Alone(why)) => {
                         search.why = why;
@@ -155,8 +175,10 @@ impl Exchange<'_> {
                 Step::Load(_) | Step::Alone => break,
             }
         }
-        let mut caching = Caching::passing(asked, search.why);
-        if facts.method == Method::Get && (!self.needs_help(&asked) || self.keeps_parts(&asked)) {
+        let mut caching = Caching::passing(search.asked, search.why);
+        if facts.method == Method::Get
+            && (!self.needs_help(&search.asked) || self.keeps_parts(&search.asked))
+        {
             // Nobody waits for it; what comes may be stored all the same.
             let now = rt::wall_ms();
             let lead = self.with_key(|store, key, _| store.alone(key, now));
@@ -172,6 +194,9 @@ impl Exchange<'_> {
 
     /// Looks at what is there.
     fn look(&mut self, search: &mut Search) -> Step {
+        if let Some(fill) = search.fill.take() {
+            return Step::Follow(fill);
+        }
         let now = rt::wall_ms();
         let found = self.with_key(|store, key, variant| store.find(key, variant, now));
         let only = search.asked.only_if_cached;
@@ -319,6 +344,15 @@ impl Exchange<'_> {
                     self.revalidate_behind(search.upstream, &object, soft);
                 }
                 Step::Answer(object, age_s, Shown::Stale { ttl_s })
+            }
+            // The fetch on our behalf has failed.
+            Choice::Ask(_) if search.is_doubted(&object) => {
+                match policy::serves_on_error(&meta, &search.asked, None, now) {
+                    Some(age_s) if !soft => {
+                        Step::Answer(object, age_s, Shown::StaleOnError { ttl_s })
+                    }
+                    _ => Step::Alone,
+                }
             }
             // What was fetched on our behalf answers us, whatever it says of others.
             Choice::Ask(_) if search.ours => {
