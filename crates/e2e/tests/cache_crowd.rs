@@ -122,15 +122,22 @@ fn one_fetch_for_all() {
     let rig = rig("");
     rig.origin.on("/t", gated("head", "rest", rest()));
     let mut clients = crowd(&rig, "/t");
+    comes_in_halves(&rig, &mut clients, |_| ());
+}
+
+/// All have half of it, then something happens, then all of those who are left have the rest.
+#[track_caller]
+fn comes_in_halves(rig: &Rig, clients: &mut Vec<Client>, between: impl FnOnce(&mut Vec<Client>)) {
     rig.origin.open("head");
-    for client in &mut clients {
+    for client in clients.iter_mut() {
         client.read_past(b"half");
     }
+    between(clients);
     rig.origin.open("rest");
-    for client in &mut clients {
+    for client in clients {
         client.read_past(b"rest");
     }
-    assert_eq!(fetches(&rig, "/t"), 1);
+    assert_eq!(fetches(rig, "/t"), 1);
 }
 
 fn one_fetch_of_what_was_stale() {
@@ -194,17 +201,10 @@ fn the_first_leaves_in_the_middle() {
     let rig = rig("");
     rig.origin.on("/t", gated("head", "rest", rest()));
     let mut clients = crowd(&rig, "/t");
-    rig.origin.open("head");
-    for client in &mut clients {
-        client.read_past(b"half");
-    }
-    clients.remove(0).reset();
-    rig.alive();
-    rig.origin.open("rest");
-    for client in &mut clients {
-        client.read_past(b"rest");
-    }
-    assert_eq!(fetches(&rig, "/t"), 1);
+    comes_in_halves(&rig, &mut clients, |clients| {
+        clients.remove(0).reset();
+        rig.alive();
+    });
     assert!(is_hit(&ask(&rig, "/t", "")));
 }
 
