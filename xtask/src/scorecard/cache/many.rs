@@ -194,7 +194,7 @@ impl Many {
         let mut at = 0;
         while left > 0 {
             // Looked at again and again.
-            let now = left.min(size.objects / 20);
+            let now = left.min(size.objects / 10);
             self.load(
                 part,
                 &format!("/new-{at}"),
