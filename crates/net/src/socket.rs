@@ -81,15 +81,20 @@ impl Socket {
 
     /// Writes what fits now of `first` and then `second`, in one system call.
     pub fn try_send_two(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        self.try_send_parts(&[io::IoSlice::new(first), io::IoSlice::new(second)])
+    }
+
+    /// Writes what fits now of these, one after the other, in one system call.
+    pub fn try_send_parts(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
         if !self.registration.is_writable() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let parts = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        let offered: usize = parts.iter().map(|part| part.len()).sum();
         loop {
             let mut none = rustix::net::SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(&self.fd, &parts, &mut none, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(&self.fd, parts, &mut none, SendFlags::NOSIGNAL) {
                 Ok(n) => {
-                    if n < first.len() + second.len() {
+                    if n < offered {
                         self.registration.would_block(Interest::Write);
                     }
                     return Ok(n);

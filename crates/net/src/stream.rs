@@ -134,6 +134,16 @@ impl Stream {
         }
     }
 
+    /// As [`Stream::try_send_two`], of all parts where one system call takes them as they are; else of the first two.
+    pub fn try_send_parts(&self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        if let Io::Socket(socket) = &self.io {
+            return socket.try_send_parts(parts);
+        }
+        let mut parts = parts.iter().map(|part| &**part);
+        let first = parts.next().unwrap_or_default();
+        self.try_send_two(first, parts.next().unwrap_or_default())
+    }
+
     /// May a read find something? Costs no system call.
     #[inline]
     pub fn is_readable(&self) -> bool {

@@ -100,9 +100,9 @@ impl Size {
             check_seconds: 3.0,
             crowd: 500,
             crowd_workers: &[2],
-            hit_seconds: 1.0,
+            hit_seconds: 0.5,
             hit_rate: 500.0,
-            objects: 5_000,
+            objects: 2_000,
             // As with idle connections.
             object_bytes: 4_096.0,
         }

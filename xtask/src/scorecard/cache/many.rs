@@ -65,8 +65,47 @@ pub fn run(narthex: &Path, work: &Path, size: &Size) -> Result<Part, String> {
     );
     many.bound(&mut part, work, &file, size)?;
     many.purge(&mut part, size)?;
+    let Many { rig, proxy, .. } = many;
+    proxy.stop();
+    full_from_the_start(&mut part, rig, (narthex, work), size)?;
     part.config = file;
     Ok(part)
+}
+
+/// A process that never had more memory than what is soon full, and all of the objects come by.
+fn full_from_the_start(
+    part: &mut Part,
+    rig: Rig,
+    (narthex, work): (&Path, &Path),
+    size: &Size,
+) -> Result<(), String> {
+    let memory = size.objects * 256;
+    let text = text(work, &format!("{memory}B"));
+    let (proxy, _) = start_on(PROXY_CORE, narthex, work, &text, PORT)?;
+    let mut many = Many {
+        rig,
+        pids: proxy.pids(),
+        admin: Admin::connect(&work.join("admin.sock"))?,
+        proxy,
+    };
+    let empty = procfs::resident(&many.pids) as f64;
+    let count = size.objects;
+    many.load(part, "/full", &format!("keys={count} warm=0 count={count}"))?;
+    let bytes = many.admin.stats()?.get("bytes");
+    part.row(
+        "a process with little memory: bound, what is there, resident for it, MiB",
+        format!(
+            "{:.1}, {:.1}, {:.1}",
+            memory as f64 / MIB,
+            bytes / MIB,
+            (procfs::resident(&many.pids) as f64 - empty) / MIB
+        ),
+    );
+    if bytes > memory as f64 {
+        part.faults
+            .push(format!("{bytes} bytes, where {memory} may be"));
+    }
+    Ok(())
 }
 
 impl Many {
@@ -155,7 +194,7 @@ impl Many {
         let mut at = 0;
         while left > 0 {
             // Looked at again and again.
-            let now = left.min(size.objects / 20);
+            let now = left.min(size.objects / 10);
             self.load(
                 part,
                 &format!("/new-{at}"),
@@ -176,7 +215,7 @@ impl Many {
             ),
         );
         part.row(
-            "resident at the bound, MiB",
+            "resident then, MiB",
             format!("{:.1}", procfs::resident(&self.pids) as f64 / MIB),
         );
         if most > half || stats.get("evictions") == 0.0 {
@@ -247,14 +286,14 @@ impl Many {
     }
 }
 
-/// Bytes of a head as it is kept: what the origin says, without its length.
+/// Bytes of a head as it is kept: what the origin says, without its length and what tells of the origin.
 fn stored_head() -> Result<f64, String> {
     let address = ORIGIN.parse().map_err(|_| "no address")?;
     let ask = || -> std::io::Result<usize> {
         let mut client = Client::connect(address)?;
         client.send(b"GET /1k HTTP/1.1\r\nHost: a\r\n\r\n")?;
         let head = client.head()?;
-        Ok(head.bytes - "Content-Length: 1024\r\n".len())
+        Ok(head.bytes - "Content-Length: 1024\r\nServer: rig\r\n".len())
     };
     ask().map(|n| n as f64).map_err(|e| e.to_string())
 }

@@ -12,7 +12,7 @@ use crate::sh;
 const PORT: u16 = 9_151;
 const ORIGIN: &str = "127.0.0.1:9015";
 /// Open files beside those connections: in the proxy also what a worker keeps to the origin that another one has no use of.
-const OTHER_FILES: usize = 1_000;
+const OTHER_FILES: usize = 4_000;
 /// What an origin gets that takes 200 ms, by what is looked at.
 const COLD: &str = "/wait-200/cold/1k";
 const LARGE: &str = "/wait-200/large/100k";
