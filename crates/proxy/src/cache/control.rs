@@ -396,9 +396,13 @@ impl Asked<'_> {
             .unwrap_or_else(|| because(Why::Miss))
     }
 
-    fn peek(&self, bytes: &[u8], rule: &CacheRule, site: usize) -> Found {
+    fn key<'k>(&'k self, bytes: &'k [u8], site: usize) -> Key<'k> {
         let e = self.explained;
-        let key = Key::new(bytes, &e.host, e.path.as_bytes(), site as u32);
+        Key::new(bytes, &e.host, e.path.as_bytes(), site as u32)
+    }
+
+    fn peek(&self, bytes: &[u8], rule: &CacheRule, site: usize) -> Found {
+        let key = self.key(bytes, site);
         let is_slice = key::is_slice(bytes);
         let mut variant = |names: &[Box<[u8]>], out: &mut Vec<u8>| {
             let names: Vec<Box<[u8]>> = names
@@ -411,36 +415,28 @@ impl Asked<'_> {
         self.shared.cache.peek(&key, &mut variant, self.now_ms)
     }
 
-    fn peek_slice(
-        &self,
-        bytes: &[u8],
-        rule: &CacheRule,
-        site: usize,
-        (size, number): (u64, u64),
-    ) -> Found {
-        let mut slice = Vec::new();
-        key::slice(bytes, size, number, &mut slice);
-        self.peek(&slice, rule, site)
+    fn is_on_disk(&self, bytes: &[u8], site: usize) -> bool {
+        self.shared.cache.on_disk(&self.key(bytes, site))
     }
 
     /// What is there under one key; of what is kept in slices, the first that the request needs.
     fn under(&self, bytes: &[u8], rule: &CacheRule, asked: &policy::Asked, site: usize) -> Verdict {
         let because = |why: Why| (false, why.word(), why.sentence().to_owned());
-        let whole = self.peek(bytes, rule, site);
-        let found = match rule.slice {
-            Some(size) if !matches!(whole, Found::Ready { .. } | Found::Filling(_)) => {
-                let none = self.peek_slice(bytes, rule, site, (size, key::NO_SLICES));
-                match none {
-                    Found::HitForMiss(why) => return because(why),
-                    _ => {
-                        let at = policy::first_byte(self.head, None);
-                        let number = Slice::of(at, size).number;
-                        self.peek_slice(bytes, rule, site, (size, number))
-                    }
-                }
+        let mut found = self.peek(bytes, rule, site);
+        let mut is_on_disk = self.is_on_disk(bytes, site);
+        if let Some(size) = rule.slice
+            && !matches!(found, Found::Ready { .. } | Found::Filling(_))
+        {
+            let mut slice = Vec::new();
+            key::slice(bytes, size, key::NO_SLICES, &mut slice);
+            if let Found::HitForMiss(why) = self.peek(&slice, rule, site) {
+                return because(why);
             }
-            _ => whole,
-        };
+            let number = Slice::of(policy::first_byte(self.head, None), size).number;
+            key::slice(bytes, size, number, &mut slice);
+            found = self.peek(&slice, rule, site);
+            is_on_disk |= self.is_on_disk(&slice, site);
+        }
         match found {
             Found::Ready { object, soft } => {
                 let meta = object.meta();
@@ -475,7 +471,7 @@ impl Asked<'_> {
                 let (_, word, sentence) = because(why);
                 (false, word, format!("The last answer was not stored, and requests pass for a while. {sentence}"))
             }
-            Found::Missing { .. } if self.shared.cache.on_disk(&key) => (
+            Found::Missing { .. } if is_on_disk => (
                 false,
                 "on-disk",
                 "Something is on disk under the key, and not in memory; the next request reads it, and is answered from it unless it is stale, purged or of another variant.".to_owned(),

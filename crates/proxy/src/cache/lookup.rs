@@ -135,7 +135,8 @@ impl Exchange<'_> {
         for _ in 0..ROUNDS {
             let mut step = self.look(&mut search);
             if let Step::Load(lead) = step {
-                step = match self.load(lead, &mut search).await {
+                // Boxed: a request that does not wait for the disk does not carry its state.
+                step = match Box::pin(self.load(lead, &mut search)).await {
                     Ok(Some(step)) => step,
                     Ok(None) => continue,
                     Err(failure) => return self.fail(failure).await,
@@ -347,7 +348,9 @@ impl Exchange<'_> {
             }
             // The fetch on our behalf has failed.
             Choice::Ask(_) if search.is_doubted(&object) => {
-                match policy::serves_on_error(&meta, &search.asked, None, now) {
+                let profile = self.cache_rule().map(|r| r.profile).unwrap_or_default();
+                let failed = policy::Failed::Silent;
+                match policy::serves_on_error(&meta, &search.asked, failed, profile, now) {
                     Some(age_s) if !soft => {
                         Step::Answer(object, age_s, Shown::StaleOnError { ttl_s })
                     }

@@ -59,7 +59,7 @@ impl Shown {
     /// Of this slice and those before: how the first that was no hit came about.
     pub(crate) fn worse_than(self, before: Option<Self>) -> Self {
         match before {
-            None | Some(Self::Hit { .. }) => self,
+            None | Some(Self::Hit { .. } | Self::Disk { .. }) => self,
             Some(before) => before,
         }
     }

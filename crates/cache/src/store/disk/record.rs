@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic 4 | version 4 | segment 8 | offset 8 | born 8 | key 4 | meaning 4 | head 4 | 0 4 | body 8 | sum 8
-//! key | meaning | head | a sum of 4 for each 64 KiB of the body | body | padding to 64
+//! key | meaning | head | a sum of 4 for each 127 KiB of the body | body | padding to 64
 //! ```
 //!
 //! The sum is keyed with the directory's secret, over all before the body, so that an origin cannot put into a body what would pass for
@@ -14,8 +14,8 @@ use std::ops::Range;
 
 use siphasher::sip::SipHasher13;
 
-/// Bytes of the body under one sum.
-pub const BLOCK: usize = 64 * 1024;
+/// Bytes of the body under one sum: half a piece of a body in memory.
+pub const BLOCK: usize = 127 * 1024;
 /// Bytes before the key.
 pub const FIXED: usize = 64;
 /// Records begin at a multiple of it.

@@ -65,9 +65,9 @@ pub(super) struct Under {
     fill: Arc<Fill>,
     /// It was begun for this request.
     is_ours: bool,
-    why: Why,
     /// The disk is asked first: what it gives may be stale.
     on_disk: bool,
+    why: Why,
     /// What it asks about, and whether that was purged softly.
     stale: Option<(Arc<Object>, bool)>,
 }
