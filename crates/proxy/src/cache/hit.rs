@@ -237,10 +237,10 @@ impl Exchange<'_> {
         status: u16,
         out: &mut Vec<u8>,
     ) {
-        let mut index = std::mem::take(&mut self.work.response_index);
+        let mut index = self.work.take_response_index();
         read_stored(object.head(), &mut index);
         let head = Head::new(object.head(), &index);
-        let mut edits = std::mem::take(&mut self.work.response_edits);
+        let mut edits = self.work.take_response_edits();
         edits.clear();
         if let Some(plan) = self.route_plan().filter(|p| p.chain.has_response()) {
             let none = Edits::default();
@@ -269,8 +269,8 @@ impl Exchange<'_> {
             let kind = ["multipart/byteranges; boundary=", boundary()].concat();
             to.line("Content-Type", kind.as_bytes());
         }
-        self.work.response_edits = edits;
-        self.work.response_index = index;
+        self.work.response_edits = Some(edits);
+        self.work.response_index = Some(index);
     }
 
     async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {
