@@ -161,6 +161,7 @@ impl Router {
     }
 
     /// As [`Router::route`], for a caller that keeps the memory of the captures.
+    #[inline(always)]
     pub fn route_into(&self, site: usize, q: &Query<'_>, captures: &mut Captures) -> Option<usize> {
         captures.clear();
         let site = self.shared.sites.get(site)?;
@@ -253,6 +254,7 @@ impl SiteRules {
     }
 
     /// The first route that matches.
+    #[inline(always)]
     fn find(&self, tree: &Tree, q: &Query<'_>, regexes: &Regexes) -> Option<usize> {
         let rule = |route: u32| self.rules.get(route as usize);
         let holds = |route: u32| rule(route).is_some_and(|r| r.holds(q, regexes));
