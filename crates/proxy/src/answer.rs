@@ -295,6 +295,7 @@ impl Exchange<'_> {
     }
 
     /// What the route's response filters add to an answer of ours.
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
     fn answer_filters(&mut self, status: u16) -> Box<Edits> {
         let mut edits = self.work.take_response_edits();
         edits.clear();

@@ -204,7 +204,7 @@ impl Exchange<'_> {
         self.write_client_certificate(out);
         let id = &self.rt.runtime.config.request_id;
         if id.enabled {
-            encode::line(&id.header, self.id(), out);
+            encode::id_line(&self.rt.runtime.id_start, self.id(), out);
         }
         out.extend_from_slice(match facts.version {
             Version::Http2 => b"Via: 2.0 narthex\r\n",

@@ -255,6 +255,8 @@ pub struct Runtime {
     pub(crate) sites: Vec<SitePlan>,
     pub(crate) logs: Vec<(LogSink, Arc<logging::LogPlan>)>,
     pub(crate) tls: Tables,
+    /// How the line begins that names a request.
+    pub(crate) id_start: Box<[u8]>,
 }
 
 /// Who is inside by a listener.
@@ -336,6 +338,7 @@ impl Runtime {
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
+        let id_start = [config.request_id.header.as_bytes(), b": "].concat().into();
         let runtime = Arc::new(Self {
             config,
             router,
@@ -344,6 +347,7 @@ impl Runtime {
             sites,
             logs,
             tls,
+            id_start,
         });
         shared.tls.serves(&runtime);
         Ok(runtime)

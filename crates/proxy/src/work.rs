@@ -69,12 +69,14 @@ impl Work {
 
     /// The response's index, to be given back. Boxed, as it is lent for a while for every response; who begins with it clears it.
     #[inline]
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
     pub(crate) fn take_response_index(&mut self) -> Box<Index> {
         self.response_index.take().unwrap_or_default()
     }
 
     /// The same of the edits.
     #[inline]
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
     pub(crate) fn take_response_edits(&mut self) -> Box<Edits> {
         self.response_edits.take().unwrap_or_default()
     }

@@ -263,14 +263,15 @@ impl SiteRules {
         } else {
             tree.find(self.root, q.path, NONE, &holds)
         };
-        let before = self.others.iter().take_while(|route| **route < best);
-        let other = before
-            .copied()
-            .find(|route| rule(*route).is_some_and(|r| r.takes(q, regexes)));
-        match other.unwrap_or(best) {
-            NONE => None,
-            route => Some(route as usize),
+        for &route in &self.others {
+            if route >= best {
+                break;
+            }
+            if rule(route).is_some_and(|r| r.takes(q, regexes)) {
+                return Some(route as usize);
+            }
         }
+        (best != NONE).then_some(best as usize)
     }
 }
 
@@ -305,6 +306,7 @@ impl Rule {
     }
 
     /// Everything.
+    #[inline]
     pub(crate) fn takes(&self, q: &Query<'_>, regexes: &Regexes) -> bool {
         self.methods.take(q.method)
             && self.pattern.matches(q.path, regexes)

@@ -200,7 +200,7 @@ impl Exchange<'_> {
         }
         let id = &self.rt.runtime.config.request_id;
         if id.enabled {
-            to.line(&id.header, self.id());
+            to.id(&id.header, &self.rt.runtime.id_start, self.id());
         }
         match said {
             Some(n) => to.length(n),
