@@ -139,7 +139,8 @@ impl Exchange<'_> {
         } else {
             None
         };
-        let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
+        let stand_in = self.work.stand_in.take().unwrap_or_default();
+        let mut work = std::mem::replace(&mut self.work, stand_in);
         work.response.clear();
         if let Some(index) = &mut work.response_index {
             index.clear();
@@ -221,8 +222,8 @@ impl Exchange<'_> {
         attempt.source = std::mem::replace(&mut relay.source, Source::Done);
         attempt.decoder = relay.decoder.take();
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
-        self.proxy
-            .give_back_unused(std::mem::replace(&mut self.work, work));
+        let stand_in = std::mem::replace(&mut self.work, work);
+        self.work.stand_in = Some(stand_in);
         self.story.attempt_ended_us = rt::now_us();
         self.story.sent += delivered;
         self.story.body_sent = body_bytes;

@@ -210,15 +210,6 @@ impl CoreProxy {
         self.work.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// What was taken only to stand in for another.
-    #[inline]
-    pub(crate) fn give_back_unused(&self, work: Box<Work>) {
-        let mut pool = self.work.borrow_mut();
-        if pool.len() < POOLED_WORK {
-            pool.push(work);
-        }
-    }
-
     #[inline]
     pub(crate) fn give_work(&self, mut work: Box<Work>) {
         let mut pool = self.work.borrow_mut();

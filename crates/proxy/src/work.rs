@@ -41,6 +41,8 @@ pub(crate) struct Work {
     pub(crate) request_trailers: Vec<u8>,
     /// The response's trailer section, as it arrives. Apart from the request's: both may be arriving at once.
     pub(crate) response_trailers: Vec<u8>,
+    /// Is in an exchange's place of this one while a relay has it. Always empty.
+    pub(crate) stand_in: Option<Box<Self>>,
 }
 
 impl Work {
