@@ -176,7 +176,7 @@ fn put_field(
     profile: CacheProfile,
     out: &mut Vec<u8>,
 ) {
-    let mut lines = request.named(name).peekable();
+    let mut lines = request.named_as(id, name).peekable();
     if lines.peek().is_none() {
         out.push(0);
         return;

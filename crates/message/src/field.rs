@@ -187,11 +187,14 @@ struct Known {
     id: FieldId,
 }
 
+/// Of a slot without a name: no name is so long.
+const NO_LENGTH: u8 = u8::MAX;
+
 const fn build() -> [Known; TABLE] {
     let mut table = [Known {
         words: [0; 3],
         fold: [0; 3],
-        len: 0,
+        len: NO_LENGTH,
         id: F::Other,
     }; TABLE];
     let mut i = 0;
@@ -229,19 +232,13 @@ static KNOWN: [Known; TABLE] = build();
 
 /// The id of a name given as raw words, padded with zeros.
 #[inline]
-fn lookup(raw: &Words, len: usize) -> FieldId {
-    let Some(known) = KNOWN.get(slot(raw) & (TABLE - 1)) else {
-        return F::Other;
-    };
-    let different = ((raw[0] | known.fold[0]) ^ known.words[0])
-        | ((raw[1] | known.fold[1]) ^ known.words[1])
-        | ((raw[2] | known.fold[2]) ^ known.words[2]);
-    // The length too: a name that ends in a zero is not the one without it.
-    if different == 0 && usize::from(known.len) == len {
-        known.id
-    } else {
-        F::Other
-    }
+fn lookup(raw: &Words, len: usize) -> Option<FieldId> {
+    let known = KNOWN.get(slot(raw) & (TABLE - 1))?;
+    let is = |word: usize| raw[word] | known.fold[word] == known.words[word];
+    // Of names of one length that are no longer than two words the third says nothing. The length counts in any case: a name
+    // that ends in a zero is not the one without it.
+    let same = is(0) && is(1) && usize::from(known.len) == len && (len <= 16 || is(2));
+    same.then_some(known.id)
 }
 
 #[inline]
@@ -262,15 +259,13 @@ impl FieldId {
             Some(place) => place.copy_from_slice(name),
             None => return F::Other,
         }
-        lookup(&load(&window), name.len())
+        lookup(&load(&window), name.len()).unwrap_or(F::Other)
     }
 
-    /// The id of the name that is the first `len` bytes of a line's start; other if it is longer than the window.
+    /// The id of the known name that is the first `len` bytes of a line's start.
     #[inline]
-    pub fn at_start_of(window: &[u8; NAME_WINDOW], len: usize) -> Self {
-        let Some(mask) = MASKS.get(len) else {
-            return F::Other;
-        };
+    pub fn at_start_of(window: &[u8; NAME_WINDOW], len: usize) -> Option<Self> {
+        let mask = MASKS.get(len)?;
         let words = load(window);
         lookup(
             &[words[0] & mask[0], words[1] & mask[1], words[2] & mask[2]],
@@ -348,17 +343,20 @@ impl FieldSet {
 
     /// Both.
     #[must_use]
+    #[inline]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Those that are not in `other`.
     #[must_use]
+    #[inline]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
     /// In both.
+    #[inline]
     pub const fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
@@ -499,6 +497,18 @@ mod tests {
             "Content_Length",
         ] {
             assert_eq!(FieldId::of(name.as_bytes()), F::Other, "{name}");
+            let mut window = *b"\0: not a part of the name\0"
+                .first_chunk::<NAME_WINDOW>()
+                .unwrap();
+            window[..name.len()].copy_from_slice(name.as_bytes());
+            assert_eq!(
+                FieldId::at_start_of(&window, name.len()),
+                None,
+                "{name} at a start"
+            );
+        }
+        for len in 0..=u8::MAX {
+            assert_eq!(FieldId::at_start_of(&[0; NAME_WINDOW], len.into()), None);
         }
         assert!(!FieldSet::of(&[F::Other]).has(F::Other));
     }

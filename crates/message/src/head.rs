@@ -30,11 +30,13 @@ impl Span {
     }
 
     /// Length in bytes.
+    #[inline]
     pub fn len(self) -> usize {
         self.end.saturating_sub(self.start) as usize
     }
 
     /// Is it empty?
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -103,6 +105,7 @@ pub struct Index {
 
 impl Index {
     /// Forgets the message, keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -133,16 +136,19 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// Together.
+    #[inline]
     pub fn new(bytes: &'a [u8], index: &'a Index) -> Self {
         Self { bytes, index }
     }
 
     /// Method.
+    #[inline]
     pub fn method(&self) -> &'a [u8] {
         self.index.method.of(self.bytes)
     }
 
     /// Target as sent.
+    #[inline]
     pub fn target(&self) -> &'a [u8] {
         self.index.target.of(self.bytes)
     }
@@ -181,6 +187,22 @@ impl<'a> Head<'a> {
             .fields
             .iter()
             .filter(move |f| f.name.of(bytes).eq_ignore_ascii_case(name))
+            .map(move |f| f.value.of(bytes))
+    }
+
+    /// As [`Head::named`], if the id of the name is known already.
+    #[inline]
+    pub fn named_as<'n>(
+        &self,
+        id: FieldId,
+        name: &'n [u8],
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let bytes = self.bytes;
+        self.index
+            .fields
+            .iter()
+            .filter(move |f| f.id == id)
+            .filter(move |f| id != FieldId::Other || f.name.of(bytes).eq_ignore_ascii_case(name))
             .map(move |f| f.value.of(bytes))
     }
 

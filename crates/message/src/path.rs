@@ -144,6 +144,7 @@ const fn class(b: u8) -> u8 {
 /// holds the whole result; its former content is dropped.
 ///
 /// The result is a fixed point: canonicalising it again with the same `merge_slashes` is [`Canonical::Unchanged`].
+#[inline(always)]
 pub fn canonicalise(
     raw: &[u8],
     merge_slashes: bool,
@@ -204,6 +205,7 @@ pub fn canonical_written(written: &str, merge_slashes: bool) -> Result<String, P
 }
 
 /// One pass over the bytes: `Ok(true)` is surely canonical, `Ok(false)` needs a closer look, an error is final.
+#[inline(always)]
 fn scan(raw: &[u8], merge_slashes: bool) -> Result<bool, PathError> {
     if raw.first() != Some(&b'/') {
         return Err(PathError::NoLeadingSlash);
@@ -387,6 +389,7 @@ fn push_encoded(b: u8, out: &mut String) {
 
 /// Splits an origin-form target (RFC 9112 §3.2.1) at its first `?`. `None` is no query, which differs from an empty one.
 /// Validates nothing: [`canonicalise`] the path and [`crate::query::validate`] the query.
+#[inline]
 pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr::memchr(b'?', target).and_then(|at| target.split_at_checked(at)) {
         Some((path, query)) => (path, query.get(1..)),

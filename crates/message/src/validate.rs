@@ -24,6 +24,7 @@ pub enum Method {
 
 impl Method {
     /// Of these bytes.
+    #[inline]
     pub fn of(name: &[u8]) -> Self {
         match name {
             b"GET" => Self::Get,
@@ -40,6 +41,7 @@ impl Method {
     }
 
     /// The name, if it is a known one.
+    #[inline]
     pub fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::Get => "GET",
@@ -56,6 +58,7 @@ impl Method {
     }
 
     /// May a request be sent twice without further effect (RFC 9110 9.2.2)?
+    #[inline]
     pub fn is_idempotent(self) -> bool {
         matches!(
             self,
@@ -84,6 +87,7 @@ pub enum Body {
 
 impl Body {
     /// Is there no byte of it?
+    #[inline]
     pub fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }
@@ -141,6 +145,7 @@ impl RequestFacts {
 }
 
 /// Reads a request's head. An error is final: the connection is closed after the answer.
+#[inline(always)]
 pub fn request(head: Head<'_>) -> Result<RequestFacts, Reject> {
     let version = head.index.version;
     let method = Method::of(head.method());
@@ -191,6 +196,7 @@ struct Target {
     port: u16,
 }
 
+#[inline]
 fn split_target(head: Head<'_>, method: Method) -> Result<Target, Reject> {
     let span = head.index.target;
     let target = head.target();
@@ -251,6 +257,7 @@ fn span_of(head: Head<'_>, id: FieldId) -> Option<Span> {
 }
 
 /// RFC 9112 3.2: exactly one `Host` in HTTP/1.1; with an absolute target both must say the same.
+#[inline]
 fn authority(head: Head<'_>, target: &Target, version: Version) -> Result<Span, Reject> {
     if head.index.repeated.has(FieldId::Host) {
         let mut hosts = head.all(FieldId::Host);
@@ -293,6 +300,7 @@ pub fn is_same_authority(a: &[u8], b: &[u8], default_port: u16) -> bool {
 }
 
 /// RFC 9112 6: one place computes a request's length.
+#[inline]
 fn request_body(head: Head<'_>, version: Version) -> Result<Body, Reject> {
     let length = content_length(head).map_err(|repeated| {
         if repeated {
@@ -434,6 +442,7 @@ fn resembles_chunked(token: &[u8]) -> bool {
 }
 
 /// `Ok(None)` without the field; `Err(true)` if it is repeated, `Err(false)` if it is no number.
+#[inline]
 fn content_length(head: Head<'_>) -> Result<Option<u64>, bool> {
     if head.index.repeated.has(FieldId::ContentLength) {
         return Err(true);
@@ -445,6 +454,7 @@ fn content_length(head: Head<'_>) -> Result<Option<u64>, bool> {
 }
 
 /// `1*DIGIT`, at most 20 digits, at most 2^63 - 1 (RFC 9110 8.6).
+#[inline]
 pub fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 20 {
         return None;
@@ -520,6 +530,7 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// RFC 9110 10.1.1. HTTP/1.0 has no expectations; an expectation without a body is void.
+#[inline]
 fn expectation(head: Head<'_>, version: Version, body: Body) -> Result<bool, Reject> {
     let Some(value) = head.get(FieldId::Expect) else {
         return Ok(false);
@@ -590,6 +601,7 @@ pub struct ResponseFacts {
 }
 
 /// Reads a response's head. RFC 9112 6.3: HEAD, 1xx, 204 and 304 have no body whatever their fields say.
+#[inline(always)]
 pub fn response(head: Head<'_>, request_method: Method) -> Result<ResponseFacts, BadResponse> {
     let status = head.index.status;
     let connection = connection(head).map_err(|_| BadResponse::Field)?;

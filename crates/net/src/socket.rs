@@ -146,6 +146,7 @@ impl Socket {
     }
 
     /// Is there nothing to read, and the peer still there? Asks the kernel where only it knows.
+    #[inline]
     pub fn is_quiet(&self) -> bool {
         let registration = &self.registration;
         if registration.is_dead() || registration.is_read_ended() {

@@ -154,6 +154,15 @@ impl Stream {
         }
     }
 
+    /// Is it known that a read would find nothing? Of a socket alone: what else is read may be in our own memory.
+    #[inline]
+    pub fn is_drained(&self) -> bool {
+        match &self.io {
+            Io::Socket(socket) => !socket.registration().is_readable(),
+            Io::Tls(_) | Io::Virtual(_) => false,
+        }
+    }
+
     /// May a write find room? Costs no system call.
     #[inline]
     pub fn is_writable(&self) -> bool {
@@ -254,6 +263,7 @@ impl Stream {
 
     /// An idle connection in a pool: `task`, rather than the running one, hears of the next read event; at once if there is
     /// something already.
+    #[inline]
     pub fn watch(&self, task: TaskKey) {
         match &self.io {
             Io::Socket(socket) => socket.registration().watch(task),
@@ -283,6 +293,7 @@ impl Stream {
 
     /// Is there nothing to read, and the peer still there? After a message that filled its buffer exactly only the kernel
     /// knows: it is asked.
+    #[inline]
     pub fn is_quiet(&self) -> bool {
         match &self.io {
             Io::Socket(socket) => socket.is_quiet(),

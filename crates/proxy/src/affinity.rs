@@ -26,10 +26,16 @@ pub(crate) struct Affinity {
 
 impl Exchange<'_> {
     /// Where the request belongs among the servers of this upstream.
+    #[inline]
     pub(crate) fn affinity(&self, cluster: &CoreCluster) -> Affinity {
         if cluster.is_plain() {
             return Affinity::default();
         }
+        self.affinity_to(cluster)
+    }
+
+    #[inline(never)]
+    fn affinity_to(&self, cluster: &CoreCluster) -> Affinity {
         let settings = cluster.settings();
         let mut affinity = Affinity::default();
         if let Balance::Hash(hash) = &settings.balance {
@@ -57,10 +63,15 @@ impl Exchange<'_> {
     }
 
     /// A server was chosen: its cookie is set, if the client has not this one already.
+    #[inline]
     pub(crate) fn chosen(&mut self, cluster: &CoreCluster, lease: &Lease, affinity: &Affinity) {
-        if !affinity.sticky {
-            return;
+        if affinity.sticky {
+            self.give_cookie(cluster, lease, affinity);
         }
+    }
+
+    #[inline(never)]
+    fn give_cookie(&mut self, cluster: &CoreCluster, lease: &Lease, affinity: &Affinity) {
         self.cookie = None;
         let (Some(sticky), Some((tag, value))) =
             (&lease.settings().sticky, cluster.seal(lease, minutes()))

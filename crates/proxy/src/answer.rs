@@ -246,7 +246,7 @@ impl Exchange<'_> {
         }
         to.connection(self.connection_line(keep));
         to.end();
-        self.work.response_edits = edits;
+        self.work.response_edits = Some(edits);
         let content = !bodyless && !self.asks_for_head();
         let follows = if content { answer.body.len() as u64 } else { 0 };
         self.story.sent += self.begin_stream(out, start, Some(follows)) as u64;
@@ -302,8 +302,9 @@ impl Exchange<'_> {
     }
 
     /// What the route's response filters add to an answer of ours.
-    fn answer_filters(&mut self, status: u16) -> Edits {
-        let mut edits = std::mem::take(&mut self.work.response_edits);
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
+    fn answer_filters(&mut self, status: u16) -> Box<Edits> {
+        let mut edits = self.work.take_response_edits();
         edits.clear();
         if let Some(plan) = self.route_plan().filter(|p| p.chain.has_response()) {
             let index = Index::default();

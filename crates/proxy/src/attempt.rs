@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
+use narthex_config::model::RouteSettings;
 use narthex_message::{BadResponse, Body, Method, Version};
 use narthex_net::rt;
-use narthex_upstream::{Connection, Lease, Report};
+use narthex_upstream::{Connection, Lease, Report, Settings};
 use narthex_wire::grpc_web::TextDecoder;
 use narthex_wire::h1::chunk;
 
@@ -16,6 +17,7 @@ use crate::relay::{AttemptBounds, Ended, Relay, Source, UnderWay, spool_reserve}
 use crate::runtime::millis;
 use crate::spool::Spool;
 use crate::tunnel;
+use crate::work::Work;
 
 /// What an attempt begins with, and what it leaves behind.
 pub(crate) struct Attempt {
@@ -100,97 +102,56 @@ impl Exchange<'_> {
         else {
             return Err(Failure::NoServer);
         };
-        let by_stream = connection.h2.as_ref().map(|stream| Rc::clone(stream));
-        let mut tunnel = None;
-        if let Some(stream) = &by_stream {
-            tunnel = self
-                .tunnel_by(stream, millis(lease.settings().timeouts.connect))
-                .await;
+        let by_stream = connection.h2.is_some();
+        let mut by_connect = false;
+        if let Some(stream) = &connection.h2 {
+            let tunnel = match facts.upgrade {
+                // Boxed: a request without it does not carry its state.
+                Some(_) => {
+                    let within = millis(lease.settings().timeouts.connect);
+                    Box::pin(self.tunnel_by(stream, within)).await
+                }
+                None => None,
+            };
             if !self.open_stream(lease, stream, tunnel.as_ref()) {
                 return Err(Failure::UpstreamClosed { sent: false });
             }
-        }
-        if self.web.is_some() && by_stream.is_none() {
+            by_connect = tunnel.is_some();
+        } else if self.web.is_some() {
             // A server that might have agreed to HTTP/2 and did not.
             return Err(Failure::UpstreamInvalid(BadResponse::Version));
         }
         let received = attempt.received;
-        let body = self.body_upwards(by_stream.is_some());
-        let source = match (std::mem::replace(&mut attempt.source, Source::Done), body) {
-            // A server of HTTP/1 that was told a length has the whole request with its last byte.
-            (Source::Stream, Body::Length(n)) if by_stream.is_none() => {
-                Source::of(Body::Length(n.saturating_sub(received)), false, 0)
-            }
-            (Source::Length(_), _) if by_stream.is_some() && self.goes_on() => Source::Stream,
-            (source, _) => source,
-        };
+        let body = self.body_upwards(by_stream);
+        let source = self.source_of(attempt, body, by_stream);
         let settings = lease.settings();
-        let idempotent = facts.method.is_idempotent();
-        let own = AttemptBounds {
-            response: millis(settings.timeouts.response).min(attempt.limit.ms),
-            upstream_idle: millis(settings.timeouts.body_idle),
-            body_max: self
-                .route_config()
-                .and_then(|r| r.settings.body_max)
-                .unwrap_or(u64::MAX),
-            // What a server of HTTP/2 has refused can be sent again, whatever it is.
-            replay_max: if (idempotent || by_stream.is_some())
-                && settings.retry.attempts > 0
-                && !facts.body.is_empty()
-            {
-                settings.retry.body_max as usize
-            } else {
-                0
-            },
-            deadline: if attempt.limit.asked {
-                rt::now_ms().saturating_add(attempt.limit.ms)
-            } else {
-                u64::MAX
-            },
-            call_idle: match self.route_config() {
-                Some(route) if self.calls_grpc() => millis(route.settings.tunnel_idle),
-                _ => 0,
-            },
-        };
+        let route = (rt.runtime.config.sites)
+            .get(self.site.unwrap_or(usize::MAX))
+            .and_then(|site| site.routes.get(self.route?))
+            .map(|route| &route.settings);
+        let own = self.bounds_of(settings, route, attempt.limit, by_stream);
 
         let under_way = attempt.under_way.take();
         let fresh = under_way.is_none();
         let begun_us = under_way.as_ref().map_or_else(rt::now_us, |u| u.begun_us());
-        let upgrading = if fresh && by_stream.is_none() {
+        let upgrading = if fresh && !by_stream {
             self.write_head(lease, &connection)
         } else {
             None
         };
-        let mut work = std::mem::replace(&mut self.work, self.proxy.take_work());
+        let stand_in = self.work.stand_in.take().unwrap_or_default();
+        let mut work = std::mem::replace(&mut self.work, stand_in);
         work.response.clear();
-        work.response_index.clear();
+        if let Some(index) = &mut work.response_index {
+            index.clear();
+        }
         work.response_trailers.clear();
-        let replayed = std::mem::take(&mut work.replay);
-        let whole = matches!(source, Source::Done);
-        let mut behind = Vec::new();
-        let taken = whole || matches!(source, Source::Spooled(_));
-        if fresh && taken && body == Body::Chunked && by_stream.is_none() {
-            self.end_chunks(&work, &mut behind);
-        }
-        if fresh && (!replayed.is_empty() || (whole && body == Body::Chunked)) {
-            if by_stream.is_some() {
-                work.up.extend_from_slice(&replayed);
-            } else {
-                append_replay(&replayed, body, whole.then_some(&behind), &mut work.up);
-            }
-            work.replay = replayed;
-        }
-        if let (Source::Spooled(reader), Some(buffered)) = (&source, &self.buffered)
-            && !behind.is_empty()
-            && !reader.is_empty()
-        {
-            // All of it is one chunk.
-            chunk::size_line(
-                usize::try_from(buffered.len()).unwrap_or(usize::MAX),
-                &mut work.up,
-            );
-            behind.splice(..0, *b"\r\n");
-        }
+        let plain = body == Body::None && matches!(source, Source::Done) && work.replay.is_empty();
+        let behind = if plain {
+            Vec::new()
+        } else {
+            self.bring_body(fresh, &source, body, by_stream, &mut work)
+        };
         let to_client = ToClient {
             exchange: self,
             lease,
@@ -210,28 +171,31 @@ impl Exchange<'_> {
         if let Some(under_way) = under_way {
             relay.resume(*under_way);
         }
-        relay.up_behind = behind;
-        relay.decoder = attempt.decoder.take();
+        if !behind.is_empty() {
+            relay.up_behind = behind;
+        }
+        if attempt.decoder.is_some() {
+            relay.decoder = attempt.decoder.take();
+        }
         relay.by_web = self.web.is_some();
         relay.client_h2 = self.client.h2.as_deref();
-        if let Some(stream) = &by_stream {
-            relay.h2 = Some(stream);
+        if let Some(stream) = &connection.h2 {
+            relay.h2 = Some(&***stream);
             // The head.
             relay.sent = 1;
         }
         relay.received = received;
         relay.expects_continue = facts.expects_continue && received == 0 && self.buffered.is_none();
         relay.upgrading = upgrading;
-        relay.by_connect = tunnel.is_some();
+        relay.by_connect = by_connect;
         relay.connects = facts.version == Version::Http2 && facts.upgrade.is_some();
-        if idempotent && self.story.attempts <= settings.retry.attempts {
+        if facts.method.is_idempotent() && self.story.attempts <= settings.retry.attempts {
             relay.retry_statuses = &settings.retry.on_status;
         }
         relay.client_trailers = facts.trailers;
-        relay.spool = self
-            .route_config()
-            .and_then(|r| r.settings.buffer_response.as_ref())
-            .map(|rule| buffer::response_spool(rule, spool_reserve(&plan.bounds)));
+        if let Some(rule) = route.and_then(|r| r.buffer_response.as_ref()) {
+            relay.spool = Some(buffer::response_spool(rule, spool_reserve(&plan.bounds)));
+        }
         if let Some(caching) = &self.caching {
             relay.nobody = Some(&self.proxy.nobody);
             relay.unseen = caching.is_behind();
@@ -258,8 +222,8 @@ impl Exchange<'_> {
         attempt.source = std::mem::replace(&mut relay.source, Source::Done);
         attempt.decoder = relay.decoder.take();
         let (delivered, body_bytes) = (relay.delivered, relay.body_bytes);
-        self.proxy
-            .give_back_unused(std::mem::replace(&mut self.work, work));
+        let stand_in = std::mem::replace(&mut self.work, work);
+        self.work.stand_in = Some(stand_in);
         self.story.attempt_ended_us = rt::now_us();
         self.story.sent += delivered;
         self.story.body_sent = body_bytes;
@@ -282,7 +246,8 @@ impl Exchange<'_> {
             {
                 lease.release(connection, hint);
             }
-            Ok(Ended::Switched) => self.tunnel(connection).await,
+            // Boxed, as above.
+            Ok(Ended::Switched) => Box::pin(self.tunnel(connection)).await,
             // An origin that is not used again is let go before its client is fed.
             _ => drop(connection),
         }
@@ -290,6 +255,91 @@ impl Exchange<'_> {
             attempt.unfed = Some(Unfed { down_at, spool });
         }
         result
+    }
+
+    /// What is to be sent of the request's body.
+    #[inline]
+    fn source_of(&self, attempt: &mut Attempt, body: Body, by_stream: bool) -> Source {
+        match (std::mem::replace(&mut attempt.source, Source::Done), body) {
+            // A server of HTTP/1 that was told a length has the whole request with its last byte.
+            (Source::Stream, Body::Length(n)) if !by_stream => {
+                Source::of(Body::Length(n.saturating_sub(attempt.received)), false, 0)
+            }
+            (Source::Length(_), _) if by_stream && self.goes_on() => Source::Stream,
+            (source, _) => source,
+        }
+    }
+
+    #[inline]
+    fn bounds_of(
+        &self,
+        settings: &Settings,
+        route: Option<&RouteSettings>,
+        limit: Limit,
+        by_stream: bool,
+    ) -> AttemptBounds {
+        // What a server of HTTP/2 has refused can be sent again, whatever it is.
+        let replays = self
+            .facts
+            .is_some_and(|f| !f.body.is_empty() && (by_stream || f.method.is_idempotent()));
+        AttemptBounds {
+            response: settings.ms.response.min(limit.ms),
+            upstream_idle: settings.ms.body_idle,
+            body_max: route.and_then(|r| r.body_max).unwrap_or(u64::MAX),
+            replay_max: if replays && settings.retry.attempts > 0 {
+                settings.retry.body_max as usize
+            } else {
+                0
+            },
+            deadline: if limit.asked {
+                rt::now_ms().saturating_add(limit.ms)
+            } else {
+                u64::MAX
+            },
+            call_idle: match route {
+                Some(route) if self.calls_grpc() => millis(route.tunnel_idle),
+                _ => 0,
+            },
+        }
+    }
+
+    /// Puts into `work.up` what is at hand of a body: of an attempt before this one, or taken whole. What follows the rest.
+    #[inline(never)]
+    fn bring_body(
+        &self,
+        fresh: bool,
+        source: &Source,
+        body: Body,
+        by_stream: bool,
+        work: &mut Work,
+    ) -> Vec<u8> {
+        let replayed = std::mem::take(&mut work.replay);
+        let whole = matches!(source, Source::Done);
+        let mut behind = Vec::new();
+        let taken = whole || matches!(source, Source::Spooled(_));
+        if fresh && taken && body == Body::Chunked && !by_stream {
+            self.end_chunks(work, &mut behind);
+        }
+        if fresh && (!replayed.is_empty() || (whole && body == Body::Chunked)) {
+            if by_stream {
+                work.up.extend_from_slice(&replayed);
+            } else {
+                append_replay(&replayed, body, whole.then_some(&behind), &mut work.up);
+            }
+            work.replay = replayed;
+        }
+        if let (Source::Spooled(reader), Some(buffered)) = (source, &self.buffered)
+            && !behind.is_empty()
+            && !reader.is_empty()
+        {
+            // All of it is one chunk.
+            chunk::size_line(
+                usize::try_from(buffered.len()).unwrap_or(usize::MAX),
+                &mut work.up,
+            );
+            behind.splice(..0, *b"\r\n");
+        }
+        behind
     }
 
     /// The origin's part is done: the client takes the rest at its own pace.

@@ -52,6 +52,16 @@ struct Taking<'a> {
 }
 
 impl Exchange<'_> {
+    /// Is there a body that the route wants whole?
+    #[inline]
+    pub(crate) fn is_to_be_buffered(&self) -> bool {
+        self.facts
+            .is_some_and(|f| !f.body.is_empty() || self.goes_on())
+            && self
+                .route_config()
+                .is_some_and(|r| r.settings.buffer_request.is_some())
+    }
+
     /// Takes the whole body, if the route asks for it and there is one.
     pub(crate) async fn buffer_request(&mut self) -> Result<Option<SpooledBody>, Failure> {
         let (Some(facts), Some(route), Some(plan)) = (self.facts, self.route_config(), self.plan())

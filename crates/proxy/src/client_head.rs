@@ -38,6 +38,16 @@ impl<'o> ClientHead<'o> {
         }
     }
 
+    /// The request's identity; `start` is the name with its colon and space.
+    #[inline]
+    pub(crate) fn id(&mut self, name: &str, start: &[u8], value: &[u8]) {
+        if self.h2 {
+            h2::encode::line(name, value, self.out);
+        } else {
+            encode::id_line(start, value, self.out);
+        }
+    }
+
     /// The kept fields of an origin's head, and what filters add.
     #[inline]
     pub(crate) fn fields(&mut self, head: Head<'_>, keep: Keep, edits: &Edits) {

@@ -128,6 +128,7 @@ impl CoreProxy {
     }
 
     /// The configuration for a connection of this listener, its index there, and whether the listener still exists.
+    #[inline]
     pub(crate) fn runtime_for(&self, listener: u32) -> Option<(Rc<CoreRuntime>, usize, bool)> {
         let current = self.current.borrow();
         if let Some(index) = current.listener(listener) {
@@ -138,6 +139,21 @@ impl CoreProxy {
         previous
             .listener(listener)
             .map(|index| (Rc::clone(previous), index, false))
+    }
+
+    /// How long a connection of this listener may say nothing: before its first request, or between two. Milliseconds.
+    #[inline]
+    pub(crate) fn idle_ms(&self, listener: u32, first: bool) -> Option<u64> {
+        let of = |rt: &CoreRuntime| {
+            let plan = rt.runtime.listeners.get(rt.listener(listener)?)?;
+            Some(if first {
+                plan.header_ms
+            } else {
+                plan.keep_alive_ms
+            })
+        };
+        let now = of(&self.current.borrow());
+        now.or_else(|| of(self.previous.borrow().as_ref()?))
     }
 
     /// From now on every answer ends its connection.
@@ -189,18 +205,12 @@ impl CoreProxy {
         Rc::clone(&self.current.borrow())
     }
 
+    #[inline]
     pub(crate) fn take_work(&self) -> Box<Work> {
         self.work.borrow_mut().pop().unwrap_or_default()
     }
 
-    /// What was taken only to stand in for another.
-    pub(crate) fn give_back_unused(&self, work: Box<Work>) {
-        let mut pool = self.work.borrow_mut();
-        if pool.len() < POOLED_WORK {
-            pool.push(work);
-        }
-    }
-
+    #[inline]
     pub(crate) fn give_work(&self, mut work: Box<Work>) {
         let mut pool = self.work.borrow_mut();
         if pool.len() < POOLED_WORK {
@@ -306,6 +316,7 @@ impl CoreRuntime {
         }
     }
 
+    #[inline]
     fn listener(&self, id: u32) -> Option<usize> {
         // The usual case first: few listeners, in an unchanged order.
         self.runtime.listeners.iter().position(|l| l.id == id)

@@ -171,7 +171,7 @@ impl Downstream for ToClient<'_, '_> {
             let value = ex
                 .given_id
                 .map_or(&ex.request_id[..], |s| s.of(&request.input));
-            to.line(&id.header, value);
+            to.id(&id.header, &ex.rt.runtime.id_start, value);
         }
         if let Some(shown) = shown {
             ex.write_cache_status(shown, &mut to);

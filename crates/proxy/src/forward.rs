@@ -35,24 +35,30 @@ impl Exchange<'_> {
             return Next::Close;
         };
         let extension = self.plan().map_or(0, |p| p.bounds.chunk_extension);
-        self.buffered = match self.buffer_request().await {
-            Ok(buffered) => buffered,
-            Err(failure) => {
-                self.upload = Upload::Partly;
-                return self.fail(failure).await;
+        // What is not usual is boxed here: the future of a usual request does not carry its state.
+        if self.is_to_be_buffered() {
+            self.buffered = match Box::pin(self.buffer_request()).await {
+                Ok(buffered) => buffered,
+                Err(failure) => {
+                    self.upload = Upload::Partly;
+                    return self.fail(failure).await;
+                }
+            };
+            if let Some(body) = &self.buffered {
+                self.account.set_base(body.held());
+                self.upload = Upload::Whole;
             }
-        };
-        if let Some(body) = &self.buffered {
-            self.account.set_base(body.held());
-            self.upload = Upload::Whole;
         }
         let mut attempt = Attempt::of(Source::of(facts.body, self.goes_on(), extension));
         if self.is_web_text() && self.buffered.is_none() {
             attempt.decoder = Some(TextDecoder::default());
         }
-        self.admission = match self.admit(&cluster).await {
-            Ok(admission) => admission,
-            Err(failure) => return self.fail(failure).await,
+        self.admission = match cluster.try_admit() {
+            Some(admission) => admission,
+            None => match Box::pin(self.admit(&cluster)).await {
+                Ok(admission) => admission,
+                Err(failure) => return self.fail(failure).await,
+            },
         };
         let affinity = self.affinity(&cluster);
         let mut tries = Tries::default();
@@ -78,7 +84,17 @@ impl Exchange<'_> {
             self.story.attempt_us = rt::now_us();
             self.story.attempt_ended_us = 0;
             self.story.endpoint = Some(lease.handle());
-            let mut connected = self.connect(&lease, &tries).await;
+            let entered = lease.try_enter();
+            let new_only = self.wants_new(&lease, &tries);
+            let idle = if entered && !new_only {
+                lease.try_idle()
+            } else {
+                None
+            };
+            let mut connected = match idle {
+                Some(connection) => Ok(connection),
+                None => Box::pin(self.connect(&lease, &tries, entered, new_only)).await,
+            };
             if lease.settings().hedge.is_some() {
                 connected = match connected {
                     Ok(connection)
@@ -207,7 +223,24 @@ impl Exchange<'_> {
 
     /// How long this attempt may be silent, besides what the upstream's `timeout response` says; and the attempt after it, if it
     /// may be given up for another: of many that are silent at the same time, none may find the budget spent by the others.
+    #[inline]
     pub(crate) fn limit<'c>(
+        &self,
+        lease: &Lease,
+        cluster: &'c CoreCluster,
+        tries: &Tries,
+        method: Method,
+    ) -> (Limit, Option<Reserved<'c>>) {
+        let unbounded = tries.ends == 0 && lease.settings().retry.try_timeout.is_zero();
+        if unbounded {
+            // The usual case: nothing bounds it but the upstream's own time.
+            return (Limit::NONE, None);
+        }
+        self.bounded(lease, cluster, tries, method)
+    }
+
+    #[cold]
+    fn bounded<'c>(
         &self,
         lease: &Lease,
         cluster: &'c CoreCluster,
@@ -216,10 +249,6 @@ impl Exchange<'_> {
     ) -> (Limit, Option<Reserved<'c>>) {
         let settings = lease.settings();
         let retry = &settings.retry;
-        if tries.ends == 0 && retry.try_timeout.is_zero() {
-            // The usual case: nothing bounds it but the upstream's own time.
-            return (Limit::NONE, None);
-        }
         let left = tries.left();
         let mut limit = Limit {
             ms: left.max(1),
@@ -266,25 +295,28 @@ impl Exchange<'_> {
 
     /// A place among the upstream's requests.
     async fn admit(&mut self, cluster: &CoreCluster) -> Result<Admission, Failure> {
-        match cluster.try_admit() {
-            Some(admission) => Ok(admission),
-            None => self.while_wanted(0, cluster.admit(self.priority())).await,
-        }
+        self.while_wanted(0, cluster.admit(self.priority())).await
     }
 
-    async fn connect(&mut self, lease: &Lease, tries: &Tries) -> Result<Connection, Failure> {
-        let entered = lease.try_enter();
+    /// No connection that was used before will do.
+    fn wants_new(&self, lease: &Lease, tries: &Tries) -> bool {
         let once = self.facts.is_some_and(|f| !f.method.is_idempotent());
-        let new_only = tries.fresh_only || once && lease.is_racy();
-        let idle = || if new_only { None } else { lease.try_idle() };
-        if entered && let Some(connection) = idle() {
-            return Ok(connection);
-        }
+        tries.fresh_only || once && lease.is_racy()
+    }
+
+    /// Waits for a connection; `entered`: the request has its place at the server, where there was none to be had at once.
+    async fn connect(
+        &mut self,
+        lease: &Lease,
+        tries: &Tries,
+        entered: bool,
+        new_only: bool,
+    ) -> Result<Connection, Failure> {
         let priority = self.priority();
         let connecting = async {
             if !entered {
                 lease.enter(priority).await?;
-                if let Some(connection) = idle() {
+                if !new_only && let Some(connection) = lease.try_idle() {
                     return Ok(connection);
                 }
             }

@@ -77,6 +77,7 @@ fn status(failure: Failure) -> u8 {
 
 impl Exchange<'_> {
     /// Does the client call by gRPC, be it by a translation?
+    #[inline]
     pub(crate) fn calls_grpc(&self) -> bool {
         let by_itself = || {
             self.client.h2.is_some()

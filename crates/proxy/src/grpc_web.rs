@@ -77,12 +77,13 @@ impl Call {
 
 impl Exchange<'_> {
     /// The client's call by gRPC-Web, if the route translates them.
+    #[inline]
     pub(crate) fn called_by_web(&self) -> Option<Box<Call>> {
-        let route = self.route_config().filter(|r| r.settings.grpc_web);
         let posts = self.facts.is_some_and(|f| f.method == Method::Post);
-        if route.is_none() || !posts {
+        if !posts {
             return None;
         }
+        self.route_config().filter(|r| r.settings.grpc_web)?;
         Call::of(self.head()).map(Box::new)
     }
 }

@@ -255,7 +255,11 @@ impl<'c> Exchange<'c> {
 
 impl Exchange<'_> {
     async fn run(&mut self) -> Next {
-        match self.read_head().await {
+        let read = match self.take_head() {
+            Some(read) => read,
+            None => self.read_head().await,
+        };
+        match read {
             Ok(true) => {}
             Ok(false) => {
                 self.story.silent = true;
@@ -334,10 +338,12 @@ impl Exchange<'_> {
         self.rt.runtime.listeners.get(self.listener)
     }
 
+    #[inline]
     pub(crate) fn site_config(&self) -> Option<&Site> {
         self.rt.runtime.config.sites.get(self.site?)
     }
 
+    #[inline]
     pub(crate) fn route_config(&self) -> Option<&Route> {
         self.site_config()?.routes.get(self.route?)
     }
@@ -359,11 +365,44 @@ impl Exchange<'_> {
         self.facts.map_or(Version::Http11, |f| f.version)
     }
 
-    /// Reads a whole head into `work.input`. False: the client left, or kept silent, before it sent anything.
+    /// Takes what there is of a head into `work.input`, and says what it is; `None` if more must come. False: the client left
+    /// before it sent anything.
+    #[inline(always)]
+    fn take_head(&mut self) -> Option<Result<bool, Failure>> {
+        loop {
+            if !self.work.input.is_empty() && !self.may_become_http2() {
+                let Some(plan) = self.rt.runtime.listeners.get(self.listener) else {
+                    return Some(Ok(false));
+                };
+                let work = &mut *self.work;
+                match scan::request(&work.input, &mut work.index, &plan.head_limits) {
+                    Ok(Progress::Complete(end)) => {
+                        work.taken = end;
+                        return Some(Ok(true));
+                    }
+                    Ok(Progress::Partial) => {}
+                    Err(reject) => return Some(Err(Failure::Reject(reject))),
+                }
+            }
+            match self.receive() {
+                Ok(1..) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return None,
+                // The end, or an error.
+                Ok(0) | Err(_) => {
+                    return Some(if self.work.input.is_empty() {
+                        Ok(false)
+                    } else {
+                        Err(Failure::ClientGone)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Waits for a whole head. False: the client left, or kept silent, before it sent anything.
     async fn read_head(&mut self) -> Result<bool, Failure> {
-        let (limits, header_ms) = match self.plan() {
-            Some(plan) => (plan.head_limits, plan.header_ms),
-            None => return Ok(false),
+        let Some(header_ms) = self.plan().map(|plan| plan.header_ms) else {
+            return Ok(false);
         };
         // Absolute: counted from the connection's start for its first request, from the first byte for the others.
         let from = if self.client.requests == 0 {
@@ -373,43 +412,16 @@ impl Exchange<'_> {
         };
         let deadline = from.saturating_add(header_ms);
         loop {
-            if !self.work.input.is_empty() && !self.may_become_http2() {
-                match scan::request(&self.work.input, &mut self.work.index, &limits)
-                    .map_err(Failure::Reject)?
-                {
-                    Progress::Complete(end) => {
-                        self.work.taken = end;
-                        return Ok(true);
-                    }
-                    Progress::Partial => {}
-                }
+            if !self.wait_for_more(deadline).await? {
+                // A connection that never said anything is closed without a word.
+                return if self.work.input.is_empty() {
+                    Ok(false)
+                } else {
+                    Err(Failure::Reject(Reject::HeadTimeout))
+                };
             }
-            match self.receive() {
-                Ok(0) => {
-                    return if self.work.input.is_empty() {
-                        Ok(false)
-                    } else {
-                        Err(Failure::ClientGone)
-                    };
-                }
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.wait_for_more(deadline).await? {
-                        // A connection that never said anything is closed without a word.
-                        return if self.work.input.is_empty() {
-                            Ok(false)
-                        } else {
-                            Err(Failure::Reject(Reject::HeadTimeout))
-                        };
-                    }
-                }
-                Err(_) => {
-                    return if self.work.input.is_empty() {
-                        Ok(false)
-                    } else {
-                        Err(Failure::ClientGone)
-                    };
-                }
+            if let Some(read) = self.take_head() {
+                return read;
             }
         }
     }
@@ -431,6 +443,7 @@ impl Exchange<'_> {
     }
 
     /// Takes what has arrived, by way of the scratch buffer: the request's memory is as large as what came.
+    #[inline(always)]
     fn receive(&mut self) -> io::Result<usize> {
         scratch::with(|buffer| {
             let area = buffer.get_mut(..HEAD_READ).unwrap_or_default();
@@ -531,6 +544,7 @@ impl Exchange<'_> {
     }
 
     /// The request's identity: a trusted peer's, if that is configured and it is sane, else our own.
+    #[inline]
     fn name_request(&mut self) {
         let rule = &self.rt.runtime.config.request_id;
         if !rule.enabled {
@@ -561,6 +575,7 @@ impl Exchange<'_> {
     }
 
     /// The canonical host, and the site that answers for it.
+    #[inline]
     fn canonical_host(&mut self, facts: &RequestFacts) -> Result<Option<usize>, Failure> {
         let raw = facts.authority.of(&self.work.input);
         // HTTP/1.0 knew no Host: such a request is for the default site.
@@ -589,6 +604,7 @@ impl Exchange<'_> {
     }
 
     /// Is this a liveness or readiness probe of the listener? The answer, if so.
+    #[inline]
     fn probe(&self, facts: &RequestFacts) -> Option<bool> {
         let listener = self.rt.runtime.config.listeners.get(self.listener)?;
         if listener.liveness.is_none() && listener.readiness.is_none()
@@ -604,6 +620,7 @@ impl Exchange<'_> {
         is(&listener.readiness).then(|| self.proxy.shared.is_ready() && !self.proxy.is_draining())
     }
 
+    #[inline(always)]
     fn canonical_path(&mut self, facts: &RequestFacts, merge_slashes: bool) -> Result<(), Failure> {
         let bad = Failure::Reject(Reject::Path);
         if facts.asks_server() {
@@ -634,6 +651,7 @@ impl Exchange<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn find_route(&mut self, site: usize) -> Result<(), Failure> {
         // The rest of the work is lent to the query.
         let work = &mut *self.work;
@@ -695,10 +713,16 @@ impl Exchange<'_> {
         f(&self.rt.router, &query)
     }
 
+    #[inline]
     fn filter_request(&mut self) -> Result<(), Failure> {
         if !self.route_plan().is_some_and(|p| p.chain.has_request()) {
             return Ok(());
         }
+        self.run_request_filters()
+    }
+
+    #[inline(never)]
+    fn run_request_filters(&mut self) -> Result<(), Failure> {
         let rt = Rc::clone(&self.rt);
         let Some(plan) = self
             .site
@@ -758,6 +782,7 @@ impl Exchange<'_> {
     }
 
     /// The request's record; what has come of the next request is kept with the connection.
+    #[inline]
     fn end(&mut self, next: Next) {
         self.record();
         let rest = self.work.rest();
@@ -767,6 +792,7 @@ impl Exchange<'_> {
     }
 
     /// May the connection carry another request, as far as we are concerned?
+    #[inline]
     pub(crate) fn keeps_alive(&self) -> bool {
         let Some(plan) = self.plan() else {
             return false;

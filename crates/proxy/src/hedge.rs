@@ -411,12 +411,12 @@ impl Leg {
 
     /// How long the server may take to its response's head, from the request's end. Milliseconds.
     fn response_ms(&self) -> u64 {
-        millis(self.lease.settings().timeouts.response).min(self.limit.ms)
+        self.lease.settings().ms.response.min(self.limit.ms)
     }
 
     /// When it has not taken anything for too long.
     fn stalled_at(&self) -> u64 {
-        let idle = millis(self.lease.settings().timeouts.body_idle);
+        let idle = self.lease.settings().ms.body_idle;
         self.request.last_up().saturating_add(idle)
     }
 

@@ -32,6 +32,7 @@ pub(crate) fn peer_ip(peer: Peer) -> Option<IpAddr> {
 }
 
 /// Reads who the client is. A unix peer is local, and trusted only if loopback is.
+#[inline]
 pub(crate) fn identify(peer: Peer, trusted: &IpSet, head: Head<'_>) -> Identity {
     let (ip, port) = match peer {
         Peer::Tcp(a) => (Some(a.ip()), a.port()),
@@ -177,6 +178,7 @@ pub(crate) fn write_ip(ip: IpAddr, out: &mut Vec<u8>) {
 
 /// Writes the forwarding headers. A trusted peer's chain is continued from the client on; nothing to the left of it, and
 /// nothing that an untrusted client said, is passed on.
+#[inline(always)]
 pub(crate) fn write_forwarding(
     style: ForwardedStyle,
     identity: &Identity,
@@ -232,6 +234,7 @@ pub(crate) fn write_forwarding(
 }
 
 /// `client, proxy, proxy`: the believed part of the chain, the peer last.
+#[inline]
 fn write_chain(identity: &Identity, peer: Peer, head: Head<'_>, out: &mut Vec<u8>) {
     let peer = peer_ip(peer);
     if let (true, Some(client)) = (identity.trusted_peer, identity.ip)

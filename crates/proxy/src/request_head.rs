@@ -6,7 +6,7 @@ use std::task::Poll;
 use narthex_config::model::{ForwardedStyle, RouteSettings, UpstreamHost};
 use narthex_message::field::BELIEVED;
 use narthex_message::head::Version;
-use narthex_message::{Body, FieldId, FieldSet, Method, base64, validate};
+use narthex_message::{Body, FieldId, FieldSet, Method, RequestFacts, Span, base64, validate};
 use narthex_mux::MuxStream;
 use narthex_net::{proxy_header, rt, websocket};
 use narthex_upstream::{Connection, Lease};
@@ -26,7 +26,11 @@ pub(crate) struct Asked {
 
 impl Exchange<'_> {
     /// Writes the request's head for this server into `work.up`. The protocol, if a change is asked for.
-    pub(crate) fn write_head(&mut self, lease: &Lease, connection: &Connection) -> Option<Asked> {
+    pub(crate) fn write_head(
+        &mut self,
+        lease: &Lease,
+        connection: &Connection,
+    ) -> Option<Box<Asked>> {
         let mut out = std::mem::take(&mut self.work.up);
         out.clear();
         let upgrading = self.write_head_to(lease, connection, &mut out);
@@ -115,6 +119,7 @@ impl Exchange<'_> {
 
     /// How a server is told the body's length. `h2`: it has a place for trailers behind any. Of HTTP/1 only chunks have: they are
     /// used where trailers are there or announced, or are all that can follow.
+    #[inline]
     pub(crate) fn body_upwards(&self, h2: bool) -> Body {
         let body = self.facts.map_or(Body::None, |f| f.body);
         let announced = self.work.index.present.has(FieldId::Trailer);
@@ -185,6 +190,7 @@ impl Exchange<'_> {
     }
 
     /// What we say of the client, and of ourselves: whole lines.
+    #[inline(always)]
     fn write_ours(&self, settings: &RouteSettings, out: &mut Vec<u8>) {
         let Some(facts) = self.facts else { return };
         identity::write_forwarding(
@@ -198,7 +204,7 @@ impl Exchange<'_> {
         self.write_client_certificate(out);
         let id = &self.rt.runtime.config.request_id;
         if id.enabled {
-            encode::line(&id.header, self.id(), out);
+            encode::id_line(&self.rt.runtime.id_start, self.id(), out);
         }
         out.extend_from_slice(match facts.version {
             Version::Http2 => b"Via: 2.0 narthex\r\n",
@@ -207,12 +213,13 @@ impl Exchange<'_> {
         });
     }
 
+    #[inline(always)]
     fn write_head_to(
         &self,
         lease: &Lease,
         connection: &Connection,
         out: &mut Vec<u8>,
-    ) -> Option<Asked> {
+    ) -> Option<Box<Asked>> {
         let (Some(facts), Some(route)) = (self.facts, self.route_config()) else {
             return None;
         };
@@ -229,32 +236,43 @@ impl Exchange<'_> {
         out.extend_from_slice(b"\r\n");
         encode::fields(head, self.kept(settings), &self.work.edits, out);
         self.write_ours(settings, out);
-        let upgrade = facts
-            .upgrade
-            .and_then(|u| allowed_upgrade(u.of(&self.work.input), settings))
-            .filter(|_| facts.body.is_empty());
-        let mut asked = None;
-        if let Some(protocol) = upgrade {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
-            out.extend_from_slice(protocol);
-            out.extend_from_slice(b"\r\n");
-            let mut proof = None;
-            if facts.version == Version::Http2 {
-                let key = base64::encode(&websocket::key());
-                encode::line("Sec-WebSocket-Key", key.as_bytes(), out);
-                proof = Some(base64::encode(&websocket::proof(&key)));
-            }
-            asked = Some(Asked {
-                protocol: protocol.to_vec(),
-                proof,
-            });
-        }
+        let asked = match facts.upgrade {
+            Some(upgrade) => self.write_upgrade(&facts, upgrade, settings, out),
+            None => None,
+        };
         // A body that was announced is announced again, in our own framing (RFC 9112 6); an empty one keeps its zero.
         encode::framing(self.body_upwards(false), out);
         out.extend_from_slice(b"\r\n");
         asked
     }
 
+    /// Asks for the change of protocol that the client wants, if the route allows it.
+    #[cold]
+    fn write_upgrade(
+        &self,
+        facts: &RequestFacts,
+        upgrade: Span,
+        settings: &RouteSettings,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Asked>> {
+        let protocol = allowed_upgrade(upgrade.of(&self.work.input), settings)
+            .filter(|_| facts.body.is_empty())?;
+        out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+        out.extend_from_slice(protocol);
+        out.extend_from_slice(b"\r\n");
+        let mut proof = None;
+        if facts.version == Version::Http2 {
+            let key = base64::encode(&websocket::key());
+            encode::line("Sec-WebSocket-Key", key.as_bytes(), out);
+            proof = Some(base64::encode(&websocket::proof(&key)));
+        }
+        Some(Box::new(Asked {
+            protocol: protocol.to_vec(),
+            proof,
+        }))
+    }
+
+    #[inline(always)]
     fn write_target(&self, out: &mut Vec<u8>) {
         let path = match &self.target.path {
             Some(changed) => changed.as_bytes(),
@@ -271,6 +289,7 @@ impl Exchange<'_> {
         }
     }
 
+    #[inline(always)]
     fn write_host(&self, settings: &RouteSettings, lease: &Lease, out: &mut Vec<u8>) {
         match &settings.host {
             UpstreamHost::Keep => self.write_own_host(lease, out),
@@ -290,6 +309,7 @@ impl Exchange<'_> {
     }
 
     /// The host as asked, canonical, with its port as given.
+    #[inline(always)]
     fn write_own_host(&self, lease: &Lease, out: &mut Vec<u8>) {
         let raw = self
             .facts

@@ -258,6 +258,8 @@ pub struct Runtime {
     pub(crate) sites: Vec<SitePlan>,
     pub(crate) logs: Vec<(LogSink, Arc<logging::LogPlan>)>,
     pub(crate) tls: Tables,
+    /// How the line begins that names a request.
+    pub(crate) id_start: Box<[u8]>,
 }
 
 /// Who is inside by a listener.
@@ -339,6 +341,7 @@ impl Runtime {
         shared.fleet.set_zone(config.zone.as_deref());
         shared.fleet.resolve_at(&config.resolver);
         let clusters = shared.fleet.reconcile(&config.upstreams);
+        let id_start = [config.request_id.header.as_bytes(), b": "].concat().into();
         let runtime = Arc::new(Self {
             config,
             router,
@@ -347,6 +350,7 @@ impl Runtime {
             sites,
             logs,
             tls,
+            id_start,
         });
         shared.tls.serves(&runtime);
         Ok(runtime)

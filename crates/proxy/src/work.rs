@@ -24,9 +24,9 @@ pub(crate) struct Work {
     /// The beginning of a response head that has not arrived whole.
     pub(crate) response: Vec<u8>,
     /// Index over the response's head.
-    pub(crate) response_index: Index,
+    pub(crate) response_index: Option<Box<Index>>,
     /// What filters do to the response's head.
-    pub(crate) response_edits: Edits,
+    pub(crate) response_edits: Option<Box<Edits>>,
     /// The key under which the cache has it.
     pub(crate) key: Vec<u8>,
     /// Its hash.
@@ -41,6 +41,8 @@ pub(crate) struct Work {
     pub(crate) request_trailers: Vec<u8>,
     /// The response's trailer section, as it arrives. Apart from the request's: both may be arriving at once.
     pub(crate) response_trailers: Vec<u8>,
+    /// Is in an exchange's place of this one while a relay has it. Always empty.
+    pub(crate) stand_in: Option<Box<Self>>,
 }
 
 impl Work {
@@ -65,8 +67,20 @@ impl Work {
         self.index.clear();
         self.path.clear();
         self.edits.clear();
-        self.response_index.clear();
-        self.response_edits.clear();
+    }
+
+    /// The response's index, to be given back. Boxed, as it is lent for a while for every response; who begins with it clears it.
+    #[inline]
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
+    pub(crate) fn take_response_index(&mut self) -> Box<Index> {
+        self.response_index.take().unwrap_or_default()
+    }
+
+    /// The same of the edits.
+    #[inline]
+    #[expect(clippy::unnecessary_box_returns, reason = "the box is what is lent")]
+    pub(crate) fn take_response_edits(&mut self) -> Box<Edits> {
+        self.response_edits.take().unwrap_or_default()
     }
 
     /// Bytes of memory in the buffers that grow with what is sent to us.

@@ -161,6 +161,7 @@ impl Router {
     }
 
     /// As [`Router::route`], for a caller that keeps the memory of the captures.
+    #[inline(always)]
     pub fn route_into(&self, site: usize, q: &Query<'_>, captures: &mut Captures) -> Option<usize> {
         captures.clear();
         let site = self.shared.sites.get(site)?;
@@ -253,6 +254,7 @@ impl SiteRules {
     }
 
     /// The first route that matches.
+    #[inline(always)]
     fn find(&self, tree: &Tree, q: &Query<'_>, regexes: &Regexes) -> Option<usize> {
         let rule = |route: u32| self.rules.get(route as usize);
         let holds = |route: u32| rule(route).is_some_and(|r| r.holds(q, regexes));
@@ -261,14 +263,15 @@ impl SiteRules {
         } else {
             tree.find(self.root, q.path, NONE, &holds)
         };
-        let before = self.others.iter().take_while(|route| **route < best);
-        let other = before
-            .copied()
-            .find(|route| rule(*route).is_some_and(|r| r.takes(q, regexes)));
-        match other.unwrap_or(best) {
-            NONE => None,
-            route => Some(route as usize),
+        for &route in &self.others {
+            if route >= best {
+                break;
+            }
+            if rule(route).is_some_and(|r| r.takes(q, regexes)) {
+                return Some(route as usize);
+            }
         }
+        (best != NONE).then_some(best as usize)
     }
 }
 
@@ -303,6 +306,7 @@ impl Rule {
     }
 
     /// Everything.
+    #[inline]
     pub(crate) fn takes(&self, q: &Query<'_>, regexes: &Regexes) -> bool {
         self.methods.take(q.method)
             && self.pattern.matches(q.path, regexes)

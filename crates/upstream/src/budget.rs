@@ -16,6 +16,7 @@ pub struct Budget {
 
 impl Budget {
     /// Counts a request (not its retries). `now_ms` is monotonic.
+    #[inline]
     pub fn request(&mut self, now_ms: u64) {
         self.turn(now_ms / 1_000);
         self.requests += 1;

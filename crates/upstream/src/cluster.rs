@@ -22,6 +22,7 @@ use narthex_net::dial::DialOptions;
 use crate::adaptive::Limiter;
 use crate::balance::ring::Ring;
 use crate::balance::roster::{self, Candidate, Roster, Rules};
+use crate::clock::millis;
 use crate::clock::monotonic_ms;
 use crate::cluster::overlay::Overlay;
 use crate::encryption::Encryption;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub hedge: Option<Hedge>,
     /// Time bounds.
     pub timeouts: UpstreamTimeouts,
+    /// Of those, what every request asks for.
+    pub ms: Milliseconds,
     /// Connections.
     pub connections: UpstreamConnections,
     /// Requests under way.
@@ -71,6 +74,27 @@ pub struct Settings {
     pub protocol: UpstreamProtocol,
     /// Connections are encrypted, if so.
     pub encryption: Option<Encryption>,
+}
+
+/// Some of [`UpstreamTimeouts`] in milliseconds: converted once, not for every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Milliseconds {
+    /// From the request's end to the response's head.
+    pub response: u64,
+    /// Between two pieces of a response's body.
+    pub body_idle: u64,
+    /// How long a connection is kept.
+    pub idle: u64,
+}
+
+impl Milliseconds {
+    fn of(timeouts: &UpstreamTimeouts) -> Self {
+        Self {
+            response: millis(timeouts.response),
+            body_idle: millis(timeouts.body_idle),
+            idle: millis(timeouts.idle),
+        }
+    }
 }
 
 impl Settings {
@@ -94,6 +118,7 @@ impl Settings {
             retry: upstream.retry.clone(),
             hedge: upstream.hedge.clone(),
             timeouts: upstream.timeouts.clone(),
+            ms: Milliseconds::of(&upstream.timeouts),
             connections: upstream.connections.clone(),
             requests: upstream.requests.clone(),
             proxy_protocol: upstream.proxy_protocol,

@@ -46,6 +46,7 @@ pub(crate) struct CoreCounters {
 
 impl CoreCounters {
     /// Adds to a counter that only this core writes: no read-modify-write on the bus.
+    #[inline]
     pub(crate) fn bump(counter: &AtomicU64) {
         counter.store(
             counter.load(Ordering::Relaxed).wrapping_add(1),
@@ -54,6 +55,7 @@ impl CoreCounters {
     }
 
     /// As [`CoreCounters::bump`], by `by`, never below zero.
+    #[inline]
     pub(crate) fn shift(counter: &AtomicU32, by: i32) {
         counter.store(
             counter.load(Ordering::Relaxed).saturating_add_signed(by),
@@ -206,6 +208,7 @@ impl Endpoint {
         &self.identity
     }
 
+    #[inline]
     pub(crate) fn counters(&self, core: usize) -> &CoreCounters {
         // One set per core; a number out of range shares the last one and costs exactness, never memory.
         &self.cores[core.min(self.cores.len() - 1)]

@@ -35,7 +35,7 @@ pub use crate::cluster::overlay::{
     Drift, Edit, Edited, Overlay, Refusal, SavedChanges, word as order_word,
 };
 pub use crate::cluster::{
-    Cluster, ClusterStatus, FoundLimit, Member, ServerSet, Settings, SourceStatus,
+    Cluster, ClusterStatus, FoundLimit, Member, Milliseconds, ServerSet, Settings, SourceStatus,
 };
 pub use crate::discover::{Discovery, NameServers};
 pub use crate::encryption::Encryption;

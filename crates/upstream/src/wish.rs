@@ -49,6 +49,7 @@ impl Tried {
     };
 
     /// Notes the server of a lease.
+    #[inline]
     pub fn add(&mut self, lease: &Lease) {
         if let Some(slot) = self.ids.get_mut(self.len % TRIED) {
             *slot = lease.endpoint().id();
@@ -57,10 +58,12 @@ impl Tried {
     }
 
     /// Is this the first attempt?
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    #[inline]
     pub(crate) fn contains(&self, id: u64) -> bool {
         self.len != 0 && self.ids.contains(&id)
     }

@@ -168,6 +168,7 @@ impl Object {
     }
 
     /// What it means.
+    #[inline]
     pub fn meta(&self) -> Meta {
         let part = self.more.as_ref().and_then(|more| more.rare.as_ref()?.part);
         self.small.meta(part)
@@ -330,6 +331,7 @@ struct Small {
 const NONE_48: u64 = (1 << 48) - 1;
 const NONE_40: u64 = (1 << 40) - 1;
 
+#[inline]
 fn join(low: u32, high: u64) -> u64 {
     u64::from(low) | (high << 32)
 }
@@ -386,6 +388,7 @@ impl Small {
         (usize::from(self.path.0), usize::from(self.path.1))
     }
 
+    #[inline]
     fn meta(&self, part: Option<(u64, u64)>) -> Meta {
         let is = |flag: u8| self.flags & flag != 0;
         let length = join(self.length, self.length_high.into());

@@ -1,4 +1,4 @@
-//! Edge-triggered epoll: one registration per socket for its whole life, readiness remembered in a slab.
+//! Edge-triggered epoll: one registration per socket for its whole life, readiness remembered per socket.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,6 +22,16 @@ pub enum Interest {
     Write,
 }
 
+impl Interest {
+    #[inline]
+    fn bit(self) -> u8 {
+        match self {
+            Self::Read => READ,
+            Self::Write => WRITE,
+        }
+    }
+}
+
 const READ: u8 = 1;
 const WRITE: u8 = 2;
 /// The peer has shut down its writing side, or an error waits: a short read no longer proves that nothing is left.
@@ -29,17 +39,51 @@ const READ_END: u8 = 4;
 /// Both directions are gone, or the socket has an error.
 const DEAD: u8 = 8;
 
+/// What is known of a socket. It stays where it is for as long as the process lives, as its core does, and serves one socket
+/// after the other: who asks of it needs neither the core nor a look-up. Not `Sync`: it never leaves its thread.
+#[derive(Debug)]
 pub(super) struct Source {
-    generation: u32,
-    ready: u8,
-    reader: TaskKey,
-    writer: TaskKey,
+    slot: u32,
+    generation: Cell<u32>,
+    ready: Cell<u8>,
+    reader: Cell<TaskKey>,
+    writer: Cell<TaskKey>,
 }
+
+/// Sources that are made at once.
+const SOURCES_AT_ONCE: u32 = 64;
 
 #[derive(Default)]
 struct Sources {
-    slots: Vec<Source>,
-    free: Vec<u32>,
+    slots: Vec<&'static Source>,
+    free: Vec<&'static Source>,
+}
+
+impl Sources {
+    fn take(&mut self) -> &'static Source {
+        loop {
+            match self.free.pop() {
+                Some(source) => return source,
+                None => self.grow(),
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let from = self.slots.len() as u32;
+        let more = (from..from + SOURCES_AT_ONCE).map(|slot| Source {
+            slot,
+            generation: Cell::new(0),
+            ready: Cell::new(0),
+            reader: Cell::default(),
+            writer: Cell::default(),
+        });
+        let more: &'static [Source] = more.collect::<Vec<_>>().leak();
+        self.slots.extend(more);
+        // The lowest numbers are the first to be taken.
+        self.free.extend(more.iter().rev());
+    }
 }
 
 pub(super) struct Reactor {
@@ -84,13 +128,13 @@ impl Reactor {
         }
         self.waits.set(self.waits.get().wrapping_add(1));
         let mut remote = false;
-        let mut sources = self.sources.borrow_mut();
+        let sources = self.sources.borrow();
         for event in events.iter() {
             let token = event.data.u64();
             if token == EVENTFD_TOKEN {
                 remote = true;
-            } else if let Some(source) = sources.slots.get_mut(token as u32 as usize)
-                && source.generation == (token >> 32) as u32
+            } else if let Some(source) = sources.slots.get(token as u32 as usize)
+                && source.generation.get() == (token >> 32) as u32
             {
                 source.take_event(event.flags, &mut wake);
             }
@@ -100,26 +144,28 @@ impl Reactor {
 }
 
 impl Source {
-    fn take_event(&mut self, flags: EventFlags, wake: &mut impl FnMut(TaskKey)) {
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
-        {
-            self.ready |= READ;
+    #[inline]
+    fn take_event(&self, flags: EventFlags, wake: &mut impl FnMut(TaskKey)) {
+        let mut ready = self.ready.get();
+        if flags.contains(EventFlags::IN) {
+            ready |= READ;
         }
-        if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
-            self.ready |= WRITE;
+        if flags.contains(EventFlags::OUT) {
+            ready |= WRITE;
         }
         if flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
-            self.ready |= READ_END;
+            ready |= READ | READ_END;
+            if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+                ready |= WRITE | DEAD;
+            }
         }
-        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-            self.ready |= DEAD;
-        }
+        self.ready.set(ready);
         // A reader also wants to hear of the peer's death while it waits for something else on this task.
-        if self.ready & READ != 0 && self.reader != TaskKey::NONE {
-            wake(std::mem::replace(&mut self.reader, TaskKey::NONE));
+        if ready & READ != 0 && self.reader.get() != TaskKey::NONE {
+            wake(self.reader.replace(TaskKey::NONE));
         }
-        if self.ready & WRITE != 0 && self.writer != TaskKey::NONE {
-            wake(std::mem::replace(&mut self.writer, TaskKey::NONE));
+        if ready & WRITE != 0 && self.writer.get() != TaskKey::NONE {
+            wake(self.writer.replace(TaskKey::NONE));
         }
     }
 }
@@ -127,9 +173,7 @@ impl Source {
 /// A socket's place in the reactor. Belongs to the core that made it and must not leave it.
 #[derive(Debug)]
 pub struct Registration {
-    slot: u32,
-    /// `!Send`, `!Sync`.
-    core: std::marker::PhantomData<*const ()>,
+    source: &'static Source,
 }
 
 impl Registration {
@@ -137,40 +181,30 @@ impl Registration {
     pub fn new(fd: impl AsFd) -> io::Result<Self> {
         let reactor = &current_core().reactor;
         let mut sources = reactor.sources.borrow_mut();
-        let slot = match sources.free.pop() {
-            Some(slot) => slot,
-            None => {
-                sources.slots.push(Source {
-                    generation: 0,
-                    ready: 0,
-                    reader: TaskKey::NONE,
-                    writer: TaskKey::NONE,
-                });
-                (sources.slots.len() - 1) as u32
-            }
-        };
-        let source = &mut sources.slots[slot as usize];
-        source.ready = 0;
-        let token = (u64::from(source.generation) << 32) | u64::from(slot);
+        let source = sources.take();
+        source.ready.set(0);
+        let token = (u64::from(source.generation.get()) << 32) | u64::from(source.slot);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(e) = epoll::add(&reactor.epoll, fd, EventData::new_u64(token), flags) {
-            sources.free.push(slot);
+            sources.free.push(source);
             return Err(e.into());
         }
-        Ok(Self {
-            slot,
-            core: std::marker::PhantomData,
-        })
-    }
-
-    #[inline]
-    fn with<T>(&self, f: impl FnOnce(&mut Source) -> T) -> T {
-        f(&mut current_core().reactor.sources.borrow_mut().slots[self.slot as usize])
+        Ok(Self { source })
     }
 
     #[inline]
     fn ready(&self) -> u8 {
-        self.with(|s| s.ready)
+        self.source.ready.get()
+    }
+
+    #[inline]
+    fn set(&self, bits: u8) {
+        self.source.ready.set(self.source.ready.get() | bits);
+    }
+
+    #[inline]
+    fn clear(&self, bits: u8) {
+        self.source.ready.set(self.source.ready.get() & !bits);
     }
 
     /// May a read find something? Costs no system call.
@@ -200,75 +234,52 @@ impl Registration {
     /// Says that a read found less than it had room for. Keeps the readiness if the end is known to follow.
     #[inline]
     pub fn drained(&self) {
-        self.with(|s| {
-            if s.ready & READ_END == 0 {
-                s.ready &= !READ;
-            }
-        });
+        if self.ready() & READ_END == 0 {
+            self.clear(READ);
+        }
     }
 
     /// Says that a call returned `EAGAIN`.
     #[inline]
     pub fn would_block(&self, interest: Interest) {
-        self.with(|s| {
-            s.ready &= if interest == Interest::Read {
-                !READ
-            } else {
-                !WRITE
-            }
-        });
+        self.clear(interest.bit());
     }
 
     /// Claims readiness in this direction until a call says otherwise (a socket that was just made, for instance).
     pub fn assume(&self, interest: Interest) {
-        self.with(|s| {
-            s.ready |= if interest == Interest::Read {
-                READ
-            } else {
-                WRITE
-            }
-        });
+        self.set(interest.bit());
     }
 
     /// Ready when the direction is; else the running task is woken when it becomes so.
     #[inline]
     pub fn poll_ready(&self, interest: Interest) -> Poll<()> {
-        let task = current_core().current_task();
-        self.with(|s| {
-            let (bit, waiter) = match interest {
-                Interest::Read => (READ, &mut s.reader),
-                Interest::Write => (WRITE, &mut s.writer),
-            };
-            if s.ready & bit != 0 {
-                return Poll::Ready(());
-            }
-            *waiter = task;
-            Poll::Pending
-        })
+        if self.ready() & interest.bit() != 0 {
+            return Poll::Ready(());
+        }
+        let waiter = match interest {
+            Interest::Read => &self.source.reader,
+            Interest::Write => &self.source.writer,
+        };
+        waiter.set(current_core().current_task());
+        Poll::Pending
     }
 
     /// Ready when the peer is gone in both directions; else the running task is woken at the next read event.
     #[inline]
     pub fn poll_dead(&self) -> Poll<()> {
-        let task = current_core().current_task();
-        self.with(|s| {
-            if s.ready & DEAD != 0 {
-                return Poll::Ready(());
-            }
-            s.reader = task;
-            Poll::Pending
-        })
+        if self.is_dead() {
+            return Poll::Ready(());
+        }
+        self.source.reader.set(current_core().current_task());
+        Poll::Pending
     }
 
     /// Lets this task, rather than the running one, hear of the next read event (an idle connection in a pool). If the
     /// socket is readable already there may be no further event, so the task is woken at once.
     #[inline]
     pub fn watch(&self, task: TaskKey) {
-        let readable = self.with(|s| {
-            s.reader = task;
-            s.ready & READ != 0
-        });
-        if readable {
+        self.source.reader.set(task);
+        if self.is_readable() {
             current_core().wake(task);
         }
     }
@@ -295,13 +306,13 @@ impl Drop for Registration {
         let Some(core) = super::core::try_core() else {
             return;
         };
-        let mut sources = core.reactor.sources.borrow_mut();
-        if let Some(source) = sources.slots.get_mut(self.slot as usize) {
-            source.generation = source.generation.wrapping_add(1);
-            source.ready = 0;
-            source.reader = TaskKey::NONE;
-            source.writer = TaskKey::NONE;
-            sources.free.push(self.slot);
-        }
+        let source = self.source;
+        source
+            .generation
+            .set(source.generation.get().wrapping_add(1));
+        source.ready.set(0);
+        source.reader.set(TaskKey::NONE);
+        source.writer.set(TaskKey::NONE);
+        core.reactor.sources.borrow_mut().free.push(source);
     }
 }

@@ -4,7 +4,8 @@
 //! look takes the normal way (TL-10).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rustls::sign::CertifiedKey;
@@ -49,6 +50,9 @@ struct Table {
 #[derive(Debug, Default)]
 pub struct Challenges {
     table: ArcSwap<Table>,
+    /// Somebody is asked. Written by one change at a time.
+    used: AtomicBool,
+    changing: Mutex<()>,
 }
 
 impl Challenges {
@@ -91,7 +95,7 @@ impl Challenges {
             entries.push((key, Until { value, until }));
         }
         self.change(now, |table| {
-            table.http.extend(entries.iter().cloned());
+            table.http.extend(entries);
             if table.http.len() > MAX {
                 return Err(Refused::Full);
             }
@@ -113,8 +117,7 @@ impl Challenges {
 
     /// Is nobody asked at present? Costs one load: requests on the data path look here first.
     pub fn is_empty(&self) -> bool {
-        let table = self.table.load();
-        table.http.is_empty() && table.alpn.is_empty()
+        !self.used.load(Ordering::Acquire)
     }
 
     /// The answer to exactly this token for exactly this host (canonical: lower case, without a dot at the end, without a port).
@@ -175,20 +178,16 @@ impl Challenges {
     fn change(
         &self,
         now: u64,
-        change: impl Fn(&mut Table) -> Result<(), Refused>,
+        change: impl FnOnce(&mut Table) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
-        let mut done = Ok(());
-        self.table.rcu(|before| {
-            let mut table = Table::clone(before);
-            table.http.retain(|_, answer| now < answer.until);
-            table.alpn.retain(|_, answer| now < answer.until);
-            done = change(&mut table);
-            if done.is_ok() {
-                Arc::new(table)
-            } else {
-                Arc::clone(before)
-            }
-        });
-        done
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table.load());
+        table.http.retain(|_, answer| now < answer.until);
+        table.alpn.retain(|_, answer| now < answer.until);
+        change(&mut table)?;
+        let used = !(table.http.is_empty() && table.alpn.is_empty());
+        self.table.store(Arc::new(table));
+        self.used.store(used, Ordering::Release);
+        Ok(())
     }
 }

@@ -32,11 +32,13 @@ impl Block {
     }
 
     /// `row <= cores` and `offset < PER_BLOCK`: both are checked where they are made.
+    #[inline]
     fn cell(&self, row: usize, offset: usize) -> &AtomicU64 {
         &self.lines[row * LINES_PER_ROW + offset / PER_LINE].0[offset % PER_LINE]
     }
 
     /// A core is the only writer of its row, so load and store suffice; all others share the last row.
+    #[inline]
     fn add(&self, core: usize, offset: usize, n: u64) {
         if core < self.cores {
             let cell = self.cell(core, offset);
@@ -67,6 +69,7 @@ pub(super) struct CellRef {
 }
 
 impl CellRef {
+    #[inline]
     pub(super) fn add(&self, core: usize, n: u64) {
         self.block.add(core, self.offset, n);
     }

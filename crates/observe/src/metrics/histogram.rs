@@ -102,6 +102,7 @@ impl Ladder {
         Self { steps }
     }
 
+    #[inline]
     fn bucket(&self, value: u64) -> usize {
         let (bucket, bound) = self.steps[(u64::BITS - value.leading_zeros()) as usize];
         usize::from(bucket) + usize::from(value > bound)
@@ -114,6 +115,7 @@ const FINE: usize = POWERS * 4 - 4 + 1;
 const COARSE: usize = 20;
 
 /// The fine bucket of a value: below 4 the value itself, above by its top three bits.
+#[inline]
 fn fine_bucket(value: u64) -> usize {
     if value < 4 {
         return value as usize;

@@ -235,7 +235,7 @@ impl Exchange<'_> {
         }
         let id = &self.rt.runtime.config.request_id;
         if id.enabled {
-            to.line(&id.header, self.id());
+            to.id(&id.header, &self.rt.runtime.id_start, self.id());
         }
         match said {
             Some(n) => to.length(n),
@@ -272,10 +272,10 @@ impl Exchange<'_> {
         status: u16,
         out: &mut Vec<u8>,
     ) {
-        let mut index = std::mem::take(&mut self.work.response_index);
+        let mut index = self.work.take_response_index();
         read_stored(object.head(), &mut index);
         let head = Head::new(object.head(), &index);
-        let mut edits = std::mem::take(&mut self.work.response_edits);
+        let mut edits = self.work.take_response_edits();
         edits.clear();
         if let Some(plan) = self.route_plan().filter(|p| p.chain.has_response()) {
             let none = Edits::default();
@@ -314,8 +314,8 @@ impl Exchange<'_> {
             let kind = ["multipart/byteranges; boundary=", boundary()].concat();
             to.line("Content-Type", kind.as_bytes());
         }
-        self.work.response_edits = edits;
-        self.work.response_index = index;
+        self.work.response_edits = Some(edits);
+        self.work.response_index = Some(index);
     }
 
     pub(super) async fn send_counted(&mut self, bytes: &[u8]) -> Result<(), Failure> {

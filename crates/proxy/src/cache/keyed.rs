@@ -61,6 +61,9 @@ impl Exchange<'_> {
     /// A port that could have been left out, or is written in another way than usual: the origin gets it as it is.
     fn add_port(&self, work: &Work, out: &mut Vec<u8>) {
         let authority = self.facts.map_or(&[][..], |f| f.authority.of(&work.input));
+        if !authority.contains(&b':') {
+            return;
+        }
         let own: &[u8] = if self.identity.https { b"443" } else { b"80" };
         let Some(at) = authority.iter().rposition(|&b| matches!(b, b':' | b']')) else {
             return;
@@ -83,6 +86,9 @@ impl Exchange<'_> {
     fn cache_port(&self, work: &Work) -> u16 {
         let authority = self.facts.map_or(&[][..], |f| f.authority.of(&work.input));
         let own = if self.identity.https { 443 } else { 80 };
+        if !authority.contains(&b':') {
+            return own;
+        }
         authority
             .rsplit(|&b| b == b':')
             .next()

@@ -148,7 +148,7 @@ pub(crate) struct Relay<'a, D> {
     /// The client waits for `100 Continue`.
     pub(crate) expects_continue: bool,
     /// The change of protocol that we have asked for.
-    pub(crate) upgrading: Option<Asked>,
+    pub(crate) upgrading: Option<Box<Asked>>,
     /// The server was asked for a tunnel by extended CONNECT.
     pub(crate) by_connect: bool,
     /// The client asks for a tunnel by extended CONNECT.

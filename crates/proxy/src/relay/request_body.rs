@@ -21,7 +21,7 @@ pub(crate) enum Source {
     /// This many bytes are left.
     Length(u64),
     /// Chunked.
-    Chunked(ChunkDecoder),
+    Chunked(Box<ChunkDecoder>),
     /// Bytes as they are, until the client's stream ends: HTTP/2.
     Stream,
     /// The trailer section is arriving.
@@ -38,7 +38,7 @@ impl Source {
             Body::Length(_) | Body::Chunked if goes_on => Self::Stream,
             Body::None | Body::UntilClose | Body::Length(0) => Self::Done,
             Body::Length(n) => Self::Length(n),
-            Body::Chunked => Self::Chunked(ChunkDecoder::new(chunk_extension)),
+            Body::Chunked => Self::Chunked(Box::new(ChunkDecoder::new(chunk_extension))),
         }
     }
 }

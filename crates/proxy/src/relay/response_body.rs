@@ -18,7 +18,7 @@ pub(super) enum Sink {
     /// Waiting for a (final) head.
     Head,
     Length(u64),
-    Chunked(ChunkDecoder),
+    Chunked(Box<ChunkDecoder>),
     Trailers,
     UntilClose,
     /// Bytes as they are, until the server's stream ends: HTTP/2.

@@ -4,7 +4,7 @@ use std::io;
 
 use narthex_message::head::Version;
 use narthex_message::validate;
-use narthex_message::{BadResponse, Body, FieldId, Head, ResponseFacts};
+use narthex_message::{BadResponse, Body, FieldId, Head, Index, ResponseFacts};
 use narthex_mux::MuxStream;
 use narthex_net::rt;
 use narthex_net::scratch::{self, HEADROOM};
@@ -46,6 +46,9 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     fn read_head(&mut self) -> Result<bool, Failure> {
+        if self.upstream.is_drained() && !self.up_broken {
+            return Ok(false);
+        }
         scratch::with(|buffer| {
             let Some(area) = buffer.get_mut(HEADROOM..HEADROOM + self.down_room()) else {
                 return Ok(false);
@@ -70,15 +73,18 @@ impl<D: Downstream> Relay<'_, D> {
             self.last_heard = rt::now_ms();
             if self.work.response.is_empty() {
                 let block = area.get(..n).unwrap_or_default();
-                match self.scan(block)? {
-                    Some(end) if self.work.response_index.status >= 200 => {
-                        self.begin_in_place(buffer, end, n)?
+                let mut index = self.work.take_response_index();
+                match self.scan(block, &mut index)? {
+                    Some(end) if index.status >= 200 => {
+                        self.begin_in_place(buffer, &index, end, n)?;
+                        self.work.response_index = Some(index);
                     }
                     complete => {
                         // Read anew from the copy: an informational head is followed by another.
                         if complete.is_some() {
-                            self.work.response_index.clear();
+                            index.clear();
                         }
+                        self.work.response_index = Some(index);
                         self.work.response.extend_from_slice(
                             buffer.get(HEADROOM..HEADROOM + n).unwrap_or_default(),
                         );
@@ -105,12 +111,9 @@ impl<D: Downstream> Relay<'_, D> {
         }
     }
 
-    fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, Failure> {
-        match scan::response(
-            bytes,
-            &mut self.work.response_index,
-            &self.bounds.response_limits,
-        ) {
+    #[inline(always)]
+    fn scan(&self, bytes: &[u8], index: &mut Index) -> Result<Option<usize>, Failure> {
+        match scan::response(bytes, index, &self.bounds.response_limits) {
             Ok(Progress::Complete(end)) => Ok(Some(end)),
             Ok(Progress::Partial) => Ok(None),
             Err(bad) => Err(Failure::UpstreamInvalid(bad)),
@@ -119,16 +122,18 @@ impl<D: Downstream> Relay<'_, D> {
 
     /// The usual way: the whole head, and perhaps the body, in one block of the scratch buffer. The client's head is written
     /// in front of the body that is already there, and both leave in one send.
+    #[inline(always)]
     fn begin_in_place(
         &mut self,
         buffer: &mut [u8],
+        index: &Index,
         head_end: usize,
         n: usize,
     ) -> Result<(), Failure> {
         let head_bytes = buffer
             .get(HEADROOM..HEADROOM + head_end)
             .unwrap_or_default();
-        self.begin(head_bytes)?;
+        self.begin_with(Head::new(head_bytes, index))?;
         let body = HEADROOM + head_end..HEADROOM + n;
         if let (Sink::Length(left), false) = (&mut self.sink, self.replaced) {
             let here = usize::try_from(*left).map_or(body.len(), |left| left.min(body.len()));
@@ -167,22 +172,25 @@ impl<D: Downstream> Relay<'_, D> {
     fn head_from_copy(&mut self) -> Result<(), Failure> {
         loop {
             let response = std::mem::take(&mut self.work.response);
-            let scanned = self.scan(&response);
+            let mut index = self.work.take_response_index();
+            let scanned = self.scan(&response, &mut index);
             let Some(end) = scanned? else {
                 self.work.response = response;
+                self.work.response_index = Some(index);
                 return Ok(());
             };
-            let result = self.begin(response.get(..end).unwrap_or_default());
+            self.begin_with(Head::new(response.get(..end).unwrap_or_default(), &index))?;
             let rest = response.get(end..).unwrap_or_default();
-            result?;
             if matches!(self.sink, Sink::Head) {
                 self.work.response.extend_from_slice(rest);
-                self.work.response_index.clear();
+                index.clear();
+                self.work.response_index = Some(index);
                 if self.work.response.is_empty() {
                     return Ok(());
                 }
                 continue;
             }
+            self.work.response_index = Some(index);
             if self.facts.is_some_and(|f| f.status == 101) {
                 self.work.response.extend_from_slice(rest);
                 return Ok(());
@@ -192,13 +200,6 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     /// A head is complete: reads what it means, writes the client's.
-    fn begin(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let index = std::mem::take(&mut self.work.response_index);
-        let result = self.begin_with(Head::new(bytes, &index));
-        self.work.response_index = index;
-        result
-    }
-
     fn begin_with(&mut self, head: Head<'_>) -> Result<(), Failure> {
         let facts = validate::response(head, self.method).map_err(Failure::UpstreamInvalid)?;
         if facts.status == 101 {
@@ -252,7 +253,9 @@ impl<D: Downstream> Relay<'_, D> {
             }
             Body::None | Body::Length(0) => Sink::Done,
             Body::Length(n) => Sink::Length(n),
-            Body::Chunked => Sink::Chunked(ChunkDecoder::new(self.bounds.chunk_extension)),
+            Body::Chunked => {
+                Sink::Chunked(Box::new(ChunkDecoder::new(self.bounds.chunk_extension)))
+            }
             Body::UntilClose => Sink::UntilClose,
         };
         if self.replaced {
@@ -287,14 +290,15 @@ impl<D: Downstream> Relay<'_, D> {
         self.sink = Sink::Done;
     }
 
+    #[inline(always)]
     fn write_head(&mut self, head: Head<'_>, facts: &ResponseFacts, upload_done: bool) -> Begun {
-        let mut edits = std::mem::take(&mut self.work.response_edits);
+        let mut edits = self.work.take_response_edits();
         let mut out = std::mem::take(&mut self.work.down);
         let begun =
             self.downstream
                 .begin(self.work, head, facts, upload_done, &mut edits, &mut out);
         self.work.down = out;
-        self.work.response_edits = edits;
+        self.work.response_edits = Some(edits);
         self.delivered = self.delivered.saturating_add(begun.sent as u64);
         begun
     }

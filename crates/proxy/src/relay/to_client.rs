@@ -79,7 +79,11 @@ impl<D: Downstream> Relay<'_, D> {
     }
 
     /// Keeps what the client's socket has not taken.
+    #[inline]
     fn keep_down(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.behind.is_some() {
             // The object has them.
             self.moved += bytes.len();

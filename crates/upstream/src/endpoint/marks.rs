@@ -50,6 +50,7 @@ impl Record {
 
 impl Endpoint {
     /// Call when the server was chosen: is it out, so that this request is its trial? `Err` if another request is.
+    #[inline]
     pub(crate) fn enter(&self, now: u64) -> Result<bool, ()> {
         let until = self.out_until.load(Ordering::Relaxed);
         if until == 0 {

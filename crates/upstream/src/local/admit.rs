@@ -30,6 +30,7 @@ impl Admission {
 
 impl CoreCluster {
     /// A place for a request, if they are not limited or one is free.
+    #[inline]
     pub fn try_admit(&self) -> Option<Admission> {
         if !self.view.borrow().settings.requests.is_limited() {
             return Some(Admission::default());

@@ -72,6 +72,7 @@ impl CoreCluster {
     }
 
     /// Chooses a server for an attempt and counts the request there.
+    #[inline]
     pub fn pick(&self, wish: &Wish<'_>) -> Result<Lease, PickError> {
         let now = rt::now_ms();
         let view = self.view();
@@ -88,6 +89,7 @@ impl CoreCluster {
     }
 
     /// Is every server as good as any other for whatever a request brings with it?
+    #[inline]
     pub fn is_plain(&self) -> bool {
         let view = self.view.borrow();
         view.version == self.shared.version() && view.is_plain()
@@ -126,6 +128,7 @@ impl CoreCluster {
         })
     }
 
+    #[inline]
     pub(super) fn view(&self) -> Rc<View> {
         let view = self.view.borrow();
         if view.version == self.shared.version() {

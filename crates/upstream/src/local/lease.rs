@@ -161,6 +161,7 @@ pub struct Lease {
 }
 
 impl Lease {
+    #[inline]
     pub(super) fn new(endpoint: Rc<CoreEndpoint>, view: Rc<View>, trial: bool) -> Self {
         let counters = endpoint.counters();
         CoreCounters::shift(&counters.in_flight, 1);
@@ -176,11 +177,13 @@ impl Lease {
     }
 
     /// The server.
+    #[inline]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         self.endpoint.shared()
     }
 
     /// The server, to remember after the lease has ended (for the access log): no reference count that cores share.
+    #[inline]
     pub fn handle(&self) -> ServerHandle {
         ServerHandle(Rc::clone(&self.endpoint))
     }
@@ -201,11 +204,13 @@ impl Lease {
     }
 
     /// The settings that this attempt began with.
+    #[inline]
     pub fn settings(&self) -> &Settings {
         &self.view.settings
     }
 
     /// The server took so many microseconds to the head of its response, which has this status, or was silent for so long.
+    #[inline]
     pub fn latency(&self, us: u64, status: Option<u16>) {
         if self.settings().balance == Balance::LeastTime {
             self.endpoint.observe(us);
@@ -234,11 +239,13 @@ impl Lease {
     }
 
     /// Does the server close kept connections just as they are used? A request that cannot be sent twice takes a new one.
+    #[inline]
     pub fn is_racy(&self) -> bool {
         self.endpoint.is_racy()
     }
 
     /// An idle connection, the newest that is fit.
+    #[inline(always)]
     pub fn try_idle(&self) -> Option<Connection> {
         if self.speaks_h2() {
             return self.try_stream();
@@ -246,12 +253,14 @@ impl Lease {
         self.endpoint.take_idle(self.encryption())
     }
 
+    #[inline]
     fn encryption(&self) -> u64 {
         let encryption = self.settings().encryption.as_ref();
         encryption.map_or(0, Encryption::id)
     }
 
     /// Is HTTP/2 spoken with this server?
+    #[inline]
     pub fn speaks_h2(&self) -> bool {
         match self.settings().protocol {
             UpstreamProtocol::Http1 => false,
@@ -312,7 +321,7 @@ impl Lease {
 
     fn start_session(&self, mut connection: Connection, opening: Option<Opening>) {
         if let Some(permits) = connection.permits.take() {
-            let idle = millis(self.settings().timeouts.idle);
+            let idle = self.settings().ms.idle;
             let sessions = &self.endpoint.sessions;
             sessions.start(
                 connection.stream,
@@ -349,6 +358,7 @@ impl Lease {
     }
 
     /// Takes a place among the server's requests, if they are not limited or one is free.
+    #[inline]
     pub fn try_enter(&self) -> bool {
         if self.settings().requests.max == 0 {
             return true;
@@ -464,6 +474,7 @@ impl Lease {
 
     /// Gives back a connection on which both directions ended exactly on a message boundary; any other must be dropped.
     /// `keep_alive_hint_ms` is what the server said it keeps an idle connection for.
+    #[inline(always)]
     pub fn release(&self, mut connection: Connection, keep_alive_hint_ms: Option<u64>) {
         if connection.h2.is_some() {
             return;
@@ -478,6 +489,7 @@ impl Lease {
     }
 
     /// Says how the attempt ended. At most once per attempt; an attempt that the client gave up is not reported.
+    #[inline]
     pub fn report(&self, report: Report) {
         self.reported.set(true);
         let failed = match report {

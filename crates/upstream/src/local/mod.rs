@@ -98,6 +98,7 @@ impl CoreFleet {
         self.handed.borrow_mut().remove(&(endpoint, ticket))
     }
 
+    #[inline(always)]
     fn count_idle(&self, by: isize) {
         self.idle.set(self.idle.get().saturating_add_signed(by));
         if by > 0 && !self.watched.replace(true) {

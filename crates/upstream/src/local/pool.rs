@@ -12,7 +12,6 @@ use super::CoreFleet;
 use super::h2::Sessions;
 use super::lease::Connection;
 use crate::balance::least_time::Recent;
-use crate::clock::millis;
 use crate::cluster::{Cluster, Settings};
 use crate::endpoint::{CoreCounters, Endpoint};
 use crate::gate::Next;
@@ -57,6 +56,7 @@ impl CoreEndpoint {
         })
     }
 
+    #[inline]
     pub(super) fn shared(&self) -> &Arc<Endpoint> {
         &self.shared
     }
@@ -69,6 +69,7 @@ impl CoreEndpoint {
         self.fleet.upgrade()
     }
 
+    #[inline]
     pub(super) fn counters(&self) -> &CoreCounters {
         self.shared.counters(self.core)
     }
@@ -94,6 +95,7 @@ impl CoreEndpoint {
     }
 
     /// The newest idle connection that is fit for use.
+    #[inline(always)]
     pub(super) fn take_idle(&self, encryption: u64) -> Option<Connection> {
         let now = rt::now_ms();
         loop {
@@ -107,6 +109,7 @@ impl CoreEndpoint {
     }
 
     /// Keeps a connection for the next request; or hands it to one that waits; or closes it.
+    #[inline(always)]
     pub(super) fn put_idle(
         &self,
         connection: Connection,
@@ -122,7 +125,7 @@ impl CoreEndpoint {
             // longest for it. Handing the connection on would serve this server's queue alone.
             return;
         }
-        let lifetime = lifetime(millis(settings.timeouts.idle), hint_ms);
+        let lifetime = lifetime(settings.ms.idle, hint_ms);
         let keep = !self.retired.get()
             && lifetime > 0
             && self.has_room(settings.connections.idle, fleet.fleet.cores());
@@ -176,6 +179,7 @@ impl CoreEndpoint {
 
     /// A core's even share of the cap is its own; more is for whoever comes first. Cores that grow at the same time can
     /// exceed the cap for a moment; the reaper takes that back.
+    #[inline]
     fn has_room(&self, cap: usize, cores: usize) -> bool {
         let here = self.idle.borrow().len();
         here < cap / cores || self.shared.idle() < cap as u64
@@ -229,6 +233,7 @@ impl CoreEndpoint {
         while self.give_up_oldest() {}
     }
 
+    #[inline(always)]
     fn count(&self, by: isize) {
         CoreCounters::shift(&self.counters().idle, i32::try_from(by).unwrap_or(0));
         if let Some(fleet) = self.fleet.upgrade() {
@@ -238,11 +243,13 @@ impl CoreEndpoint {
 }
 
 /// Does somebody wait for a socket to any server of the upstream?
+#[inline]
 fn is_wanted_by_all(cluster: &Cluster) -> bool {
     cluster.sockets().is_limited() && cluster.sockets().is_awaited()
 }
 
 impl Idle {
+    #[inline(always)]
     fn into_use(self) -> Connection {
         let mut connection = self.connection;
         connection.stream.watch(TaskKey::NONE);
@@ -252,6 +259,7 @@ impl Idle {
 
     /// Anything that a server says on an idle connection, its end included, makes it unusable: what comes next would be
     /// read as the answer to somebody's request. Costs no system call.
+    #[inline(always)]
     fn is_fit(&self, now: u64) -> bool {
         now < self.until && self.connection.stream.is_idle()
     }
@@ -259,6 +267,7 @@ impl Idle {
 
 /// How long a connection may be idle: the configured time, or less than the server says (`Keep-Alive: timeout`), so that
 /// we are the one who closes.
+#[inline]
 fn lifetime(configured: u64, hint_ms: Option<u64>) -> u64 {
     let hint = hint_ms.map_or(u64::MAX, |hint| {
         if hint >= 2_000 {

@@ -184,6 +184,7 @@ impl View {
     }
 
     /// The place of a server, and whether the request is its trial.
+    #[inline]
     pub(super) fn choose(&self, wish: &Wish<'_>, now: u64) -> Option<(usize, bool)> {
         let mut choice = self.choice.borrow_mut();
         let choice = &mut *choice;
@@ -251,6 +252,7 @@ impl View {
     }
 
     /// Takes the server, unless it has just gone out, or another core has just taken its trial.
+    #[inline]
     fn enter(&self, index: usize, at_any_rate: bool, now: u64) -> Option<bool> {
         let endpoint = self.members.get(index)?.endpoint.shared();
         match endpoint.enter(now) {
@@ -369,6 +371,7 @@ impl View {
     }
 
     /// The policy.
+    #[inline]
     fn decide(
         &self,
         shares: &Shares,

@@ -79,6 +79,7 @@ impl From<Fault> for BadResponse {
 }
 
 /// Scans a request head. `index` keeps what was found between calls with ever longer `bytes`; clear it first.
+#[inline]
 pub fn request(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<Progress, Reject> {
     if !index.started {
         // RFC 9112 2.2: one empty line before a request line is forgiven (old clients end a body with it).
@@ -98,6 +99,7 @@ pub fn request(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<P
 }
 
 /// Scans a response head, as [`request`] does.
+#[inline]
 pub fn response(
     bytes: &[u8],
     index: &mut Index,
@@ -121,6 +123,7 @@ pub fn trailers(bytes: &[u8], index: &mut Index, limits: &HeadLimits) -> Result<
 }
 
 /// `method SP target SP HTTP/1.x CRLF`.
+#[inline(always)]
 fn request_line(
     bytes: &[u8],
     from: usize,
@@ -208,6 +211,7 @@ fn version_and_end(bytes: &[u8], from: usize) -> Result<Option<(Version, usize)>
 }
 
 /// `HTTP/1.x SP 3DIGIT SP reason CRLF`; a missing reason, with or without its SP, is accepted (RFC 9112 4).
+#[inline(always)]
 fn status_line(
     bytes: &[u8],
     index: &mut Index,
@@ -302,10 +306,7 @@ fn usual_line<'b>(
 ) -> Option<&'b [u8]> {
     let marks = lanes::marks(block);
     let name_len = marks.colons.trailing_zeros();
-    let id = FieldId::at_start_of(block.first_chunk()?, name_len as usize);
-    if id == FieldId::Other {
-        return None;
-    }
+    let id = FieldId::at_start_of(block.first_chunk()?, name_len as usize)?;
     // A known name is far shorter than a block.
     let value_at = name_len.wrapping_add(2);
     let len = match marks.controls.checked_shr(value_at)? {
@@ -316,11 +317,11 @@ fn usual_line<'b>(
         return None;
     }
     let (line, after) = rest.split_at_checked(len.wrapping_add(2))?;
-    let [b':', b' ', first, .., last, b'\r', b'\n'] = line.get(name_len as usize..)? else {
-        // No such line; or a value of one byte, which is rare.
+    // The colon was found; a value of one byte is rare, and not looked for here.
+    let [_, b' ', first, .., last, _, _] = line.get(name_len as usize..)? else {
         return None;
     };
-    if *first <= b' ' || matches!(last, b' ' | b'\t') {
+    if *first <= b' ' || matches!(last, b' ' | b'\t') || line.last_chunk() != Some(b"\r\n") {
         return None;
     }
     let start = index.scanned as u32;
