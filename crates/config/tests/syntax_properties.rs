@@ -166,3 +166,9 @@ fn sort_properties(nodes: &mut [Node]) {
         sort_properties(node.children.as_deref_mut().unwrap_or_default());
     }
 }
+
+/// A problem is marked by whole characters, also where an indentation is missing before one of two bytes.
+#[test]
+fn a_missing_indentation_before_a_long_character() {
+    check("a \"\"\"\n\u{e9}\n  \"\"\"\n").unwrap();
+}

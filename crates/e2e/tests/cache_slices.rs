@@ -1268,3 +1268,38 @@ fn an_origin_of_http2() {
     );
     assert_eq!(rig.origin.take_ranges(), slices(file.length)[1..]);
 }
+
+/// Slices are on disk as other objects are: after a restart they are found there, and what is stale is asked about.
+#[test]
+fn slices_outlive_the_process() {
+    const DISK: &str = "cache memory=\"64MiB\" { disk \"@DIR@/cache\" size=\"64MiB\" }";
+    let fresh = File::new(60, 4 * S + 77);
+    for (file, asked) in [(fresh, 0), (stale(61, 3 * S), 3)] {
+        let origin = Ranged::start([("/f", file.clone())]);
+        let mut rig = Rig::with(origin, DISK, "cache slice=\"64KiB\"");
+        is_whole(&rig.ask(""), &file);
+        assert!(rig.proxy.stop().success());
+        rig.proxy.start_again();
+        let recovered = || {
+            let metrics = rig.proxy.metrics();
+            metrics.contains("narthex_cache_disk_recovered 1")
+        };
+        assert!(eventually(PATIENCE, recovered));
+        rig.origin.take();
+        for _ in 0..2 {
+            let r = rig.range(&format!("10-{}", S + 9));
+            is_part(&r, &file, 10, S + 9);
+        }
+        is_whole(&rig.ask(""), &file);
+        let seen = rig.origin.take();
+        if asked == 0 {
+            assert!(seen.is_empty(), "{seen:?}");
+        }
+        // Never anything but a question about what is there.
+        assert!(seen.len() >= asked, "{seen:?}");
+        for seen in seen {
+            let tag = format!("\"{}\"", file.seed);
+            assert_eq!(seen.field("if-none-match"), Some(tag.as_str()));
+        }
+    }
+}

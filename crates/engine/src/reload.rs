@@ -176,7 +176,9 @@ impl Engine {
         let take = move || {
             directory::prepare(&disk, None)?;
             directory::take(&shared, &disk)?;
+            // what is refused is not kept
             directory::recall(&shared, &disk, true)
+                .inspect_err(|_| shared.cache_release(std::time::Instant::now()))
         };
         blocking(take).await?.map_err(Refused::new)
     }

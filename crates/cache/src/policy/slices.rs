@@ -140,11 +140,13 @@ fn is_coded(response: Head<'_>) -> bool {
 /// Can another slice be known to be of the same version?
 fn is_versioned(meta: &Meta, head: &[u8]) -> bool {
     let tag = meta.etag.of(head);
-    strongly_equal(tag, tag)
-        || tag.is_empty()
-            && meta
-                .last_modified_s
-                .is_some_and(|changed| changed.saturating_add(SETTLED_S) <= meta.date_s)
+    strongly_equal(tag, tag) || tag.is_empty() && is_settled(meta)
+}
+
+/// It had not been changed for long enough when it was sent that its date tells it from other versions.
+fn is_settled(meta: &Meta) -> bool {
+    meta.last_modified_s
+        .is_some_and(|changed| changed.saturating_add(SETTLED_S) <= meta.date_s)
 }
 
 /// An origin's answer, is it the rest of one whose first bytes were of slices with this meaning and head: from `first` to `last`, and
@@ -163,7 +165,7 @@ pub fn continues(
     let is_same = if ours.is_empty() && tag.is_empty() {
         let changed = response.get(FieldId::LastModified);
         let changed = changed.and_then(|value| date::parse(value, meta.received_ms / 1000));
-        changed.is_some() && changed == meta.last_modified_s
+        changed.is_some() && changed == meta.last_modified_s && is_settled(meta)
     } else {
         strongly_equal(ours, tag)
     };
@@ -183,7 +185,7 @@ pub fn same_version(a: (&Meta, &[u8]), b: (&Meta, &[u8])) -> bool {
         return false;
     }
     if ours.is_empty() && theirs.is_empty() {
-        return a.0.last_modified_s.is_some() && a.0.last_modified_s == b.0.last_modified_s;
+        return a.0.last_modified_s == b.0.last_modified_s && is_settled(a.0) && is_settled(b.0);
     }
     strongly_equal(ours, theirs)
 }

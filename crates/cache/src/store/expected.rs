@@ -53,15 +53,20 @@ impl Expected {
         (state.is_on, state.failed) = (true, None);
     }
 
-    /// It is there, or it will not come: what is purged on disk now. Whoever waits goes on.
-    pub fn end(&self) -> Vec<(What, bool)> {
+    /// It is there: what is purged on disk now, before [`Expected::end`].
+    pub fn take(&self) -> Vec<(What, bool)> {
+        std::mem::take(&mut self.state().purges)
+    }
+
+    /// It is there, or it will not come. Whoever waits goes on.
+    pub fn end(&self) {
         let mut state = self.state();
         state.is_on = false;
-        let (purges, waiters) = (std::mem::take(&mut state.purges), state.waiters.take());
+        state.purges.clear();
+        let waiters = state.waiters.take();
         drop(state);
         self.over.notify_all();
         waiters.wake();
-        purges
     }
 
     /// It cannot be had as yet. Purges are remembered on.

@@ -32,6 +32,9 @@ pub enum Purge<'a> {
     },
     /// Everything with a tag.
     Tag(&'a [u8]),
+    /// What has this tag, and need not be there: if too many come, the oldest is forgotten. For versions that whoever uses them
+    /// compares all the same.
+    Version(&'a [u8]),
     /// Everything.
     Everything,
 }
@@ -45,6 +48,8 @@ pub enum What {
     Host(u64),
     /// A tag.
     Tag(u64),
+    /// A tag that need not be there.
+    Version(u64),
     /// A key.
     Key(u64),
     /// One path of a host.
@@ -72,6 +77,7 @@ impl What {
             Purge::Everything => Self::Everything,
             Purge::Host(host) => Self::Host(hash(host.as_bytes())),
             Purge::Tag(tag) => Self::Tag(hash(tag)),
+            Purge::Version(tag) => Self::Version(hash(tag)),
             Purge::Key(key) => Self::Key(key.hash),
             Purge::Path { host, path } => {
                 let host = hash(host.as_bytes());
@@ -152,6 +158,10 @@ struct Tables {
     tags: HashMap<u64, Record>,
     /// Of what is on disk only: what is in memory is purged in its shard.
     keys: HashMap<u64, Record>,
+    /// Tags whose records may be forgotten.
+    versions: HashMap<u64, Record>,
+    /// A key that is being purged, while it is not known whether there is anything on disk under it.
+    held: Option<(u64, Record)>,
     /// By a hash of host and prefix.
     prefixes: HashMap<u64, Prefix>,
     /// By a hash of host and path: the host's.
@@ -229,6 +239,22 @@ impl Purges {
         self.live.fetch_max(sequence, Ordering::AcqRel);
     }
 
+    /// As [`Purges::record_at`], of a key, until [`Purges::release_key`]: it takes no place in a table.
+    pub fn hold_key(&self, key: u64, soft: bool, sequence: u64) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        self.advance(sequence);
+        let mut record = Record::default();
+        record.add(sequence, soft);
+        tables.held = Some((key, record));
+        self.live.fetch_max(sequence, Ordering::AcqRel);
+    }
+
+    /// That is over.
+    pub fn release_key(&self) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.held = None;
+    }
+
     /// Does a purge cover what was fetched from `born` on?
     pub fn cover(&self, born: u64, host: &[u8], path: &[u8], tags: &[u64]) -> Cover {
         if born >= self.live() {
@@ -258,9 +284,13 @@ impl Purges {
             return Cover::No;
         }
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let of_key = tables.keys.get(&key);
-        let cover = of_key.map_or(Cover::No, |record| record.cover(born));
-        cover.max(tables.cover(born, host, path, tags))
+        let held = tables.held.filter(|(held, _)| *held == key);
+        let of_key = tables.keys.get(&key).copied().into_iter();
+        let of_key = of_key.chain(held.map(|(_, record)| record));
+        let cover = of_key.map(|record| record.cover(born)).max();
+        cover
+            .unwrap_or(Cover::No)
+            .max(tables.cover(born, host, path, tags))
     }
 
     /// Every record that is kept: what it covers, whether softly, and its place.
@@ -288,6 +318,7 @@ impl Purges {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.hosts.len()
             + tables.tags.len()
+            + tables.versions.len()
             + tables.prefixes.len()
             + tables.paths.len()
             + tables.keys.len()
@@ -323,6 +354,10 @@ impl Tables {
             What::Everything => &mut self.everything,
             What::Host(host) => self.host(host),
             What::Tag(tag) => record_of(&mut self.tags, tag, self.max, &mut self.everything),
+            What::Version(tag) => {
+                let mut forgotten = Record::default();
+                record_of(&mut self.versions, tag, self.max, &mut forgotten)
+            }
             What::Key(key) => record_of(&mut self.keys, key, self.max, &mut self.everything),
             What::Path { host, key } => self.path(host, key),
             What::Prefix { host, key, length } => self.prefix(host, key, length),
@@ -365,6 +400,7 @@ impl Tables {
         &mut self.paths.entry(key).or_insert((host, Record::default())).1
     }
 
+    /// But for versions, which need not outlive the process.
     fn each(&self, mut each: impl FnMut(What, Record)) {
         each(What::Everything, self.everything);
         let hosts = self.hosts.iter();
@@ -404,6 +440,10 @@ impl Tables {
             let records = tags.iter().filter_map(|tag| self.tags.get(tag));
             cover = records.fold(cover, |cover, record| cover.max(record.cover(born)));
         }
+        if !self.versions.is_empty() {
+            let records = tags.iter().filter_map(|tag| self.versions.get(tag));
+            cover = records.fold(cover, |cover, record| cover.max(record.cover(born)));
+        }
         if self.hosts.is_empty() && self.prefixes.is_empty() && self.paths.is_empty() {
             return cover;
         }
@@ -432,6 +472,7 @@ impl Tables {
         }
         self.hosts.retain(|_, record| is_live(record));
         self.tags.retain(|_, record| is_live(record));
+        self.versions.retain(|_, record| is_live(record));
         self.keys.retain(|_, record| is_live(record));
         self.paths.retain(|_, (_, record)| is_live(record));
         let over: Vec<u64> = self
@@ -448,7 +489,8 @@ impl Tables {
     fn last(&self) -> u64 {
         let mut last = 0;
         self.each(|_, record| last = record.last().max(last));
-        last
+        let versions = self.versions.values().map(Record::last);
+        versions.max().unwrap_or(0).max(last)
     }
 }
 

@@ -39,16 +39,17 @@ impl Store {
                 return Err(OpenError::Taken(directory.into()));
             }
             self.purges.advance(tier.sequence());
-            *place = Some(Arc::clone(&tier));
-            self.has_disk.store(true, Ordering::SeqCst);
-            drop(place);
-            // nothing is read there yet
-            for (what, soft) in self.expected.end() {
+            // nothing is read there yet, and who waits for one of them finds it on its way
+            for (what, soft) in self.expected.take() {
                 let sequence = self.purges.sequence() + 1;
                 tier.purge(what, soft, sequence, (true, false));
                 self.purges.advance(sequence);
                 tier.settle(sequence);
             }
+            *place = Some(Arc::clone(&tier));
+            self.has_disk.store(true, Ordering::SeqCst);
+            drop(place);
+            self.expected.end();
         }
         tier.start(&Arc::downgrade(self)).map_err(|error| {
             self.take_tier();
@@ -135,7 +136,7 @@ impl Store {
         let Some(tier) = self.tier() else {
             return;
         };
-        let is_there = tier.contains(hash);
+        let is_there = tier.may_hold(hash);
         if !was_used && !is_there && tier.sketch.count(hash) < 2 {
             return;
         }
@@ -150,7 +151,7 @@ impl Store {
     /// What is on disk under a key is not good any more.
     pub(super) fn forget_on_disk(&self, hash: u64) {
         if let Some(tier) = self.tier()
-            && tier.contains(hash)
+            && tier.may_hold(hash)
         {
             let _order = self.order();
             let sequence = self.purges.sequence() + 1;

@@ -111,8 +111,9 @@ fn multi(body: &str, base: usize, escapes: bool, report: &mut dyn FnMut(Mistake)
         }
         let stripped = line.strip_prefix(prefix).unwrap_or_else(|| {
             let indent = line.len() - line.trim_start_matches(is_space).len();
+            let first = line.chars().next().map_or(1, char::len_utf8);
             report(Mistake {
-                range: joined.file_offset(offset)..joined.file_offset(offset + indent.max(1)),
+                range: joined.file_offset(offset)..joined.file_offset(offset + indent.max(first)),
                 code: "multi-line-string",
                 message: "this line is not indented like the closing `\"\"\"`".into(),
                 help: "indent every line with the same spaces or tabs as the closing `\"\"\"`"

@@ -477,8 +477,10 @@ impl Proxy {
 
     fn kill(&mut self) {
         for pid in self.successors.drain(..).filter(|pid| is_alive(*pid)) {
-            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("pid");
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let signalled = rustix::process::Pid::from_raw(pid.cast_signed()).expect("pid");
+            let _ = rustix::process::kill_process(signalled, rustix::process::Signal::KILL);
+            // It may answer for a moment longer, and is nobody's to wait for.
+            eventually(PATIENCE, || !is_alive(pid));
         }
         if let Some(mut c) = self.child.take() {
             let _ = c.kill();

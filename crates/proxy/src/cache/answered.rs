@@ -157,7 +157,10 @@ impl Exchange<'_> {
                         if caching.slice.is_some() {
                             slices::tag(&mut keep, request);
                         }
-                        let keep = self.as_shown(keep, naming);
+                        let mut keep = self.as_shown(keep, naming);
+                        if rule.store_compressed {
+                            coded::say_vary(stored, &mut keep);
+                        }
                         let object = lead.refresh(object, keep);
                         let shown = Shown::Revalidated {
                             ttl_s: policy::ttl_s(&object.meta(), now),
@@ -296,7 +299,11 @@ impl Exchange<'_> {
             return false;
         };
         let now = rt::wall_ms();
-        let (meta, failed) = (object.meta(), policy::Failed::Silent);
+        let meta = object.meta();
+        let failed = match failure {
+            Failure::UpstreamStatus(status) => policy::Failed::Said(status),
+            _ => policy::Failed::Silent,
+        };
         if failure.fault() != "origin"
             || policy::serves_on_error(&meta, &caching.asked, failed, profile, now).is_none()
         {

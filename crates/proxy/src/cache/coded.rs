@@ -10,15 +10,16 @@ use narthex_cache::store::Read;
 use narthex_cache::{Object, key};
 use narthex_message::{Edits, FieldId, Head, Version};
 use narthex_net::rt;
-use narthex_net::scratch::{self, BULK};
+use narthex_net::scratch;
 use narthex_wire::h1::chunk;
 
 use crate::fail::Failure;
 use crate::handle::Exchange;
 use crate::relay::FAIR_SHARE;
 
-/// Decoded at a time.
-const PLAIN: usize = 32 * 1024;
+/// Decoded at a time, and read at a time: a slow client holds little more than that.
+const PLAIN: usize = 16 * 1024;
+const CODED: usize = 8 * 1024;
 
 /// Of the bytes as they are stored: not true of them decoded.
 const OF_CODED: [&str; 7] = [
@@ -72,6 +73,9 @@ impl Exchange<'_> {
         if key::takes_gzip(self.head()) {
             return Suits::Plainly;
         }
+        if object.meta().status == 204 || object.meta().length == Some(0) {
+            return Suits::Plainly; // nothing is the same in every coding
+        }
         let said = cache_control::Response::read(head.all(FieldId::CacheControl));
         if said.no_transform || object.meta().part.is_some() {
             return Suits::Not;
@@ -113,7 +117,17 @@ impl Exchange<'_> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    at += self.feed(object, at, decoder.get_mut()).await?;
+                    let n = self.feed(object, at, decoder.get_mut()).await?;
+                    if n == 0 && at == 0 {
+                        break; // of nothing there is no coding
+                    }
+                    at += n;
+                    // what is coded may be long and say little
+                    moved += n as usize;
+                    if moved > FAIR_SHARE {
+                        moved = 0;
+                        rt::yield_now().await;
+                    }
                 }
                 // It is not what it says it is, and the client must see that.
                 Err(_) => return Err(Failure::UpstreamTruncated),
@@ -132,7 +146,7 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Failure::ClientGone));
             }
             scratch::with(|buffer| {
-                let area = buffer.get_mut(..BULK).unwrap_or_default();
+                let area = buffer.get_mut(..CODED).unwrap_or_default();
                 object.body.poll_read(at, area, cx).map(|read| {
                     if let Read::Bytes(n) = read {
                         feed.fill(area.get(..n).unwrap_or_default());

@@ -255,6 +255,9 @@ pub(super) fn upstreams(route: &Route) -> Vec<usize> {
     }
 }
 
+/// What we say of ourselves to origins, in a profile.
+const CAPABILITY: &[u8] = b"Surrogate-Capability:";
+
 /// A variant is told by what the origin is sent: fields that filters set are in no client's head.
 pub(super) fn variant_as_sent(
     names: &[Box<[u8]>],
@@ -265,6 +268,9 @@ pub(super) fn variant_as_sent(
     for (id, line) in edits.lines() {
         if id == FieldId::AcceptEncoding && rule.store_compressed {
             continue; // ours, and always the same
+        }
+        if line.starts_with(CAPABILITY) {
+            continue; // the same
         }
         let name = line.split(|&b| b == b':').next().unwrap_or_default();
         if names.iter().any(|n| n.eq_ignore_ascii_case(name)) {

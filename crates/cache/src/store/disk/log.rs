@@ -38,7 +38,7 @@ impl Logged {
             None => (0, 0, 0, 0),
             Some(What::Everything) => (1, 0, 0, 0),
             Some(What::Host(host)) => (2, 0, host, 0),
-            Some(What::Tag(tag)) => (3, 0, tag, 0),
+            Some(What::Tag(tag) | What::Version(tag)) => (3, 0, tag, 0),
             Some(What::Key(key)) => (4, 0, key, 0),
             Some(What::Path { host, key }) => (5, 0, host, key),
             Some(What::Prefix { host, key, length }) => (6, length, host, key),

@@ -55,6 +55,9 @@ const SEGMENT_MAX: u64 = 128 * 1024 * 1024 * 1024;
 pub const SIZE_MIN: u64 = 4 * 1024 * 1024;
 /// Records of a key whose heads are read for one request.
 const HEADS_MAX: usize = 64;
+/// A segment has a record for each so many of its bytes at most, and these many in any case: records take memory.
+const RECORD_SHARE: u64 = 2_048;
+const RECORDS_MIN: u64 = 32_768;
 /// After so many errors one after another, or one for lack of space, nothing is written for [`PAUSE`].
 const ERRORS_MAX: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(30);
@@ -150,6 +153,8 @@ pub struct Disk {
     is_recovered: AtomicBool,
     /// Where the fetch of what is being written began in the sequence of purges; the maximum: nothing is.
     writing: AtomicU64,
+    /// Hash of its key; it means something as long as something is written.
+    writing_key: AtomicU64,
     /// What happened.
     pub counts: Counts,
 }
@@ -257,6 +262,7 @@ impl Disk {
             settled: AtomicU64::new(0),
             is_recovered: AtomicBool::new(false),
             writing: AtomicU64::new(u64::MAX),
+            writing_key: AtomicU64::new(0),
             counts: Counts::default(),
         })
     }
@@ -324,9 +330,12 @@ impl Disk {
         self.is_recovered() && self.index.contains(key)
     }
 
-    /// Something is being written.
-    pub fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::SeqCst) != u64::MAX
+    /// There may be something under a key now, or soon: what was there at the start is not read yet, or it is being written.
+    pub fn may_hold(&self, key: u64) -> bool {
+        let is_writing = self.writing.load(Ordering::SeqCst) != u64::MAX
+            && self.writing_key.load(Ordering::SeqCst) == key;
+        // in this order: what has been written meanwhile is in the index
+        !self.is_recovered() || is_writing || self.index.contains(key)
     }
 
     /// The records of a key, newest first, whose heads are what was written. Bodies are compared when they are read.
@@ -422,6 +431,8 @@ impl Disk {
         if !self.is_recovered() || self.is_paused() {
             return None;
         }
+        self.writing_key
+            .store(object::hash(parts.key), Ordering::SeqCst);
         self.writing.store(parts.born, Ordering::SeqCst);
         let written = if may() {
             self.append(&mut tail, parts, variant, body)
@@ -464,7 +475,8 @@ impl Disk {
         let mut gone = Vec::new();
         let has_room = |segment: &Segment, entries: usize| {
             let end = segment.end.load(Ordering::Acquire) + size;
-            Segment::holds(segment.length, end, entries + 1)
+            let most = (segment.length / RECORD_SHARE).max(RECORDS_MIN);
+            (entries as u64) < most && Segment::holds(segment.length, end, entries + 1)
         };
         let segment = match &tail.segment {
             Some(segment) if has_room(segment, tail.entries.len()) => Arc::clone(segment),
@@ -609,9 +621,16 @@ impl Disk {
         (tail.segment, tail.is_sealed) = (None, false);
         tail.entries.clear();
         self.index.clear();
-        let segments = std::mem::take(&mut *self.segments_mut());
-        for segment in segments {
-            std::fs::remove_file(self.path(segment.id))?;
+        loop {
+            let Some(oldest) = self.segments().front().cloned() else {
+                break;
+            };
+            // one that stays is known on: its purges must not be forgotten
+            match std::fs::remove_file(self.path(oldest.id)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.segments_mut().pop_front();
         }
         File::open(&self.directory)?.sync_all()
     }

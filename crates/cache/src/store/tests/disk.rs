@@ -327,6 +327,23 @@ fn what_an_answer_makes_unusable_does_not_come_back() {
     assert!(load(&store, "a/3", "").is_none());
 }
 
+/// Any client that may send unsafe requests can do this.
+#[test]
+fn what_is_made_unusable_and_was_never_there_costs_the_others_nothing() {
+    let dir = Dir::new("store-void");
+    let store = open(&dir, 64 * MIB);
+    put_saved(&store, "a/kept", b"kept");
+    for n in 0..20_000 {
+        let at = format!("a/{n}");
+        store.invalidate(&Purge::Key(key(&at)), false);
+    }
+    crash(store);
+    let store = open(&dir, 64 * MIB);
+    assert_eq!(bytes(load(&store, "a/kept", "")).unwrap(), b"kept");
+    store.invalidate(&Purge::Key(key("a/kept")), false);
+    assert!(get(&store, "a/kept", "").is_none());
+}
+
 #[test]
 fn the_newest_answer_is_the_one_that_comes_back() {
     let dir = Dir::new("store-newest");

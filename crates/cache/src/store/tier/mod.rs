@@ -122,13 +122,18 @@ impl Tier {
         self.disk.purges.sequence()
     }
 
+    /// There may be something under a key now, or soon.
+    pub fn may_hold(&self, key: u64) -> bool {
+        self.disk.may_hold(key)
+    }
+
     /// There may be something under a key.
     pub fn contains(&self, key: u64) -> bool {
         self.disk.contains(key)
     }
 
     /// A purge takes effect on what is on disk, and is written down behind this call; not if it is of a key under which there is
-    /// nothing, and `if_there`.
+    /// nothing, and `if_there`: then it holds for what is about to be written, until [`Tier::settle`].
     pub fn purge(
         &self,
         what: What,
@@ -136,16 +141,18 @@ impl Tier {
         sequence: u64,
         (is_awaited, if_there): (bool, bool),
     ) {
-        self.disk.purges.record_at(what, soft, sequence);
         if let What::Key(key) = what {
-            let is_there =
-                !self.disk.is_recovered() || self.disk.is_writing() || self.disk.contains(key);
-            if if_there && !is_there {
+            // before it is looked: a write that begins now sees it, one that has begun is seen
+            self.disk.purges.hold_key(key, soft, sequence);
+            if if_there && !self.disk.may_hold(key) {
                 return;
             }
-            if !soft {
-                self.disk.forget(key);
-            }
+        }
+        self.disk.purges.record_at(what, soft, sequence);
+        match what {
+            What::Key(key) if !soft => self.disk.forget(key),
+            What::Version(_) => return, // it need not outlive the process
+            _ => {}
         }
         let logged = Logged {
             sequence,
@@ -158,6 +165,7 @@ impl Tier {
     /// Purges up to this one have taken effect in memory, too.
     pub fn settle(&self, sequence: u64) {
         self.disk.settled.fetch_max(sequence, Ordering::SeqCst);
+        self.disk.purges.release_key();
     }
 
     /// Purges on their way to the disk.

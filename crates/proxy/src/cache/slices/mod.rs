@@ -254,7 +254,10 @@ impl Exchange<'_> {
     /// The same, of the request in `work`, by the meaning and the head of one slice.
     fn forget_version_of(&self, work: &Work, meta: &Meta, head: &[u8]) {
         let tag = origin::version_tag(work, meta, head);
-        self.proxy.shared.cache.invalidate(&Purge::Tag(&tag), false);
+        self.proxy
+            .shared
+            .cache
+            .invalidate(&Purge::Version(&tag), false);
     }
 
     /// The store, the key of a slice, and what tells variants apart.

@@ -179,7 +179,8 @@ impl Exchange<'_> {
                 return Step::Under(Under {
                     fill,
                     is_ours: false,
-                    on_disk: false,
+                    // it may be a stale one that another brings from there
+                    on_disk: self.with_slice(slice, |store, key, _| store.on_disk(key)),
                     why: Why::Miss,
                     stale: None,
                 });
@@ -242,7 +243,7 @@ impl Exchange<'_> {
     ) -> Result<Option<Outcome>, Lacks> {
         // Our own takes as long as the origin may take.
         let deadline = match self.cache_rule() {
-            Some(rule) if !wanted.promised && !under.is_ours => {
+            Some(rule) if under.on_disk || (!wanted.promised && !under.is_ours) => {
                 rt::now_ms().saturating_add(millis(rule.lock_wait)).max(1)
             }
             _ => 0,

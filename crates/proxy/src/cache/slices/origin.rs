@@ -98,7 +98,19 @@ impl Exchange<'_> {
         };
         // Slices that there were are of something else, or would never be asked about again.
         self.forget_outdated(slice, &exchanged, request, |_, _| false);
-        let kept = policy::store(&exchanged).and_then(for_all);
+        // It was asked for without a coding: one that varies by that is not what others would have got.
+        let is_theirs = |keep: Keep| {
+            let is_ours_alone = !exchanged.rule.store_compressed
+                && keep.vary.iter().any(|name| !key::varies_slice(name));
+            if is_ours_alone {
+                Err(Why::NoRanges)
+            } else {
+                Ok(keep)
+            }
+        };
+        let kept = policy::store(&exchanged)
+            .and_then(for_all)
+            .and_then(is_theirs);
         let why = kept.as_ref().err().copied().unwrap_or(Why::NoRanges);
         self.note_no_slices(slice, why, request, &exchanged);
         let writer = kept.and_then(|keep| {
