@@ -142,7 +142,7 @@ pub fn line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// As [`line`], of a name that has its colon and its space already, and a value of 32 bytes, mostly: a request's identity, which
+/// As [`line()`], of a name that has its colon and its space already, and a value of 32 bytes, mostly: a request's identity, which
 /// is written twice for every request.
 #[inline]
 pub fn id_line(start: &[u8], value: &[u8], out: &mut Vec<u8>) {
