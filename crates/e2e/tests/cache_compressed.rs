@@ -249,7 +249,12 @@ fn what_cannot_be_decoded_does_not_look_whole() {
     rig.origin.on("/a", answer(coded("gzip", "", &two)));
     ask(&rig, "/a", GZIP);
     assert_eq!(ask(&rig, "/a", "").text(), "one two");
-    // Nothing at all is nothing.
+    // Nothing at all is nothing, in whatever coding it says it is.
+    rig.origin.on("/nothing", answer(coded("gzip", "", b"")));
+    ask(&rig, "/nothing", GZIP);
+    let r = ask(&rig, "/nothing", "");
+    assert!(is_hit(&r), "{}", status(&r));
+    assert_eq!((r.status, r.framing), (200, Framing::Length(0)));
     rig.origin
         .on("/empty", answer(coded("gzip", "", &gzip(b""))));
     ask(&rig, "/empty", GZIP);

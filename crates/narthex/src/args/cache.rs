@@ -10,7 +10,7 @@ use super::WhomArgs;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 A purge has taken effect when the command returns: on every core, for what is still being fetched, too. Takedowns survive
-reloads; a restart forgets them, as it forgets what is stored.
+reloads; a restart forgets them, as it forgets what is stored, unless the cache has a directory (`disk`).
 
 Why is this page not a hit, and away with it:
   narthex cache why http://shop.example/list

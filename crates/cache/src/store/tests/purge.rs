@@ -295,3 +295,15 @@ fn a_look_changes_nothing_and_sees_what_requests_see() {
         Found::Missing { .. }
     ));
 }
+
+/// Whoever can make an origin change its tags must not make the store forget what is not theirs.
+#[test]
+fn too_many_versions_purge_nothing() {
+    let store = Store::new(MIB);
+    put(&store, "a/1", b"kept");
+    for n in 0..2 * RECORDS_MAX {
+        store.invalidate(&Purge::Version(&n.to_be_bytes()), false);
+    }
+    assert!(ready(&store, "a/1").is_some());
+    assert!(store.stats().purge_records <= RECORDS_MAX);
+}
